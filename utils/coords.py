@@ -1,0 +1,44 @@
+"""Image coordinates.
+
+Pixels (x, y): integer = pixel centre, x to the right, y down. Normalised: 2·px/(W−1, H−1) − 1, so that the corner
+pixels' centres are at ±1 (`align_corners=True` of torch's grid_sample). Time code of frame i (0-based): (i+1)/N.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def normalize_px(px: Tensor, height: int, width: int) -> Tensor:
+    """Pixels [*,2] → normalised coordinates [*,2]."""
+    return 2 * px / px.new_tensor([width - 1, height - 1]) - 1
+
+
+def denormalize_px(xy: Tensor, height: int, width: int) -> Tensor:
+    """Normalised coordinates [*,2] → pixels [*,2]; the inverse of `normalize_px`."""
+    return (xy + 1) / 2 * xy.new_tensor([width - 1, height - 1])
+
+
+def time_code(frame_ids: Tensor, num_frames: int) -> Tensor:
+    """Frame numbers [*] → time codes [*] in (0, 1]."""
+    return (frame_ids + 1).float() / num_frames
+
+
+def inside_image(px: Tensor, height: int, width: int, padding: float = 0.0) -> Tensor:
+    """Which pixels [*,2] lie inside the image widened by `padding` pixels on every side; bool [*]."""
+    x, y = px.unbind(-1)
+    return (x >= -padding) & (x <= width - 1 + padding) & (y >= -padding) & (y <= height - 1 + padding)
+
+
+def pixel_grid(height: int, width: int, device: torch.device | str = "cpu") -> Tensor:
+    """Pixel centres of an image, [H,W,2] float32 (x, y)."""
+    ys, xs = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    return torch.stack([xs, ys], -1).float().to(device)
+
+
+def sample_bilinear(maps: Tensor, px: Tensor, padding_mode: str = "border") -> Tensor:
+    """Bilinear lookup of `maps` [B,H,W,C] at pixels `px` [B,*,2] → [B,*,C]."""
+    batch, height, width, _ = maps.shape
+    grid = normalize_px(px, height, width).reshape(batch, 1, -1, 2)
+    values = F.grid_sample(maps.movedim(-1, 1), grid, align_corners=True, padding_mode=padding_mode)
+    return values.squeeze(2).movedim(1, -1).reshape(*px.shape[:-1], -1)
