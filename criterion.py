@@ -1,0 +1,90 @@
+"""Loss terms: pure functions of tensors, unweighted; weights and schedules live in `utils.schedules` and the trainer.
+
+Axes: P pairs, N points, K samples. Pixels of the training resolution. Every term is finite, with finite gradient,
+for any number of valid entries, zero included (it is then 0).
+"""
+
+import torch
+from torch import Tensor
+
+
+def mean_or_zero(values: Tensor) -> Tensor:
+    """Mean of all entries; 0, still attached to the graph, of an empty tensor."""
+    return values.sum() / max(values.numel(), 1)
+
+
+def without_largest(residuals: Tensor) -> Tensor:
+    """Which residuals [M] lie strictly below the largest; all of them where nothing else would be left.
+
+    The released code compares with the quantile 1 of the residuals, which drops the largest one.
+    """
+    if residuals.numel() == 0:
+        return torch.zeros_like(residuals, dtype=torch.bool)
+    below = residuals.detach() < residuals.detach().max()
+    return below | ~below.any()
+
+
+def flow_loss(pred_px: Tensor, tgt_px: Tensor, weights: Tensor) -> Tensor:
+    """Mean of weight · mean_xy |pred − tgt| over the points but the one with the largest residual.
+
+    Args:
+        pred_px, tgt_px: [M,2] pixels, the points predicted inside the image.
+        weights: [M] of their pairs.
+    """
+    residuals = (pred_px - tgt_px).abs().mean(-1)
+    keep = without_largest(residuals)
+    return mean_or_zero(residuals[keep] * weights[keep])
+
+
+def flow_gradient_loss(pred_px: Tensor, tgt_px: Tensor, weights: Tensor) -> Tensor:
+    """L1 on the differences of consecutive points, Σ w·mean_xy|Δ| / (Σ w + 1e−8), w = w_m·w_{m+1}. Args as `flow_loss`."""
+    residuals = (pred_px.diff(dim=0) - tgt_px.diff(dim=0)).abs().mean(-1)
+    weights = weights[1:] * weights[:-1]
+    keep = without_largest(residuals)
+    return (residuals[keep] * weights[keep]).sum() / (weights[keep].sum() + 1e-8)
+
+
+def rgb_loss(pred_rgb: Tensor, gt_rgb: Tensor) -> Tensor:
+    """Mean squared error of colours [M,3] in [0,1]."""
+    return mean_or_zero((pred_rgb - gt_rgb).square())
+
+
+def rgb_gradient_loss(pred_rgb: Tensor, gt_rgb: Tensor) -> Tensor:
+    """Mean absolute error of the differences of consecutive colours [M,3], the largest residual dropped."""
+    residuals = (pred_rgb.diff(dim=0) - gt_rgb.diff(dim=0)).abs().mean(-1)
+    return mean_or_zero(residuals[without_largest(residuals)])
+
+
+def depth_range_loss(depths: Tensor, near: float, far: float) -> Tensor:
+    """Σ (distance of the mapped depths [*] from [near, far])² / number of samples."""
+    return mean_or_zero((near - depths).clamp(min=0).square() + (depths - far).clamp(min=0).square())
+
+
+def distortion_loss(depths: Tensor, weights: Tensor) -> Tensor:
+    """mip-NeRF 360's distortion of each ray, averaged: Σ_ij w_i w_j |u_i − u_j| + ⅓ Σ_i w_i² δ_i.
+
+    The intervals run from each depth to the next, the last one is empty; u are their middles, δ their lengths.
+    Computed in O(K) by cumulative sums, u being sorted.
+
+    Args:
+        depths: [*,K], ascending.
+        weights: [*,K].
+    """
+    ends = torch.cat([depths, depths[..., -1:]], -1)
+    middles = (ends[..., 1:] + ends[..., :-1]) / 2
+    before, moment_before = weights.cumsum(-1) - weights, (weights * middles).cumsum(-1) - weights * middles
+    between = 2 * (weights * (middles * before - moment_before)).sum(-1)
+    within = (weights.square() * ends.diff(dim=-1)).sum(-1) / 3
+    return mean_or_zero(between + within)
+
+
+def scene_flow_smoothness_loss(x: Tensor, x_previous: Tensor, x_next: Tensor) -> Tensor:
+    """Mean |(x − x₋₁) − (x₊₁ − x)| of local points [*,3], the point with the largest mean over xyz dropped."""
+    residuals = (2 * x - x_previous - x_next).abs().mean(-1).flatten()
+    return mean_or_zero(residuals[without_largest(residuals)])
+
+
+def canonical_unit_sphere_loss(x_canonical: Tensor) -> Tensor:
+    """Mean (‖x‖² − 1)² of the canonical points [*,3] outside the unit sphere (its released weight is 0)."""
+    excess = x_canonical.square().sum(-1) - 1
+    return mean_or_zero(excess[excess >= 0].square())

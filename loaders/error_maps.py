@@ -1,0 +1,31 @@
+"""Where the model is still wrong: flow error maps of every frame, kept in the run's folder.
+
+A set of maps belongs to the step at which it was made and serves the batches from there to the next set, so that a
+resumed run draws the same batches as an uninterrupted one.
+"""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from utils.atomic import atomic_path
+
+BLUR = (5, 5)  # pixels; an error is spread to its neighbourhood (released constant)
+
+
+def error_map_path(run_dir: Path, step: int) -> Path:
+    """File of the maps made at `step`."""
+    return run_dir / "error_maps" / f"{step:06d}.npy"
+
+
+def save_error_maps(path: Path, error_maps: np.ndarray) -> None:
+    """Write flow errors [T,H,W] in pixels, float16, whole or not at all."""
+    with atomic_path(path) as temporary:
+        np.save(temporary, error_maps.astype(np.float16))
+
+
+def load_error_maps(path: Path) -> np.ndarray:
+    """Blurred flow errors [T,H,W] in pixels, never 0, so that every pixel can be drawn."""
+    maps = np.load(path).astype(np.float32)
+    return np.stack([cv2.blur(error, BLUR) for error in maps]) + 1e-3

@@ -1,0 +1,71 @@
+"""Input motion as preprocessing left it: flow, validity and statistics of every ordered pair of frames.
+
+Flow is memory-mapped, masks are decoded when asked for: opening a store reads only the statistics.
+"""
+
+import json
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from utils.errors import InputError
+from utils.paths import SequencePaths
+
+
+@dataclass(frozen=True)
+class PairMask:
+    """Which pixels [H,W] of the source frame correspond to the target frame, and why they are believed."""
+
+    consistent: np.ndarray  # bool: forward and backward flow agree
+    rescued: np.ndarray  # bool: hidden in the target frame, but the motion is plausible
+
+
+class FlowStore:
+    """Flow products of a sequence.
+
+    Args:
+        paths: the sequence folder.
+        names: its frames' file names, in order.
+        prefer_chained: take the products of chaining where there are any.
+
+    Raises:
+        InputError: statistics missing or of other frames.
+    """
+
+    def __init__(self, paths: SequencePaths, names: list[str], prefer_chained: bool = True):
+        self.paths = paths.chained if prefer_chained and paths.chained.flow_stats.exists() else paths
+        self.names = names
+        self.valid_counts = self._read_stats()
+
+    def flow(self, i: int, j: int) -> np.ndarray:
+        """Flow from frame i to j, [H,W,2] pixels, memory-mapped."""
+        return np.load(self.paths.flow(self.names[i], self.names[j]), mmap_mode="r")
+
+    def mask(self, i: int, j: int) -> PairMask:
+        """Validity of the flow from frame i to j."""
+        image = _read_png(self.paths.flow_mask(self.names[i], self.names[j]))
+        return PairMask(consistent=image[..., 2] > 0, rescued=image[..., 1] > 0)  # OpenCV gives B, G, R
+
+    def count_map(self, i: int) -> np.ndarray:
+        """In how many pairs each pixel of frame i is valid, [H,W] uint16."""
+        return _read_png(self.paths.count_map(self.names[i]))
+
+    def _read_stats(self) -> np.ndarray:
+        path, names = self.paths.flow_stats, self.names
+        if not path.exists():
+            raise InputError(f"{path} is missing: run the preprocessing of this sequence (or drop `--preprocess never`)")
+        stats = json.loads(path.read_text())
+        try:
+            return np.array([[0 if a == b else stats[a][b] for b in names] for a in names], dtype=np.int64)
+        except KeyError as missing:
+            raise InputError(
+                f"{path} has no entry for frame {missing}: it was made from other frames; preprocess again"
+            ) from None
+
+
+def _read_png(path) -> np.ndarray:
+    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if image is None:
+        raise InputError(f"{path} is missing or unreadable: delete {path.parent} and run the preprocessing again")
+    return image

@@ -1,0 +1,188 @@
+"""The moving layers of the demo clip: textured blobs over a panning background, with exact motion.
+
+A layer has flat coordinates of its own (pixels, origin at its centre) in which outline and texture are fixed.
+Frame t maps image → layer in closed form, u = q + bend_t(q) with q = R(θ_t)ᵀ(p − c_t)/s_t; `to_image` solves
+it the other way. Layers are listed from far to near; the first is the background, which covers everything.
+"""
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+
+from utils.coords import sample_bilinear
+
+TEXELS_PER_PX = 2
+SOLVER_STEPS = (
+    64  # bends contract by 0.7 a step or faster: 0.7^64 of a few pixels is far below float32 tracks
+)
+
+
+@dataclass(frozen=True)
+class Role:
+    """One layer of the story; positions are fractions of (width, height), the radius one of the shorter side."""
+
+    radius: float
+    path: tuple[tuple[float, float], tuple[float, float]]  # centre in the first and the last frame
+    turn: float  # rotation over the clip, radians
+    growth: float  # how much the scale swells and shrinks, as a log
+    bend: float  # contraction factor of the bend's solver: 0 = rigid, below 1
+    ramp: str  # colours from the troughs to the peaks of the noise
+    marks: str  # colour of what is painted over it
+    stripes: bool  # warped stripes instead of spots
+
+
+# The first object, the smaller one, passes behind the second at mid-clip: it disappears and comes out again.
+ROLES = (
+    Role(math.inf, ((0.56, 0.52), (0.44, 0.47)), 0.06, 0.03, 0.0, "24505a 6fa59a f0e6c4", "16323a", False),
+    Role(0.17, ((0.29, 0.38), (0.69, 0.52)), 0.8, 0.07, 0.3, "0b2a8f 2f7bff 9fe0ff", "fff3d6", True),
+    Role(0.26, ((0.55, 0.42), (0.45, 0.48)), -0.5, 0.07, 0.6, "c8321b f58a1f ffd873", "4a1020", False),
+    Role(0.16, ((0.79, 0.80), (0.40, 0.77)), -1.1, 0.08, 0.3, "7a1fa0 e23fa5 ffc4e6", "d8ff3e", False),
+)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A textured plane cut along an outline, and where it is in each frame.
+
+    texture: float32 [S,S,3] in 0..1; radius: mean radius of the outline, pixels (inf = no outline);
+    ripples [M,2]: amplitude (fraction of the radius) and phase of the outline's harmonics 2..M+1;
+    centers [T,2] pixels; angles [T], scales [T]; waves [K,2]: angular frequencies of the bends;
+    swing [T,K]: their amplitudes, pixels; phases [K].
+    """
+
+    texture: np.ndarray
+    radius: float
+    ripples: np.ndarray
+    centers: np.ndarray
+    angles: np.ndarray
+    scales: np.ndarray
+    waves: np.ndarray
+    swing: np.ndarray
+    phases: np.ndarray
+
+    def _bend(self, q: np.ndarray, t: int) -> np.ndarray:
+        """Displacement [*,2] of coordinates [*,2]: shear waves, each across its own direction."""
+        across = self.waves[:, ::-1] * [-1, 1] / np.linalg.norm(self.waves, axis=-1, keepdims=True)
+        return (self.swing[t] * np.sin(q @ self.waves.T + self.phases)) @ across
+
+    def _rotation(self, t: int) -> np.ndarray:
+        cos, sin = np.cos(self.angles[t]), np.sin(self.angles[t])
+        return np.array([[cos, -sin], [sin, cos]])
+
+    def to_layer(self, px: np.ndarray, t: int) -> np.ndarray:
+        """Pixels [*,2] of frame t → layer coordinates [*,2]."""
+        q = (px - self.centers[t]) @ self._rotation(t) / self.scales[t]
+        return q + self._bend(q, t)
+
+    def to_image(self, u: np.ndarray, t: int) -> np.ndarray:
+        """Layer coordinates [*,2] → pixels [*,2] of frame t; inverts `to_layer` by fixed-point iteration."""
+        q = u
+        for _ in range(SOLVER_STEPS):
+            q = u - self._bend(q, t)
+        return self.centers[t] + self.scales[t] * q @ self._rotation(t).T
+
+    def may_cover(self, px: np.ndarray, t: int) -> np.ndarray:
+        """Which pixels [*,2] lie in a disc that holds all of the layer: cheaper than `covers`; bool [*]."""
+        reach = self.radius * (1 + self.ripples[:, 0].sum()) + np.abs(self.swing[t]).sum()
+        return np.hypot(*np.moveaxis(px - self.centers[t], -1, 0)) <= self.scales[t] * reach
+
+    def covers(self, u: np.ndarray) -> np.ndarray:
+        """Which layer coordinates [*,2] lie on the layer; bool [*]."""
+        return _depth_from_rim(u, self.radius, self.ripples) >= 0
+
+    def colors(self, u: np.ndarray) -> np.ndarray:
+        """Texture colour [M,3] in 0..1 at layer coordinates [M,2]."""
+        texels = u * TEXELS_PER_PX + (len(self.texture) - 1) / 2
+        return sample_bilinear(torch.from_numpy(self.texture)[None], torch.from_numpy(texels).float()[None])[
+            0
+        ].numpy()
+
+
+def _depth_from_rim(u: np.ndarray, radius: float, ripples: np.ndarray) -> np.ndarray:
+    """1 at the centre, 0 on the outline, negative outside; [*,2] → [*]."""
+    if math.isinf(radius):
+        return np.ones(u.shape[:-1])
+    orders = np.arange(2, 2 + len(ripples))
+    angle = np.arctan2(u[..., 1], u[..., 0])[..., None]
+    rim = radius * (1 + (ripples[:, 0] * np.cos(orders * angle + ripples[:, 1])).sum(-1))
+    return 1 - np.hypot(u[..., 0], u[..., 1]) / rim
+
+
+def _noise(rng: np.random.Generator, size: int, grain: float) -> np.ndarray:
+    """Smooth noise [size,size] of zero mean and unit deviation; `grain`: its blur in pixels of the video."""
+    blurred = cv2.GaussianBlur(rng.standard_normal((size, size)), (0, 0), grain * TEXELS_PER_PX)
+    return (blurred - blurred.mean()) / blurred.std()
+
+
+def _step(x: np.ndarray, low: float, high: float) -> np.ndarray:
+    """0 below `low`, 1 above `high`, smooth between."""
+    s = np.clip((x - low) / (high - low), 0, 1)
+    return s * s * (3 - 2 * s)
+
+
+def _rgb(code: str) -> np.ndarray:
+    return np.frombuffer(bytes.fromhex(code), np.uint8) / 255
+
+
+def _paint(
+    rng: np.random.Generator, role: Role, extent: float, radius: float, ripples: np.ndarray
+) -> np.ndarray:
+    """Texture [S,S,3] for layer coordinates up to ±`extent`: octaves of noise, marks, a darker rim."""
+    size = 2 * math.ceil(extent * TEXELS_PER_PX)
+    octaves = sum(weight * _noise(rng, size, grain) for grain, weight in ((1.5, 0.6), (3.5, 0.8), (9, 0.8)))
+    level = 0.5 + 0.3 * octaves
+    ramp = np.array([_rgb(code) for code in role.ramp.split()])
+    color = np.stack([np.interp(level, np.linspace(0, 1, len(ramp)), channel) for channel in ramp.T], -1)
+    u = np.stack(np.meshgrid(*[(np.arange(size) - (size - 1) / 2) / TEXELS_PER_PX] * 2), -1)
+    if role.stripes:  # bent by noise, so that no stripe looks like the next one
+        marks = _step(np.sin(u @ [0.55, 0.3] + 1.6 * _noise(rng, size, 5)), 0.2, 0.9)
+    else:
+        marks = _step(_noise(rng, size, 2.2), 0.9, 1.5)
+    color += marks[..., None] * (_rgb(role.marks) - color)
+    rim = 0.45 + 0.55 * _step(_depth_from_rim(u, radius, ripples), 0, 0.3)
+    return np.clip(color * rim[..., None], 0, 1).astype(np.float32)
+
+
+def _build_layer(rng: np.random.Generator, role: Role, num_frames: int, height: int, width: int) -> Layer:
+    """A layer that plays `role`, with a path, a shape and bends of its own drawn from `rng`."""
+    unit = min(height, 0.6 * width)
+    ripples = np.stack([rng.uniform(0.05, 0.16, 3) / [1, 1, 2], rng.uniform(0, 2 * np.pi, 3)], -1)
+    radius = role.radius * unit
+    extent = 0.8 * math.hypot(height, width) if math.isinf(radius) else 1.5 * radius
+    clock = np.linspace(0, 1, num_frames)
+    start, end = np.array(role.path) + rng.uniform(-0.02, 0.02, (2, 2))
+    # The sway vanishes at mid-clip, where the paths must cross.
+    sway = 0.05 * rng.choice([-1, 1]) * np.sin(2 * np.pi * clock)
+    centers = start + (end - start) * clock[:, None] + sway[:, None] * (end - start)[::-1]
+    heading = rng.uniform(0, 2 * np.pi) + np.array([0, 1.9])
+    frequency = 2.4 / (unit * 0.27)  # about 2.6 radians of wave on the radius of the largest object
+    beat = np.sin(2 * np.pi * rng.uniform(0.7, 1.0, 2) * clock[:, None] + rng.uniform(0, 2 * np.pi, 2))
+    return Layer(
+        texture=_paint(rng, role, extent, radius, ripples),
+        radius=radius,
+        ripples=ripples,
+        centers=centers * [width, height],
+        angles=role.turn * (clock - 0.5 + 0.1 * np.sin(2 * np.pi * clock)),
+        scales=np.exp(role.growth * np.sin(2 * np.pi * clock + rng.uniform(0, 2 * np.pi))),
+        waves=frequency * np.stack([np.cos(heading), np.sin(heading)], -1),
+        swing=role.bend / 2 / frequency * beat,
+        phases=rng.uniform(0, 2 * np.pi, 2),
+    )
+
+
+def build_layers(num_frames: int, height: int, width: int, seed: int) -> list[Layer]:
+    """The layers of the scene, far to near."""
+    rngs = np.random.default_rng(seed).spawn(len(ROLES))
+    return [_build_layer(rng, role, num_frames, height, width) for rng, role in zip(rngs, ROLES, strict=True)]
+
+
+def topmost(layers: list[Layer], px: np.ndarray, t: int) -> np.ndarray:
+    """Index of the nearest layer at pixels [*,2] of frame t; int [*]."""
+    owner = np.zeros(px.shape[:-1], int)
+    for index, layer in enumerate(layers[1:], start=1):
+        near = layer.may_cover(px, t)
+        owner[near] = np.where(layer.covers(layer.to_layer(px[near], t)), index, owner[near])
+    return owner

@@ -1,0 +1,33 @@
+"""The canonical volume: colour and density, a NeRF without view direction (paper, section 4.1)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from networks.gabor import GaborNet
+
+VOLUME_ALPHA = 3.0  # shape of the Gamma prior of the volume net's envelopes, released value
+
+
+def contract(u: Tensor) -> Tensor:
+    """mip-NeRF 360's contraction of space into the ball of radius 2: u inside the unit ball, (2 − 1/‖u‖)·u/‖u‖ outside.
+
+    [*,3] → [*,3]; finite with finite gradient everywhere, the origin and the unit sphere included.
+    """
+    # Clamped at 1 before the root: inside, the factor is exactly 1 and √ is never differentiated at 0.
+    norm = u.square().sum(-1, keepdim=True).clamp(min=1).sqrt()
+    return (2 - 1 / norm) * u / norm
+
+
+class CanonicalVolume(nn.Module):
+    """Colour and density at canonical points."""
+
+    def __init__(self, width: int, depth: int):
+        super().__init__()
+        self.net = GaborNet(3, width, 4, depth, VOLUME_ALPHA)
+
+    def forward(self, x_canonical: Tensor) -> tuple[Tensor, Tensor]:
+        """[*,3] → colours [*,3] in (0, 1) and densities σ [*] ≥ 0."""
+        out = self.net(contract(x_canonical))
+        # −1 starts the volume out thin, so that gradients reach all samples of a ray (released constant).
+        return torch.sigmoid(out[..., :3]), F.softplus(out[..., 3] - 1)

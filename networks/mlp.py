@@ -1,0 +1,14 @@
+"""A plain multi-layer perceptron with torch's default initialisation."""
+
+from torch import nn
+
+
+def mlp(sizes: list[int], activation: type[nn.Module]) -> nn.Sequential:
+    """Linears between consecutive `sizes` with an activation between them, none after the last.
+
+    `mlp([3, 8, 8, 1], nn.ReLU)` maps [*,3] to [*,1] through two hidden layers; its linears are items 0, 2, 4.
+    """
+    layers: list[nn.Module] = []
+    for size_in, size_out in zip(sizes[:-1], sizes[1:], strict=True):
+        layers += [nn.Linear(size_in, size_out), activation()]
+    return nn.Sequential(*layers[:-1])

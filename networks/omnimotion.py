@@ -1,0 +1,201 @@
+"""The whole model of one video: the warp between frames and canonical volume, the volume, and questions to both."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from networks.canonical import CanonicalVolume
+from networks.warp import Warp, random_axes
+from utils.chunking import chunked
+from utils.coords import inside_image
+from utils.rays import points_on_rays, project, sample_depths
+from utils.volrend import composite, density_to_alpha, hide_nearest, render_weights, take_heaviest
+
+# A target sample hides the mapped point if it is nearer than this many sample spacings (released constant).
+OCCLUSION_MARGIN = 1.1
+# Share of the nearest samples that `mask_near` switches off early in training (released constant).
+NEAR_SHARE = 0.2
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """All that is needed to build the networks anew; lies in the checkpoint beside their weights.
+
+    `axes` are the coordinates changed by the coupling layers, `min_depth`/`max_depth` the ends of every ray.
+    """
+
+    num_frames: int
+    height: int
+    width: int
+    axes: list[int] = field(default_factory=list)
+    code_size: int = 128
+    code_width: int = 256
+    code_depth: int = 2
+    coupling_width: int = 256
+    coupling_depth: int = 3
+    use_affine: bool = True
+    affine_width: int = 256
+    affine_depth: int = 7
+    volume_width: int = 512
+    volume_depth: int = 3
+    pe_freq: int = 4
+    num_samples_ray: int = 32
+    min_depth: float = 0.0
+    max_depth: float = 2.0
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """Everything along P×N rays of K samples: canonical points, alphas, weights and colours per sample."""
+
+    x_canonical: Tensor  # [P,N,K,3]
+    alphas: Tensor  # [P,N,K]
+    weights: Tensor  # [P,N,K]
+    rgbs: Tensor  # [P,N,K,3]
+
+
+@dataclass(frozen=True)
+class Tracks:
+    """Where N points of one frame are in all T frames."""
+
+    px: Tensor  # [T,N,2] pixels
+    depth: Tensor  # [T,N]
+    occlusion: Tensor  # [T,N] score in [0,1], 1 = hidden
+
+    def occluded(self, threshold: float, height: int, width: int) -> Tensor:
+        """bool [T,N]: hidden behind something nearer, or outside the image."""
+        return (self.occlusion > threshold) | ~inside_image(self.px, height, width)
+
+
+class OmniMotion(nn.Module):
+    """The networks of one video (Wang et al., "Tracking Everything Everywhere All at Once", ICCV 2023)."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        self.warp = Warp(
+            config.num_frames,
+            config.axes,
+            code_size=config.code_size,
+            code_width=config.code_width,
+            code_depth=config.code_depth,
+            coupling_width=config.coupling_width,
+            coupling_depth=config.coupling_depth,
+            use_affine=config.use_affine,
+            affine_width=config.affine_width,
+            affine_depth=config.affine_depth,
+            num_freqs=config.pe_freq,
+        )
+        self.volume = CanonicalVolume(config.volume_width, config.volume_depth)
+
+    @classmethod
+    def initialised(cls, config: ModelConfig, num_layers: int, seed: int) -> "OmniMotion":
+        """New networks: coupling order and weights drawn from `seed`, the global generator left as it was."""
+        axes = random_axes(num_layers, torch.Generator().manual_seed(seed))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return cls(ModelConfig(**{**asdict(config), "axes": axes}))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    def named_parameter_groups(self) -> dict[str, dict[str, nn.Parameter]]:
+        """Parameters by name in the three groups with learning rates of their own: `feature`, `deform`, `color`.
+
+        The released names: feature is the code net, deform the couplings and the affine net, color the volume.
+        """
+        groups: dict[str, dict[str, nn.Parameter]] = {"feature": {}, "deform": {}, "color": {}}
+        for name, parameter in self.named_parameters():
+            is_code = name.startswith("warp.code_net.")
+            group = "color" if name.startswith("volume.") else "feature" if is_code else "deform"
+            groups[group][name] = parameter
+        return groups
+
+    def depths(self) -> Tensor:
+        """The unjittered sample depths [K] of every ray."""
+        config = self.config
+        return sample_depths(config.num_samples_ray, config.min_depth, config.max_depth, self.device)
+
+    def render_rays(self, x_local: Tensor, frame_ids: Tensor, mask_near: bool = False) -> Rendering:
+        """March the rays given by their samples x_local [P,N,K,3] of frames [P] through the canonical volume."""
+        x_canonical = self.warp.to_canonical(x_local, frame_ids)
+        rgbs, sigmas = self.volume(x_canonical)
+        alphas = density_to_alpha(sigmas)
+        if mask_near:
+            alphas = hide_nearest(alphas, NEAR_SHARE)
+        return Rendering(x_canonical, alphas, render_weights(alphas), rgbs)
+
+    def rays(self, px: Tensor) -> Tensor:
+        """Pixels [*,2] → their ray samples [*,K,3] in local coordinates."""
+        return points_on_rays(px, self.depths(), self.config.height, self.config.width)
+
+    @torch.no_grad()
+    def render(self, frame_id: int, px: Tensor, chunk_size: int = 10000) -> tuple[Tensor, Tensor]:
+        """Composited colour [N,3] and depth [N] at pixels px [N,2] of one frame."""
+        depths = self.depths().unsqueeze(-1)
+
+        def render_chunk(px: Tensor) -> tuple[Tensor, Tensor]:
+            rays = self.render_rays(self.rays(px).unsqueeze(0), self._ids(frame_id))
+            weights = rays.weights[0]
+            return composite(weights, rays.rgbs[0]), composite(weights, depths.expand(*weights.shape, 1))[:, 0]
+
+        return chunked(render_chunk, chunk_size, px.to(self.device))
+
+    @torch.no_grad()
+    def map_points(
+        self,
+        src_id: int,
+        px: Tensor,
+        tgt_ids: Sequence[int],
+        use_max_loc: bool = True,
+        chunk_size: int = 10000,
+        with_occlusion: bool = True,
+    ) -> Tracks:
+        """Where pixels px [N,2] of frame `src_id` are in each of the frames `tgt_ids` (T of them).
+
+        `use_max_loc` takes the surface point of a ray at its heaviest sample; otherwise all samples are mapped and
+        composited (paper, equation 3). Without `with_occlusion` the scores are 0 and the target rays are not marched.
+        """
+
+        def map_chunk(px: Tensor) -> tuple[Tensor, ...]:
+            rays = self.render_rays(self.rays(px).unsqueeze(0), self._ids(src_id))
+            surface = take_heaviest(rays.weights, rays.x_canonical) if use_max_loc else rays.x_canonical
+            points, scores = [], []
+            for tgt_id in tgt_ids:
+                x_tgt = self.warp.to_local(surface, self._ids(tgt_id))
+                points.append((x_tgt if use_max_loc else composite(rays.weights, x_tgt))[0])
+                scores.append(self._occlusion(tgt_id, points[-1]) if with_occlusion else points[-1].new_zeros(len(px)))
+            return torch.stack(points, 1), torch.stack(scores, 1)
+
+        x_tgt, occlusion = chunked(map_chunk, chunk_size, px.to(self.device))
+        tgt_px = project(x_tgt, self.config.height, self.config.width)
+        return Tracks(tgt_px.transpose(0, 1), x_tgt[..., 2].T, occlusion.T)
+
+    def track(self, query_frame: int, px: Tensor, use_max_loc: bool = True, chunk_size: int = 10000) -> Tracks:
+        """Follow pixels px [N,2] of one frame through the whole video; the query frame returns the query, visible."""
+        tracks = self.map_points(query_frame, px, range(self.config.num_frames), use_max_loc, chunk_size)
+        tracks.px[query_frame], tracks.occlusion[query_frame] = px.to(tracks.px), 0
+        return tracks
+
+    def _occlusion(self, frame_id: int, x_local: Tensor) -> Tensor:
+        """Σ of the weights of the samples in front of local points [N,3] on their own rays; [N] in [0,1]."""
+        depths = self.depths()
+        px = project(x_local, self.config.height, self.config.width)
+        weights = self.render_rays(self.rays(px).unsqueeze(0), self._ids(frame_id)).weights[0]
+        spacing = (self.config.max_depth - self.config.min_depth) / self.config.num_samples_ray
+        in_front = depths < x_local[:, 2:] - OCCLUSION_MARGIN * spacing
+        return (weights * in_front).sum(-1)
+
+    def _ids(self, frame_id: int) -> Tensor:
+        return torch.tensor([frame_id], device=self.device)
+
+
+def load_model(checkpoint: dict, device: torch.device | str = "cpu") -> OmniMotion:
+    """The networks held by one of our checkpoints (see `utils.checkpoint`), ready for inference."""
+    model = OmniMotion(ModelConfig(**checkpoint["model_config"]))
+    model.load_state_dict(checkpoint["model"])
+    return model.to(device).eval()

@@ -1,0 +1,66 @@
+"""Pretrained weights from a file or a URL into a network; a failure is one sentence that says what to do."""
+
+import pickle
+import urllib.error
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from utils.errors import InputError
+
+StateDict = dict[str, Tensor]
+
+
+def read_state_dict(path: Path) -> StateDict:
+    """Tensors of a checkpoint file on the CPU; loaded with `weights_only=True`, so that it cannot run code.
+
+    Raises:
+        InputError: no such file, or not a flat dictionary of tensors.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"no weights file at {path}")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        raise InputError(f"cannot read {path} as PyTorch weights ({type(error).__name__})") from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise InputError(f"{path} is no state dict: expected names with tensors, nothing around them")
+    return state
+
+
+def download(fetch: Callable[[], StateDict], url: str, advice: str) -> StateDict:
+    """Result of `fetch` (which downloads `url` or finds it in torch's cache).
+
+    Raises:
+        InputError: the download failed or its hash is wrong; `advice` says what to do instead.
+    """
+    try:
+        return fetch()
+    except (urllib.error.URLError, OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise InputError(f"cannot get {url} ({reason}): {advice}") from error
+
+
+def load_strictly(network: nn.Module, state: StateDict, origin: str) -> None:
+    """Load `state` into `network`: the same names and shapes, none more, none less.
+
+    Raises:
+        InputError: naming the missing, unexpected or misshapen entries.
+    """
+    own = network.state_dict()
+    problems = {
+        "missing": sorted(own.keys() - state.keys()),
+        "unexpected": sorted(state.keys() - own.keys()),
+        "of another shape": sorted(k for k in own.keys() & state.keys() if own[k].shape != state[k].shape),
+    }
+    found = [f"{len(keys)} {what} ({_some(keys)})" for what, keys in problems.items() if keys]
+    if found:
+        raise InputError(f"{origin} does not fit {type(network).__name__}: {'; '.join(found)}")
+    network.load_state_dict(state)
+
+
+def _some(names: list[str]) -> str:
+    """The first few names."""
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

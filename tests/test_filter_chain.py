@@ -1,0 +1,223 @@
+"""Which flow is trusted: properties on hand-made flows, and the numbers of the released filtering and chaining."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from preprocessing.chain_flow import chain_flow
+from preprocessing.consistency import (
+    appearance_similarity,
+    cycle_masks,
+    extend_chain,
+    keep_similar,
+    lookup,
+    similar_colour,
+)
+from preprocessing.filter_flow import filter_flow
+from preprocessing.flow_pairs import save_array
+from preprocessing.pair_files import counts_missing, read_pair_mask, write_pair_mask
+from utils.coords import inside_image, pixel_grid
+from utils.errors import InputError
+from utils.paths import SequencePaths
+from utils.video_io import decode_image, write_image
+
+H, W = 16, 24
+
+
+def constant(dx, dy=0.0):
+    return torch.tensor([dx, dy]).expand(H, W, 2).clone()
+
+
+def test_lookup_keeps_leading_dimensions_and_is_exact_on_a_ramp():
+    maps = pixel_grid(5, 7).expand(2, 3, 5, 7, 2)
+    px = torch.rand(2, 3, 4, 6, 2) * torch.tensor([6.0, 4.0])
+    assert torch.allclose(lookup(maps, px), px, atol=1e-5)
+
+
+def test_opposite_flows_are_consistent_exactly_where_they_stay_inside():
+    consistent, rescued = cycle_masks(constant(5.0), constant(-5.0))
+    assert consistent[:, : W - 5].all() and not consistent[:, W - 5 :].any() and not rescued.any()
+
+
+@pytest.mark.parametrize(("miss", "accepted"), [(2.9, True), (3.1, False)])
+def test_the_cycle_closes_within_three_pixels(miss, accepted):
+    consistent, _ = cycle_masks(constant(5.0), constant(-5.0 + miss))
+    assert consistent[:, 8:12].all() == consistent[:, 8:12].any() == accepted
+
+
+def test_a_pixel_that_lands_behind_another_layer_is_rescued():
+    """Background is still, a bar moves by 8: what it covers returns with the bar, and goes back to it in step two."""
+    flow, back = constant(0.0), constant(0.0)
+    flow[:, 2:8] = torch.tensor([8.0, 0.0])  # the bar, columns 2…7, comes to lie on columns 10…15
+    back[:, 10:16] = torch.tensor([-8.0, 0.0])
+    consistent, rescued = cycle_masks(flow, back)
+    assert consistent[:, 2:8].all() and consistent[:, 18:].all()
+    assert rescued[:, 10:16].all() and not consistent[:, 10:16].any()
+    assert not rescued[:, :9].any() and not rescued[:, 17:].any()
+
+
+def test_masks_accept_leading_dimensions():
+    flows, backs = torch.randn(2, 3, H, W, 2) * 3, torch.randn(2, 3, H, W, 2) * 3
+    together = cycle_masks(flows, backs)
+    for a in range(2):
+        for b in range(3):
+            alone = cycle_masks(flows[a, b], backs[a, b])
+            assert all(torch.equal(t[a, b], s) for t, s in zip(together, alone, strict=True))
+
+
+def test_similarity_reads_corner_aligned_maps():
+    coarse = (
+        pixel_grid(4, 6) * torch.tensor([(W - 1) / 5, (H - 1) / 3]) + 1
+    )  # holds the pixel itself, plus one
+    px = torch.rand(50, 2) * torch.tensor([W - 1.0, H - 1.0])
+    other = torch.rand(50, 2) * torch.tensor([W - 1.0, H - 1.0])
+    expected = torch.nn.functional.cosine_similarity(px + 1, other + 1, dim=-1)
+    assert torch.allclose(appearance_similarity(coarse, coarse, px, other, (H, W)), expected, atol=1e-5)
+
+
+def test_only_similar_pixels_are_kept_and_none_is_added():
+    left, right = torch.zeros(H, W, 2), torch.zeros(H, W, 2)
+    left[..., 0], right[:, :12, 0], right[:, 12:, 1] = 1, 1, 1
+    mask = torch.zeros(H, W, dtype=torch.bool)
+    mask[4:8] = True
+    kept = keep_similar(mask, constant(4.0), left, right, 0.5)
+    assert kept[4:8, :8].all() and not kept[4:8, 8:20].any() and kept.sum() == 4 * 8
+    assert not keep_similar(mask & False, constant(4.0), left, right, 0.5).any()
+
+
+def test_a_chain_adds_up_and_stops_at_gaps_and_borders():
+    step_valid = torch.ones(H, W, dtype=torch.bool)
+    step_valid[:, 10] = False
+    flow, valid = extend_chain(
+        constant(2.5), torch.ones(H, W, dtype=torch.bool), constant(3.0, 1.0), step_valid
+    )
+    assert torch.allclose(flow, constant(5.5, 1.0), atol=1e-5)
+    expected = torch.zeros(H, W, dtype=torch.bool)
+    expected[:-1, : W - 5] = True  # p + 5.5 ≤ W − 1 and p + 1 ≤ H − 1
+    expected[:-1, W - 6] = False
+    expected[:, 7:9] = False  # 9.5 and 10.5 mix in the invalid column 10
+    expected[:, W - 6 :] = False
+    assert torch.equal(valid, expected)
+
+
+def test_colours_are_compared_at_the_target():
+    black, half = torch.zeros(H, W, 3), torch.zeros(H, W, 3)
+    half[:, 12:, 0] = 0.4
+    similar = similar_colour(black, half, constant(4.0))
+    assert similar[:, :8].all() and not similar[:, 8:].any()
+
+
+def make_sequence(root, num_frames=5, shift=2.0, break_pair=None):
+    """A sequence moving by `shift` pixels a frame with exact flows; `break_pair` gets wrong ones."""
+    paths, names = SequencePaths(root), [f"{i}.png" for i in range(num_frames)]
+    for name in names:
+        write_image(paths.color / name, np.full((H, W, 3), 100, np.uint8))
+        save_array(paths.feature("dino", name), np.ones((4, 6, 3), np.float16))
+    for i, a in enumerate(names):
+        for j, b in enumerate(names):
+            if i != j:
+                dy = 6.0 if {i, j} == break_pair else 0.0
+                save_array(paths.flow(a, b), constant(shift * (j - i), dy).numpy())
+    return paths, names
+
+
+def test_counts_and_statistics_add_up(tmp_path):
+    paths, names = make_sequence(tmp_path)
+    filter_flow(paths, names, "dino")
+    stats = json.loads(paths.flow_stats.read_text())
+    assert stats["0.png"] == {f"{j}.png": H * (W - 2 * j) for j in range(1, 5)}
+    count = decode_image(paths.count_map("0.png"))
+    assert count.dtype == np.uint16 and count[3, 0] == 4 and count[3, -1] == 0 and count[3, W - 3] == 1
+
+
+def test_chaining_bridges_a_wrong_direct_flow_and_leaves_the_raw_one(tmp_path):
+    paths, names = make_sequence(tmp_path, break_pair={0, 4})
+    filter_flow(paths, names, "dino")
+    raw = paths.flow("0.png", "4.png").read_bytes()
+    assert not read_pair_mask(paths, "0.png", "4.png")[0].any()
+    chain_flow(paths, names, "dino")
+    valid, rescued = read_pair_mask(paths.chained, "0.png", "4.png")
+    assert valid[:, : W - 8].all() and not valid[:, W - 8 :].any() and not rescued.any()
+    flow = np.load(paths.chained.flow("0.png", "4.png"))
+    assert np.allclose(flow[valid], (8, 0), atol=1e-4)
+    assert np.allclose(flow[~valid], (8, 6))  # where nothing is chained, the direct flow
+    assert paths.flow("0.png", "4.png").read_bytes() == raw
+    assert json.loads(paths.chained.flow_stats.read_text())["0.png"]["4.png"] == H * (W - 8)
+
+
+def test_each_stage_can_be_repeated_after_losing_files(tmp_path):
+    paths, names = make_sequence(tmp_path, break_pair={0, 3})
+
+    def snapshot():
+        return {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+
+    filter_flow(paths, names, "dino")
+    chain_flow(paths, names, "dino")
+    before = snapshot()
+    paths.flow_mask("2.png", "0.png").unlink()
+    paths.flow_stats.unlink()
+    paths.chained.flow("0.png", "2.png").unlink()
+    paths.chained.count_map("1.png").unlink()
+    filter_flow(paths, names, "dino")
+    chain_flow(paths, names, "dino")
+    assert snapshot() == before
+    assert not counts_missing(paths, names) and counts_missing(paths, [*names, "5.png"])
+
+
+def test_flow_that_is_valid_nowhere_is_refused(tmp_path):
+    paths, names = make_sequence(tmp_path, shift=100.0)
+    with pytest.raises(InputError, match="valid anywhere"):
+        filter_flow(paths, names, "dino")
+
+
+@pytest.fixture
+def released(golden, tmp_path):
+    """Copies of the golden filtered sequence and its frame names."""
+    shutil.copytree(golden / "preprocess" / "filtered", tmp_path / "seq", copy_function=shutil.copyfile)
+    paths = SequencePaths(tmp_path / "seq")
+    return paths, sorted(p.name for p in paths.color.iterdir())
+
+
+@pytest.mark.parity
+def test_masks_of_the_released_filter(golden, released):
+    paths, names = released
+    shutil.rmtree(paths.root / "raft_masks")
+    filter_flow(paths, names, "dino")
+    theirs = SequencePaths(golden / "preprocess" / "filtered")
+    different = total = 0
+    for a in names:
+        for b in (name for name in names if name != a):
+            landing = pixel_grid(48, 72) + torch.from_numpy(np.load(paths.flow(a, b)))
+            inside = inside_image(landing, 48, 72).numpy()
+            for ours, their in zip(read_pair_mask(paths, a, b), read_pair_mask(theirs, a, b), strict=True):
+                different += (ours != their)[inside].sum()
+                total += inside.sum()
+                assert not ours[~inside].any()
+    assert different <= 1e-4 * total
+
+
+@pytest.mark.parity
+def test_flows_of_the_released_chaining(golden, released):
+    paths, names = released
+    chain_flow(paths, names, "dino")
+    theirs = SequencePaths(golden / "preprocess" / "chained")
+    different = total = 0
+    for a in names:
+        for b in (name for name in names if name != a):
+            ours, _ = read_pair_mask(paths.chained, a, b)
+            their, _ = read_pair_mask(theirs, a, b)
+            different += (ours != their).sum()
+            total += ours.size
+            gap = np.abs(np.load(paths.chained.flow(a, b)) - np.load(theirs.flow(a, b)))
+            assert gap[ours & their].max() < 1e-3
+    assert different <= 0.01 * total
+
+
+def test_pair_masks_survive_the_disk(tmp_path):
+    consistent, rescued = (np.random.default_rng(s).random((4, 5)) > 0.5 for s in (0, 1))
+    write_pair_mask(SequencePaths(tmp_path), "a.jpg", "b.jpg", consistent, rescued)
+    back = read_pair_mask(SequencePaths(tmp_path), "a.jpg", "b.jpg")
+    assert (back[0] == consistent).all() and (back[1] == rescued).all()

@@ -1,0 +1,142 @@
+"""RAFT: the same numbers as the released model, a start for every pair, weights from anywhere."""
+
+import numpy as np
+import pytest
+import torch
+from rule_weights import rule_weights
+from torchvision.models.optical_flow import raft_large
+
+from preprocessing.flow_raft import MIN_SIDE, NUM_UPDATES, RaftFlow, from_princeton, load_raft, pad_frames
+from utils.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    return raft_large(weights=None).eval()
+
+
+def video(num_frames, height, width):
+    return np.random.default_rng(0).integers(0, 255, (num_frames, height, width, 3), np.uint8)
+
+
+@pytest.fixture
+def offline(monkeypatch, tmp_path):
+    """No network, and an empty cache of weights."""
+
+    def refuse(*args, **kwargs):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+
+
+@pytest.mark.parity
+def test_flow_of_the_released_model(golden, tmp_path):
+    data = np.load(golden / "golden_raft.npz")
+    state = rule_weights(golden / "raft_official_keys.json", int(data["weights_seed"]))
+    torch.save({f"module.{name}": value for name, value in state.items()}, tmp_path / "raft.pth")
+    flow = RaftFlow(np.empty(0), load_raft(tmp_path / "raft.pth", "cpu"))
+    encoded = [flow.encode(torch.from_numpy(data[name])) for name in ("image1", "image2")]
+    full, low = flow.refine(*encoded, None)
+    warm, _ = flow.refine(*encoded, torch.from_numpy(data["flow_low"]))
+    assert np.abs(full.numpy() - data["flow_up"]).max() < 1e-2
+    assert np.abs(low.numpy() - data["flow_low"]).max() < 1e-2
+    assert np.abs(warm.numpy() - data["flow_up_warm"]).max() < 1e-2
+    assert np.abs(warm.numpy() - data["flow_up"]).max() > 1  # so the start counts
+
+
+def test_without_a_start_it_is_the_forward_pass_of_torchvision(network):
+    frames = video(2, MIN_SIDE, MIN_SIDE)
+    images = [torch.from_numpy(frame).permute(2, 0, 1)[None] / 127.5 - 1 for frame in frames]
+    with torch.inference_mode():
+        expected = network(*images, num_flow_updates=NUM_UPDATES)[-1]
+    found = next(RaftFlow(frames, network).sweep(0, [1]))
+    assert np.allclose(found, expected[0].permute(1, 2, 0), atol=1e-3)
+
+
+def test_a_sweep_starts_from_the_flow_before_and_encodes_each_frame_once(network, monkeypatch):
+    raft = RaftFlow(video(3, 50, 70), network)
+    starts, encodings = [], []
+    encode = raft.encode
+    lows = [torch.full((1, 2, 16, 16), float(k)) for k in range(4)]
+
+    def fake_refine(source, target, start):
+        starts.append(start)
+        return torch.zeros(1, 2, MIN_SIDE, MIN_SIDE), lows[len(starts) - 1]
+
+    def counted_encode(image):
+        encodings.append(image)
+        return encode(image)
+
+    monkeypatch.setattr(raft, "refine", fake_refine)
+    monkeypatch.setattr(raft, "encode", counted_encode)
+    flows = [*raft.sweep(0, [1, 2]), *raft.sweep(2, [1, 0])]
+    assert starts[0] is None and starts[1] is lows[0]
+    assert starts[2] is None and starts[3] is lows[2]
+    assert len(encodings) == 3
+    assert all(flow.shape == (50, 70, 2) for flow in flows)
+
+
+@pytest.mark.parametrize("size", [(96, 160), (131, 150), (136, 128)])
+def test_padding_repeats_borders_up_to_a_fitting_size(size):
+    frames = torch.rand(1, 3, *size)
+    padded, (top, left) = pad_frames(frames)
+    height, width = padded.shape[-2:]
+    assert height % 8 == width % 8 == 0 and min(height, width) >= MIN_SIDE
+    assert height - max(size[0], MIN_SIDE) < 8 and width - max(size[1], MIN_SIDE) < 8
+    assert torch.equal(padded[..., top : top + size[0], left : left + size[1]], frames)
+    assert torch.equal(padded[..., 0, left], frames[..., 0, 0])
+
+
+def test_torchvision_weights_survive_a_file(network, tmp_path):
+    torch.save(network.state_dict(), tmp_path / "own.pth")
+    loaded = load_raft(tmp_path / "own.pth", "cpu").state_dict()
+    assert all(torch.equal(value, loaded[name]) for name, value in network.state_dict().items())
+
+
+def test_princeton_names_are_translated():
+    value = torch.zeros(1)
+    renamed = from_princeton(
+        {
+            "module.fnet.layer2.0.conv1.weight": value,
+            "cnet.norm1.bias": value,
+            "cnet.layer2.0.norm3.weight": value,
+            "update_block.gru.convq2.bias": value,
+        }
+    )
+    assert set(renamed) == {
+        "feature_encoder.layer2.0.convnormrelu1.0.weight",
+        "context_encoder.convnormrelu.1.bias",
+        "update_block.recurrent_block.convgru2.convq.bias",
+    }
+
+
+def test_wrong_files_are_named(tmp_path):
+    with pytest.raises(InputError, match="no weights file"):
+        load_raft(tmp_path / "none.pth", "cpu")
+    (tmp_path / "text.pth").write_text("not weights")
+    with pytest.raises(InputError, match="cannot read .*text.pth"):
+        load_raft(tmp_path / "text.pth", "cpu")
+    torch.save({"fnet.conv1.weight": torch.zeros(2)}, tmp_path / "other.pth")
+    with pytest.raises(InputError, match=r"missing \(context_encoder.*of another shape \(feature_encoder"):
+        load_raft(tmp_path / "other.pth", "cpu")
+    torch.save({"model": {"a": torch.zeros(2)}}, tmp_path / "nested.pth")
+    with pytest.raises(InputError, match="no state dict"):
+        load_raft(tmp_path / "nested.pth", "cpu")
+
+
+def test_a_file_cannot_run_code(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "hacked"), "w"))
+
+    torch.save({"fnet.conv1.weight": Evil()}, tmp_path / "evil.pth")
+    with pytest.raises(InputError, match="cannot read"):
+        load_raft(tmp_path / "evil.pth", "cpu")
+    assert not (tmp_path / "hacked").exists()
+
+
+def test_offline_one_sentence_says_what_to_do(offline):
+    with pytest.raises(InputError, match=r"https://.*raft_large.*--raft_weights.*--flow dis"):
+        load_raft(None, "cpu")

@@ -1,0 +1,172 @@
+"""The stages together: complete, resumable, and never two methods in one folder."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import preprocessing.main_processing as main_processing
+from preprocessing.main_processing import is_complete, preprocess
+from utils.errors import InputError
+from utils.paths import SequencePaths
+from utils.video_io import write_image
+
+NUM_FRAMES = 4
+NAMES = [f"{t:05d}.png" for t in range(NUM_FRAMES)]
+
+
+@pytest.fixture
+def paths(tmp_path):
+    """A texture that moves by two pixels a frame, 64x48."""
+    noise = np.random.default_rng(0).random((60, 80, 3)).astype(np.float32)
+    blurred = cv2.GaussianBlur(noise, (0, 0), 2)
+    texture = ((blurred - blurred.min()) / np.ptp(blurred) * 255).astype(np.uint8)
+    for t, name in enumerate(NAMES):
+        write_image(tmp_path / "seq" / "color" / name, texture[5:53, 2 * t : 2 * t + 64])
+    return SequencePaths(tmp_path / "seq")
+
+
+def snapshot(paths):
+    return {p.relative_to(paths.root): p.read_bytes() for p in paths.root.rglob("*") if p.is_file()}
+
+
+def test_dis_makes_everything_training_needs(paths):
+    assert "12 flows in raft_exhaustive" in is_complete(paths, NAMES, True)
+    preprocess(paths, flow="dis")
+    assert is_complete(paths, NAMES, True) is None
+    assert json.loads((paths.root / "preprocess.json").read_text()) == {
+        "flow": "dis",
+        "features": "sift",
+        "chain": True,
+    }
+    stats = json.loads(paths.chained.flow_stats.read_text())
+    assert all(count > 0.6 * 64 * 48 for row in stats.values() for count in row.values())
+    flow = np.load(paths.chained.flow(NAMES[0], NAMES[3]))
+    assert np.abs(np.median(flow, (0, 1)) - (-6, 0)).max() < 0.2
+
+
+def test_chaining_can_be_left_out_and_added_later(paths):
+    preprocess(paths, flow="dis", chain=False)
+    assert not paths.chained.root.exists()
+    assert is_complete(paths, NAMES, False) is None
+    assert "chained/raft_exhaustive" in is_complete(paths, NAMES, True)
+    preprocess(paths, flow="dis")
+    assert is_complete(paths, NAMES, True) is None
+
+
+@pytest.mark.parametrize("stage", ["write_flows", "write_features", "filter_flow", "chain_flow"])
+def test_killed_before_any_stage_it_continues_to_the_same_result(paths, monkeypatch, stage):
+    class Killed(BaseException):
+        pass
+
+    def die(*args, **kwargs):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(main_processing, stage, die)
+        with pytest.raises(Killed):
+            preprocess(paths, flow="dis")
+    assert is_complete(paths, NAMES, True) is not None
+    preprocess(paths, flow="dis")
+    resumed = snapshot(paths)
+    for path in [p for p in paths.root.rglob("*") if p.is_file() and p.parent != paths.color]:
+        path.unlink()
+    preprocess(paths, flow="dis")
+    assert snapshot(paths) == resumed
+
+
+def test_a_complete_folder_is_left_alone(paths, monkeypatch):
+    preprocess(paths, flow="dis")
+    for stage in ("write_flows", "write_features", "filter_flow", "chain_flow"):
+        monkeypatch.setattr(main_processing, stage, lambda *args, **kwargs: pytest.fail("did something"))
+    preprocess(paths, flow="dis")
+
+
+def test_a_complete_raft_folder_needs_no_weights(paths, monkeypatch):
+    preprocess(paths, flow="dis")
+    (paths.root / "preprocess.json").write_text(
+        json.dumps({"flow": "raft", "features": "dino", "chain": True})
+    )
+    monkeypatch.setattr(main_processing, "load_raft", lambda *args: pytest.fail("asked for weights"))
+    preprocess(paths, flow="raft")
+
+
+def test_the_first_frames_alone_can_be_done(paths):
+    preprocess(paths, flow="dis", num_frames=3)
+    assert is_complete(paths, NAMES[:3], True) is None
+    assert "6 flows" in is_complete(paths, NAMES, True)
+    preprocess(paths, flow="dis")
+    assert is_complete(paths, NAMES, True) is None
+
+
+def test_another_method_on_the_same_folder_is_refused(paths):
+    preprocess(paths, flow="dis", chain=False)
+    with pytest.raises(InputError, match=r"holds flow by 'dis' but 'raft'.*delete raft_exhaustive"):
+        preprocess(paths, flow="raft")
+    with pytest.raises(InputError, match=r"'sift' features but 'dino'.*delete raft_masks"):
+        preprocess(paths, flow="dis", features="dino")
+
+
+def test_flows_of_unknown_origin_are_not_mixed_with_ours(paths):
+    preprocess(paths, flow="dis", chain=False)
+    (paths.root / "preprocess.json").unlink()
+    paths.flow(NAMES[0], NAMES[1]).unlink()
+    with pytest.raises(InputError, match="some pairs only"):
+        preprocess(paths, flow="dis")
+
+
+def test_published_data_count_as_complete(paths):
+    preprocess(paths, flow="dis", chain=False)
+    (paths.root / "preprocess.json").unlink()
+    paths.flow_stats.unlink()
+    assert "flow_stats.json" in is_complete(paths, NAMES, True)
+    preprocess(paths, flow="raft")
+    assert is_complete(paths, NAMES, True) is None
+    assert not paths.chained.root.exists()
+
+
+def test_frames_of_another_size_are_noticed(paths):
+    preprocess(paths, flow="dis", chain=False)
+    for name in NAMES:
+        write_image(paths.color / name, np.zeros((40, 60, 3), np.uint8))
+    with pytest.raises(InputError, match="another size"):
+        preprocess(paths, flow="dis", chain=True)
+
+
+@pytest.mark.parametrize("options", [{"flow": "farneback"}, {"features": "surf"}])
+def test_unknown_methods_are_refused(paths, options):
+    with pytest.raises(InputError, match="unknown method"):
+        preprocess(paths, **{"flow": "dis", **options})
+
+
+def test_missing_weights_are_reported_before_any_work(paths, tmp_path):
+    with pytest.raises(InputError, match="no weights file"):
+        preprocess(paths, flow="raft", raft_weights=tmp_path / "none.pth")
+    with pytest.raises(InputError, match="no weights file"):
+        preprocess(paths, flow="dis", features="dino", dino_weights=tmp_path / "none.pth")
+    assert [p.name for p in paths.root.iterdir()] == ["color"]
+
+
+def run_script(*arguments):
+    script = Path(main_processing.__file__)
+    return subprocess.run([sys.executable, str(script), *map(str, arguments)], capture_output=True, text=True)
+
+
+def test_the_script_runs_from_anywhere(paths, tmp_path):
+    root = tmp_path / "data"
+    done = run_script(
+        "--data_dir", paths.root, "--data_root", root, "--flow", "dis", "--max_side", 48, "--device", "cpu"
+    )
+    assert done.returncode == 0, done.stderr
+    assert is_complete(SequencePaths(root / "seq_48"), NAMES, True) is None
+    assert f"ready: {root / 'seq_48'}" in done.stdout
+
+
+def test_the_script_reports_mistakes_in_one_sentence(tmp_path):
+    done = run_script("--data_dir", tmp_path / "nothing")
+    assert done.returncode == 2 and done.stderr.startswith("error: nothing at")
+    assert "Traceback" not in done.stderr

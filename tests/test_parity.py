@@ -1,0 +1,165 @@
+"""Parity with the released implementation: same weights, same batch, same depths, same numbers."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from loaders.batches import Batch
+from networks.official_checkpoint import NETS, convert, our_name, read_as_ours
+from networks.omnimotion import OmniMotion, load_model
+from trainer import compute_losses, weighted_sum
+from utils.errors import InputError
+from utils.rays import points_on_rays, project
+from utils.volrend import composite
+
+pytestmark = pytest.mark.parity
+
+
+@pytest.fixture(scope="module")
+def numbers(golden):
+    with np.load(golden / "golden_model.npz") as file:
+        return {key: torch.from_numpy(np.asarray(file[key])) for key in file.files}
+
+
+@pytest.fixture(scope="module")
+def official(golden):
+    return torch.load(golden / "model_000060.pth", weights_only=True)
+
+
+@pytest.fixture(scope="module")
+def model(official, numbers) -> OmniMotion:
+    return load_model(convert(official, int(numbers["h"]), int(numbers["w"])))
+
+
+@pytest.fixture(scope="module")
+def batch(numbers) -> Batch:
+    return Batch(
+        src_ids=numbers["batch_ids1"],
+        tgt_ids=numbers["batch_ids2"],
+        src_px=numbers["batch_pts1"],
+        tgt_px=numbers["batch_pts2"],
+        src_rgb=numbers["batch_gt_rgb1"],
+        weights=numbers["batch_weights"][..., 0],
+    )
+
+
+def test_intermediate_tensors(model, batch, numbers):
+    height, width = model.config.height, model.config.width
+    x_src = points_on_rays(batch.src_px, numbers["depths"], height, width)
+    rays = model.render_rays(x_src, batch.src_ids)
+    x_tgt = model.warp.to_local(rays.x_canonical, batch.tgt_ids)
+    weights = rays.weights * ((x_tgt[..., 2] >= 0) & (x_tgt[..., 2] <= 2))
+    x_pred = composite(weights, x_tgt)
+    close = {"rtol": 0, "atol": 1e-4}
+    torch.testing.assert_close(x_src, numbers["out_x1s"], **close)
+    torch.testing.assert_close(rays.x_canonical, numbers["out_xs_canonical"], **close)
+    torch.testing.assert_close(rays.alphas, numbers["out_alphas"], **close)
+    torch.testing.assert_close(weights, numbers["out_blending_weights"], **close)
+    torch.testing.assert_close(x_pred, numbers["out_x2s_pred"], **close)
+    torch.testing.assert_close(x_pred[..., 2:], numbers["out_px2s_proj_depths"], **close)
+    torch.testing.assert_close(project(x_pred, height, width), numbers["out_px2s_proj"], **close)
+
+
+def golden_weights(numbers) -> dict[str, float]:
+    return {
+        "flow": 1.0,
+        "rgb": float(numbers["w_rgb"]),
+        "rgb_gradient": float(numbers["w_rgb"]),
+        "depth_range": float(numbers["w_depth_range"]),
+        "distortion": float(numbers["w_distortion"]),
+        "scene_flow_smoothness": float(numbers["w_scene_flow_smooth"]),
+        "canonical_unit_sphere": 0.0,
+        "flow_gradient": float(numbers["w_flow_grad"]),
+    }
+
+
+def test_losses(model, batch, numbers):
+    terms = compute_losses(model, batch, numbers["depths"])
+    for name, term in terms.items():
+        if name != "rgb_gradient":  # part of the golden total alone
+            torch.testing.assert_close(term.double(), numbers[f"loss_loss_{name}"], rtol=1e-4, atol=1e-6)
+    total = weighted_sum(terms, golden_weights(numbers))
+    torch.testing.assert_close(total.double(), numbers["loss_Loss"], rtol=1e-4, atol=1e-6)
+
+
+def test_gradients(model, batch, numbers):
+    model.zero_grad()
+    weighted_sum(compute_losses(model, batch, numbers["depths"]), golden_weights(numbers)).backward()
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+    norms = {key.removeprefix("gradnorm_"): value for key, value in numbers.items() if key.startswith("gradnorm_")}
+    assert {our_name(key) for key in norms} == set(gradients)
+    for key, norm in norms.items():
+        torch.testing.assert_close(gradients[our_name(key)].norm().to(norm), norm, rtol=1e-3, atol=1e-9)
+    whole = {
+        "grad_color_out": "volume.net.output.weight",
+        "grad_deform_l0": "warp.layers.0.scale_shift.0.weight",
+        "grad_feat_l0": "warp.code_net.linears.0.weight",
+    }
+    for key, name in whole.items():
+        scale = float(numbers[key].abs().max())
+        torch.testing.assert_close(gradients[name], numbers[key], rtol=1e-3, atol=1e-4 * scale)
+
+
+@pytest.mark.parametrize(("use_max_loc", "key"), [(True, "track_maxloc"), (False, "track_composited")])
+def test_tracks(model, numbers, use_max_loc, key):
+    query, px = int(numbers["query_id"]), numbers["query_px"]
+    tracks = model.track(query, px, use_max_loc)
+    # Where the two largest weights tie, rounding decides which sample is taken.
+    assert share_beyond((tracks.px - numbers[key]).norm(dim=-1), 0.01) <= 0.01
+    if use_max_loc:
+        assert share_beyond((tracks.depth - numbers["track_depth"]).abs(), 1e-4) <= 0.01
+        assert share_beyond((tracks.occlusion - numbers["occlusion_score"]).abs(), 1e-4) <= 0.01
+    rgb, depth = model.render(query, px)
+    torch.testing.assert_close(rgb, numbers["render_rgb"], rtol=0, atol=1e-4)
+    torch.testing.assert_close(depth, numbers["render_depth"][:, 0], rtol=0, atol=1e-4)
+
+
+def share_beyond(errors: torch.Tensor, bound: float) -> float:
+    return (errors > bound).float().mean().item()
+
+
+def test_every_official_key_has_its_place(golden, model):
+    keys = json.loads((golden / "official_keys.json").read_text())
+    ours = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
+    official = {
+        our_name(f"{net}.{key}"): shape for net in NETS for key, shape in keys[net].items() if not key.endswith(".mask")
+    }
+    assert official == ours
+
+
+def test_moments_follow_their_parameters(official, numbers):
+    ours = convert(official, int(numbers["h"]), int(numbers["w"]))
+    model = load_model(ours)
+    groups = model.named_parameter_groups()
+    optimizer = torch.optim.Adam([{"params": list(group.values())} for group in groups.values()])
+    optimizer.load_state_dict(ours["optimizer"])
+    names = [f"{net}.{key}" for net in NETS for key in official[net] if not key.endswith(".mask")]
+    parameters = dict(model.named_parameters())
+    for index, name in enumerate(names):
+        moments = optimizer.state[parameters[our_name(name)]]
+        assert torch.equal(moments["exp_avg"], official["optimizer"]["state"][index]["exp_avg"])
+        assert torch.equal(moments["exp_avg_sq"], official["optimizer"]["state"][index]["exp_avg_sq"])
+    assert [group["lr"] for group in optimizer.param_groups] == official["scheduler"]["_last_lr"]
+    assert ours["step"] == official["scheduler"]["last_epoch"]
+
+
+def without_masks(official: dict) -> dict:
+    deform = {key: value for key, value in official["deform_mlp"].items() if not key.endswith(".mask")}
+    return {**official, "deform_mlp": deform}
+
+
+def test_order_of_couplings_without_masks_is_rebuilt(official):
+    assert convert(without_masks(official), 48, 72)["model_config"] == convert(official, 48, 72)["model_config"]
+
+
+def test_order_of_couplings_of_another_seed_is_refused(official):
+    code = {k: v.flip(0) if k.endswith("linear.weight") else v for k, v in official["feature_mlp"].items()}
+    with pytest.raises(InputError, match="cannot be rebuilt"):
+        convert({**without_masks(official), "feature_mlp": code}, 48, 72)
+
+
+def test_file_is_read_as_ours(golden, numbers):
+    state = read_as_ours(golden / "model_000060.pth", int(numbers["h"]), int(numbers["w"]))
+    assert state["model_config"]["num_frames"] == int(numbers["num_imgs"])

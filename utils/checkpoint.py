@@ -1,0 +1,65 @@
+"""Checkpoint files: state dicts and plain data only, written whole or not at all, loaded with `weights_only=True`."""
+
+import itertools
+import pickle
+import re
+from pathlib import Path
+
+import torch
+
+from utils.atomic import atomic_path
+from utils.errors import InputError
+
+
+def checkpoint_path(run_dir: Path, step: int) -> Path:
+    """`model_XXXXXX.pth` of a step."""
+    return run_dir / f"model_{step:06d}.pth"
+
+
+def save_checkpoint(path: Path, state: dict) -> None:
+    """Write `state`, atomically."""
+    with atomic_path(path) as temporary:
+        torch.save(state, temporary)
+
+
+def find_checkpoint(run_dir: Path, ckpt_path: str | None) -> Path | None:
+    """The file `ckpt_path` if given, else the checkpoint of the largest step in `run_dir`, else None.
+
+    Raises:
+        InputError: `ckpt_path` is given and does not exist.
+    """
+    if ckpt_path:
+        if not Path(ckpt_path).is_file():
+            raise InputError(f"--ckpt_path {ckpt_path}: no such file; give an existing checkpoint or drop the flag")
+        return Path(ckpt_path)
+    numbered = {p: re.fullmatch(r"model_(\d+)\.pth", p.name) for p in run_dir.glob("model_*.pth")}
+    return max((p for p, m in numbered.items() if m), key=lambda p: int(numbered[p][1]), default=None)
+
+
+def read_checkpoint(path: Path) -> dict:
+    """The content of a checkpoint file, tensors on the CPU.
+
+    Raises:
+        InputError: the file is not a checkpoint, or holds more than tensors and plain data.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path} cannot be read as a checkpoint ({reason}); give another or delete it") from error
+    if not isinstance(checkpoint, dict):
+        raise InputError(f"{path} holds a {type(checkpoint).__name__}, expected the dict of a checkpoint")
+    return checkpoint
+
+
+def set_aside(run_dir: Path) -> Path | None:
+    """Move checkpoints and error maps of an earlier run to the first free `run_dir/earlier_<n>`; None if there are none."""
+    files = [*run_dir.glob("model_*.pth"), *run_dir.glob("error_maps")]
+    if not files:
+        return None
+    number = next(n for n in itertools.count(1) if not (run_dir / f"earlier_{n}").exists())
+    folder = run_dir / f"earlier_{number}"
+    folder.mkdir()
+    for file in files:
+        file.rename(folder / file.name)
+    return folder

@@ -1,0 +1,26 @@
+"""Ctrl-C between two steps instead of in the middle of one."""
+
+import signal
+from types import FrameType
+
+
+class StopRequest:
+    """While entered, the first Ctrl-C (or SIGTERM) only sets `requested`; a second one interrupts as usual."""
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def __enter__(self) -> "StopRequest":
+        self._previous = {number: signal.signal(number, self._handle) for number in self.SIGNALS}
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True

@@ -1,0 +1,204 @@
+"""Reading and writing frames, masks and videos.
+
+Images are RGB uint8 [H,W,3] in memory, whatever the file holds (grey, RGBA, 16 bit, palette). Files are read
+through a byte buffer, because OpenCV cannot open non-ASCII paths on every system.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import imageio.v2 as imageio
+import numpy as np
+
+from utils.atomic import atomic_path
+from utils.errors import InputError
+
+# What OpenCV and ffmpeg read.
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jp2", ".png", ".bmp", ".dib", ".webp", ".avif", ".tif", ".tiff"}
+IMAGE_SUFFIXES |= {".ppm", ".pgm", ".pbm", ".pnm"}
+VIDEO_SUFFIXES = {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".gif", ".mpg", ".mpeg"}
+
+
+def natural_key(path: Path) -> list[tuple[bool, int, str]]:
+    """Sort key that compares runs of digits as numbers, so that `2.png` comes before `10.png`."""
+    parts = re.split(r"(\d+)", path.name.lower())
+    return [(not part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts if part]
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Image files of a folder in natural order, hidden files left out; empty without such a folder."""
+    if not Path(folder).is_dir():
+        return []
+    entries = (p for p in Path(folder).iterdir() if not p.name.startswith("."))
+    return sorted((p for p in entries if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()), key=natural_key)
+
+
+def list_frames(folder: Path) -> list[Path]:
+    """Frames of a sequence, in natural order.
+
+    Raises:
+        InputError: fewer than two images.
+    """
+    frames = image_files(folder)
+    if len(frames) < 2:
+        raise InputError(
+            f"found {len(frames)} image(s) in {folder}, expected at least two frames: "
+            "put the frames there as numbered images (00000.jpg, 00001.jpg, ...)"
+        )
+    return frames
+
+
+def decode_image(path: Path) -> np.ndarray:
+    """File → array as OpenCV decodes it unchanged: [H,W] or [H,W,C], C in (3, 4), BGR(A), 8 or 16 bit.
+
+    Raises:
+        InputError: missing, empty, truncated or undecodable file, named in the message.
+    """
+    try:
+        data = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    if data.size == 0:
+        raise InputError(f"cannot read {path}: the file is empty; copy it again or remove it")
+    if _is_cut_short(data.tobytes()):
+        raise InputError(f"cannot read {path}: the image is cut short; copy it again or remove it")
+    try:
+        image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        image = None
+    if image is None:
+        raise InputError(f"cannot read {path}: not an image that OpenCV can decode; convert it to png or jpg")
+    return image
+
+
+def _is_cut_short(raw: bytes) -> bool:
+    """Whether a png or jpeg lacks its end marker: OpenCV decodes such files silently, part of it grey."""
+    if raw.startswith(b"\x89PNG"):
+        return b"IEND" not in raw
+    # A thumbnail inside the header has an end marker of its own; what cameras append after the last one is
+    # short.
+    return raw.startswith(b"\xff\xd8") and b"\xff\xd9" not in raw[-65536:]
+
+
+def _to_uint8(image: np.ndarray) -> np.ndarray:
+    """8-bit version of an image; 16-bit values keep their high byte's scale (65535 → 255)."""
+    if image.dtype == np.uint8:
+        return image
+    if np.issubdtype(image.dtype, np.floating):
+        return (image.clip(0, 1) * 255 + 0.5).astype(np.uint8)
+    return (
+        (image.astype(np.float32) * (255.0 / np.iinfo(image.dtype).max) + 0.5).clip(0, 255).astype(np.uint8)
+    )
+
+
+def to_rgb(image: np.ndarray) -> np.ndarray:
+    """Decoded BGR(A) or grey image of any depth → RGB uint8 [H,W,3]; alpha is dropped."""
+    image = _to_uint8(image)
+    if image.ndim == 2 or image.shape[2] == 1:
+        return np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
+    if image.shape[2] == 2:  # grey with alpha
+        return np.repeat(image[..., :1], 3, axis=2)
+    return np.ascontiguousarray(image[..., 2::-1])
+
+
+def read_frame(path: Path) -> np.ndarray:
+    """One frame as RGB uint8 [H,W,3].
+
+    Raises:
+        InputError: missing, truncated or undecodable file, named in the message.
+    """
+    return to_rgb(decode_image(path))
+
+
+def read_frames(paths: list[Path]) -> np.ndarray:
+    """Frames as RGB uint8 [T,H,W,3].
+
+    Raises:
+        InputError: an unreadable frame, or frames of different sizes (the first odd one is named).
+    """
+    first = read_frame(paths[0])
+    video = np.empty((len(paths), *first.shape), np.uint8)
+    for index, path in enumerate(paths):
+        frame = first if index == 0 else read_frame(path)
+        if frame.shape != first.shape:
+            raise InputError(
+                f"{path} is {frame.shape[1]}x{frame.shape[0]} but {paths[0].name} is "
+                f"{first.shape[1]}x{first.shape[0]} (width x height): all frames must have one size"
+            )
+        video[index] = frame
+    return video
+
+
+def _foreground(image: np.ndarray) -> np.ndarray:
+    """Decoded mask image → bool [H,W]."""
+    if image.ndim == 3 and image.shape[2] == 4:
+        alpha = image[..., 3]
+        # An alpha channel that is one value everywhere says nothing: the mask is then in the colours.
+        values = alpha if alpha.min() != alpha.max() else image[..., :3].max(-1)
+    else:
+        values = image if image.ndim == 2 else image.max(-1)
+    # Labels 0/1 are a common way to store a mask, and would all lie below half of the range.
+    full = np.iinfo(values.dtype).max if np.issubdtype(values.dtype, np.integer) else 1.0
+    return values > 0 if values.max() <= 1 else values > full / 2
+
+
+def read_mask(path: Path, height: int, width: int) -> np.ndarray:
+    """Foreground mask, bool [H,W]: alpha where it varies, else the brightest channel, above half its range.
+
+    A mask that holds only 0 and 1 counts its ones. An RGBA mask with uniform alpha is read from its colours.
+
+    Raises:
+        InputError: missing, of another size than the frames, or selecting nothing.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"no mask at {path}: expected one mask image for each frame")
+    mask = _foreground(decode_image(path))
+    if mask.shape != (height, width):
+        raise InputError(
+            f"mask {path} is {mask.shape[1]}x{mask.shape[0]} but its frame is {width}x{height} "
+            "(width x height)"
+        )
+    if not mask.any():
+        raise InputError(f"mask {path} selects nothing: expected bright (or opaque) pixels on the foreground")
+    return mask
+
+
+def read_video(path: Path) -> Iterator[np.ndarray]:
+    """Frames of a video file one after the other, RGB uint8 [H,W,3].
+
+    Raises:
+        InputError: missing, or not a video that ffmpeg can decode (raised when the first frame is asked for).
+    """
+    if not Path(path).is_file():
+        raise InputError(f"no video file at {path}")
+    try:
+        with imageio.get_reader(path) as reader:
+            for frame in reader:
+                rgb = np.asarray(frame)  # RGB already; a gif may come grey or with alpha
+                yield rgb[..., :3].copy() if rgb.ndim == 3 and rgb.shape[2] >= 3 else to_rgb(rgb)
+    except (OSError, ValueError, RuntimeError, IndexError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(f"cannot read {path} as a video ({reason}); convert it to mp4 (H.264)") from error
+
+
+def write_video(path: Path, frames: np.ndarray, fps: float = 10) -> None:
+    """Write uint8 [T,H,W,3] RGB as an H.264 mp4. Its sides are even: an odd one repeats its last line."""
+    frames = np.asarray(frames)
+    pad = [(0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)]
+    frames = np.pad(frames, pad, mode="edge") if any(after for _, after in pad) else frames
+    options = {"codec": "libx264", "quality": 8, "macro_block_size": 2, "ffmpeg_log_level": "error"}
+    with atomic_path(path) as temporary, imageio.get_writer(temporary, fps=fps, **options) as writer:
+        for frame in frames:
+            writer.append_data(np.ascontiguousarray(frame))
+
+
+def write_image(path: Path, rgb: np.ndarray) -> None:
+    """Write RGB uint8 [H,W,3], or one channel [H,W] of 8 or 16 bit; the suffix chooses the format."""
+    image = rgb if rgb.ndim == 2 else np.ascontiguousarray(rgb[..., ::-1])
+    done, data = cv2.imencode(Path(path).suffix, image)
+    if not done:
+        raise InputError(f"OpenCV cannot write {path}: choose another suffix (png, jpg)")
+    with atomic_path(path) as temporary:
+        data.tofile(temporary)

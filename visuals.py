@@ -1,0 +1,114 @@
+"""Pictures that need the model: tracks of a grid of points, and what TensorBoard shows of a running optimisation."""
+
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from loaders.flow_store import FlowStore
+from networks.omnimotion import OmniMotion
+from utils import draw
+from utils.draw_dense import dense_px
+from utils.draw_tracks import grid_points, save_track_videos
+from utils.paths import SequencePaths
+from utils.video_io import image_files, read_mask
+
+GRID_POINTS = 250  # on the foreground; more would hide it
+BACKGROUND_POINTS = 400  # for the median motion only
+CORRESPONDENCES = 40  # lines between two frames; more cannot be followed by eye
+LOG_SIDE = {"cpu": 80}  # pixels: longest side of the dense pictures logged in training, seconds instead of minutes
+DEFAULT_LOG_SIDE = 240
+
+
+def find_foreground(given: str, paths: SequencePaths, name: str, height: int, width: int) -> NDArray | None:
+    """Foreground bool [H,W] of frame `name`: the given file, else the sequence's own mask, else None.
+
+    Raises:
+        InputError: the file is missing, of another size, or selects nothing.
+    """
+    own = [path for path in image_files(paths.mask) if path.stem == Path(name).stem]
+    files = [Path(given)] if given else own
+    return read_mask(files[0], height, width) if files else None
+
+
+def save_grid_tracks(
+    model: OmniMotion,
+    video: NDArray,
+    names: list[str],
+    paths: SequencePaths,
+    out_dir: Path,
+    args: Namespace,
+) -> list[Path]:
+    """Follow a grid of points of frame `args.query_frame_id` and write the grid and trail videos; their paths.
+
+    With a foreground mask the grid lies on it and the trails are relative to the median motion of the points behind it.
+    """
+    query, (height, width) = args.query_frame_id, video.shape[1:3]
+    foreground = find_foreground(args.foreground_mask_path, paths, names[query], height, width)
+    shown = grid_points(height, width, GRID_POINTS, foreground)
+    behind = shown[:0] if foreground is None else grid_points(height, width, BACKGROUND_POINTS, ~foreground)
+    px = torch.from_numpy(np.concatenate([shown, behind]))
+    tracks = model.track(query, px, args.use_max_loc, args.chunk_size)
+    # Without --vis_occlusion only points outside the image count as hidden.
+    occluded = tracks.occluded(args.occlusion_th if args.vis_occlusion else np.inf, height, width)
+    background = np.arange(len(px)) >= (0 if foreground is None else len(shown))
+    prefix = Path(names[query]).stem
+    positions, occluded = tracks.px.cpu().numpy(), occluded.cpu().numpy()
+    return save_track_videos(out_dir, prefix, video, positions, occluded, background, query)
+
+
+def training_images(
+    model: OmniMotion, video: NDArray, store: FlowStore, step: int, args: Namespace
+) -> dict[str, NDArray[np.uint8]]:
+    """The pictures of one moment of the optimisation, uint8 RGB, by their TensorBoard names.
+
+    `flow`: input above prediction, of a frame to its next; `correspondence/*`: points of the first frame in later ones
+    and of a random pair that is trained; `depth` and `images` (truth above prediction) of the same frame as `flow`.
+    """
+    num_frames = len(video)
+    rng = np.random.default_rng([args.loader_seed, step])
+    i = int(rng.integers(num_frames - 1))
+    partner = int(np.clip(i + rng.integers(1, args.start_interval + 1), 0, num_frames - 1))
+    pairs = {
+        "trained": (i, partner),
+        "fix_10": (0, min(10, num_frames - 1)),
+        "fix_half": (0, num_frames // 2),
+        "fix_whole": (0, num_frames - 1),
+    }
+    images = {f"correspondence/{name}": _correspondence(model, video, *pair, args) for name, pair in pairs.items()}
+    return images | _dense_images(model, video, store, i, args)
+
+
+def _correspondence(model: OmniMotion, video: NDArray, i: int, j: int, args: Namespace) -> NDArray[np.uint8]:
+    height, width = video.shape[1:3]
+    px = grid_points(height, width, CORRESPONDENCES)
+    tracks = model.map_points(i, torch.from_numpy(px), [j], args.use_max_loc, args.chunk_size)
+    occluded = tracks.occluded(args.occlusion_th, height, width)[0].cpu().numpy()
+    return draw.draw_correspondences(video[i], video[j], px, tracks.px[0].cpu().numpy(), occluded)
+
+
+def _dense_images(
+    model: OmniMotion, video: NDArray, store: FlowStore, i: int, args: Namespace
+) -> dict[str, NDArray[np.uint8]]:
+    """Flow to the next frame, depth and colour of frame i, at a reduced size."""
+    side = LOG_SIDE.get(model.device.type, DEFAULT_LOG_SIDE)
+    px, (rows, cols) = dense_px(video.shape[1:3], side)
+    tracks = model.map_points(i, px, [i + 1], args.use_max_loc, args.chunk_size, with_occlusion=False)
+    predicted = (tracks.px[0].cpu() - px).reshape(rows, cols, 2).numpy()
+    nearest = px.round().long().numpy()
+    given = store.flow(i, i + 1)[nearest[:, 1], nearest[:, 0]].astype(np.float32).reshape(rows, cols, 2)
+    scale = float(np.linalg.norm(given, axis=-1).max())
+    rgb, depth = model.render(i, px, args.chunk_size)
+    depth = depth.reshape(rows, cols).cpu().numpy()
+    low, high = model.config.min_depth, model.config.max_depth
+    truth = video[i][nearest[:, 1], nearest[:, 0]].reshape(rows, cols, 3)
+    prediction = draw.to_uint8(rgb.reshape(rows, cols, 3).cpu().numpy())
+    return {
+        "flow": draw.stack_truth_over_prediction(
+            draw.flow_to_color(given, scale), draw.flow_to_color(predicted, scale)
+        ),
+        "depth": draw.with_color_bar(draw.depth_to_color(depth, low, high), low, high, "depth"),
+        "images": draw.stack_truth_over_prediction(truth, prediction),
+    }
