@@ -51,12 +51,11 @@ def save_grid_tracks(
     behind = shown[:0] if foreground is None else grid_points(height, width, BACKGROUND_POINTS, ~foreground)
     px = torch.from_numpy(np.concatenate([shown, behind]))
     tracks = model.track(query, px, args.use_max_loc, args.chunk_size)
-    # Without --vis_occlusion only points outside the image count as hidden.
-    occluded = tracks.occluded(args.occlusion_th if args.vis_occlusion else np.inf, height, width)
+    occluded = tracks.occluded(args.occlusion_th, height, width)
     background = np.arange(len(px)) >= (0 if foreground is None else len(shown))
     prefix = Path(names[query]).stem
     positions, occluded = tracks.px.cpu().numpy(), occluded.cpu().numpy()
-    return save_track_videos(out_dir, prefix, video, positions, occluded, background, query)
+    return save_track_videos(out_dir, prefix, video, positions, occluded, background, query, args.vis_occlusion)
 
 
 def training_images(

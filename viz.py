@@ -1,14 +1,14 @@
 """Look at a trained model: `python viz.py --config configs/default.txt --data_dir DIR [--query_frame_id 0]`.
 
 Writes into `<run folder>/vis`: tracks of a grid of points of the query frame (`<frame>_grid`,
-`<frame>_trails`), the model's colour and depth of every frame, and the dense flow from the query frame to every
-frame; each as mp4 with a contact sheet (png).
+`<frame>_trails`), the model's colour and depth of every frame, and the dense flow from the query frame to all
+frames; each as mp4 with a contact sheet (png).
 """
 
+import math
 from argparse import Namespace
 from pathlib import Path
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -19,21 +19,11 @@ from preprocessing.frames import prepare_sequence
 from utils.checkpoint import find_checkpoint
 from utils.config import parse_config, pick_device, run_dir
 from utils.draw_dense import color_and_depth_frames, flow_frames
-from utils.draw_tracks import grid_points, save_track_videos, save_with_sheet
+from utils.draw_tracks import save_with_sheet
 from utils.errors import InputError, exits_on_input_error
-from utils.paths import SequencePaths
-from utils.video_io import image_files, read_mask
+from visuals import find_foreground, save_grid_tracks
 
-GRID_POINTS = 250  # on the foreground; more would hide it
-BACKGROUND_POINTS = 400  # for the median motion only
-CPU_SIDE = 160  # pixels: dense pictures made on a CPU are no larger, seconds a frame instead of minutes
-
-
-def find_foreground(given: str, paths: SequencePaths, name: str, size: tuple[int, int]) -> NDArray | None:
-    """Foreground bool [H,W] of frame `name`: the file `given`, else the sequence's own mask, else None."""
-    own = [path for path in image_files(paths.mask) if path.stem == Path(name).stem]
-    files = [Path(given)] if given else own
-    return read_mask(files[0], *size) if files else None
+CPU_WORK = 4e11  # multiplications that a CPU is given for one dense picture: about ten seconds
 
 
 def load_trained(args: Namespace, video: NDArray, device: torch.device) -> OmniMotion:
@@ -56,51 +46,48 @@ def load_trained(args: Namespace, video: NDArray, device: torch.device) -> OmniM
     return model
 
 
-def grid_tracks(
-    model: OmniMotion, query: int, foreground: NDArray | None, occlusion_th: float, **options
-) -> tuple[NDArray, NDArray, NDArray]:
-    """Follow a grid of points of frame `query`; `options` are those of `OmniMotion.track`.
+def affordable_side(model: OmniMotion) -> int | None:
+    """Longest side of the dense pictures, pixels: on a CPU what `CPU_WORK` allows, else None (no limit)."""
+    if model.device.type != "cpu":
+        return None
+    work_per_px = sum(p.numel() for p in model.parameters()) * model.config.num_samples_ray
+    return max(1, round(math.sqrt(CPU_WORK / work_per_px)))
 
-    Returns:
-        tracks [T,N,2] pixels; occluded bool [T,N], outside the image or with a score above `occlusion_th`;
-        background bool [N], all True without a foreground.
-    """
-    size = model.config.height, model.config.width
-    shown = grid_points(*size, GRID_POINTS, foreground)
-    behind = shown[:0] if foreground is None else grid_points(*size, BACKGROUND_POINTS, ~foreground)
-    background = np.arange(len(shown) + len(behind)) >= (0 if foreground is None else len(shown))
-    tracks = model.track(query, torch.from_numpy(np.concatenate([shown, behind])), **options)
-    return tracks.px.cpu().numpy(), tracks.occluded(occlusion_th, *size).cpu().numpy(), background
+
+def save_dense_videos(model: OmniMotion, video: NDArray, out_dir: Path, args: Namespace) -> list[Path]:
+    """Write the colour, depth and flow videos; their paths."""
+    side, size = affordable_side(model), video.shape[1:3]
+    if side is not None and side < max(size):
+        print(
+            f"on this CPU colour, depth and flow are drawn {side} instead of {max(size)} pixels wide or high"
+        )
+
+    def render(frame_id: int, px: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return model.render(frame_id, px, args.chunk_size)
+
+    def follow(px: torch.Tensor) -> torch.Tensor:
+        targets, options = range(len(video)), (args.use_max_loc, args.chunk_size)
+        return model.map_points(args.query_frame_id, px, targets, *options, with_occlusion=False).px
+
+    color, depth = color_and_depth_frames(video, render, side)
+    written = save_with_sheet(out_dir, "color", color) + save_with_sheet(out_dir, "depth", depth)
+    return written + save_with_sheet(out_dir, "flow", flow_frames(size, follow, args.chunk_size, side))
 
 
 @exits_on_input_error
 def main(argv: list[str] | None = None) -> None:
     """Load what the flags name, draw, and say where the files are."""
     args = parse_config(argv)
-    query, device = args.query_frame_id, pick_device(args.device)
+    query, device, out_dir = args.query_frame_id, pick_device(args.device), run_dir(args) / "vis"
     paths = prepare_sequence(Path(args.data_dir), args.max_side)
     names, video = load_video(paths, args.num_imgs)
     if not 0 <= query < len(video):
         raise InputError(f"--query_frame_id is {query}, but the clip's frames are 0 to {len(video) - 1}")
-    foreground = find_foreground(args.foreground_mask_path, paths, names[query], video.shape[1:3])
-    if foreground is None:
+    if find_foreground(args.foreground_mask_path, paths, names[query], *video.shape[1:3]) is None:
         print("no foreground mask: points on the whole frame, trails relative to their median motion")
     model = load_trained(args, video, device)
-
-    out_dir, prefix = run_dir(args) / "vis", Path(names[query]).stem
-    options = {"use_max_loc": args.use_max_loc, "chunk_size": args.chunk_size}
-    tracks = grid_tracks(model, query, foreground, args.occlusion_th, **options)
-    written = save_track_videos(out_dir, prefix, video, *tracks, query, args.vis_occlusion)
-
-    side = CPU_SIDE if device.type == "cpu" else None
-    color, depth = color_and_depth_frames(video, lambda i, px: model.render(i, px, args.chunk_size), side)
-    written += save_with_sheet(out_dir, "color", color) + save_with_sheet(out_dir, "depth", depth)
-
-    def follow(px: torch.Tensor) -> torch.Tensor:
-        return model.map_points(query, px, range(len(video)), **options, with_occlusion=False).px
-
-    flow = flow_frames(video.shape[1:3], follow, args.chunk_size, side)
-    written += save_with_sheet(out_dir, "flow", flow)
+    written = save_grid_tracks(model, video, names, paths, out_dir, args)
+    written += save_dense_videos(model, video, out_dir, args)
     print("\n".join(["files to look at:", *(f"  {path}" for path in written)]))
 
 

@@ -22,7 +22,7 @@ SOLVER_STEPS = (
 
 @dataclass(frozen=True)
 class Role:
-    """One layer of the story; positions are fractions of (width, height), the radius one of the shorter side."""
+    """One layer of the story. Positions are fractions of (width, height), the radius of the shorter side."""
 
     radius: float
     path: tuple[tuple[float, float], tuple[float, float]]  # centre in the first and the last frame

@@ -76,6 +76,8 @@ def appearance_similarity(
     Returns:
         [M] in [−1, 1].
     """
+    if not len(px_a):
+        return px_a.new_zeros(0)  # grid_sample cannot take nothing
     height, width = size
     scale = px_a.new_tensor([features_a.shape[1] - 1, features_a.shape[0] - 1]) / px_a.new_tensor(
         [width - 1, height - 1]

@@ -22,3 +22,30 @@ def golden() -> Path:
 def two_threads() -> None:
     """One thread count for all tests: sums come out the same bit for bit."""
     torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def scene_dir(tmp_path_factory) -> Path:
+    """A small synthetic scene with exact tracks, preprocessed without weights. Read only."""
+    from loaders.synthetic import make_scene, write_scene
+    from preprocessing.main_processing import preprocess
+    from utils.paths import SequencePaths
+
+    paths = SequencePaths(tmp_path_factory.mktemp("sequences") / "scene")
+    write_scene(make_scene(num_frames=6, height=40, width=56, seed=3), paths)
+    preprocess(paths, flow="dis")
+    return paths.root
+
+
+TINY = (
+    "--num_pairs 4 --num_pts 16 --num_workers 0 --num_samples_ray 4 --coupling_width 8 --coupling_depth 1 --code_size 8 "
+    "--code_width 8 --volume_width 8 --volume_depth 1 --flow dis --device cpu --use_count_map --use_error_map --mask_near "
+    "--use_max_loc --vis_occlusion --i_print 2 --i_img 1000 --i_weight 1000 --i_cache 4 --expname tiny"
+)
+
+
+@pytest.fixture
+def tiny_flags(scene_dir, tmp_path, monkeypatch) -> list[str]:
+    """Flags of a run of seconds on the small scene; outputs go below the test's own folder."""
+    monkeypatch.chdir(tmp_path)
+    return [*TINY.split(), "--data_dir", str(scene_dir)]

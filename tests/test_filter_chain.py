@@ -1,4 +1,4 @@
-"""Which flow is trusted: properties on hand-made flows, and the numbers of the released filtering and chaining."""
+"""Which flow is trusted: properties on hand-made flows, and the numbers of the released code."""
 
 import json
 import shutil
@@ -49,7 +49,7 @@ def test_the_cycle_closes_within_three_pixels(miss, accepted):
 
 
 def test_a_pixel_that_lands_behind_another_layer_is_rescued():
-    """Background is still, a bar moves by 8: what it covers returns with the bar, and goes back to it in step two."""
+    """Background is still, a bar moves by 8: what it covers goes back with the bar, and on to it again."""
     flow, back = constant(0.0), constant(0.0)
     flow[:, 2:8] = torch.tensor([8.0, 0.0])  # the bar, columns 2…7, comes to lie on columns 10…15
     back[:, 10:16] = torch.tensor([-8.0, 0.0])

@@ -41,4 +41,4 @@ def sample_bilinear(maps: Tensor, px: Tensor, padding_mode: str = "border") -> T
     batch, height, width, _ = maps.shape
     grid = normalize_px(px, height, width).reshape(batch, 1, -1, 2)
     values = F.grid_sample(maps.movedim(-1, 1), grid, align_corners=True, padding_mode=padding_mode)
-    return values.squeeze(2).movedim(1, -1).reshape(*px.shape[:-1], -1)
+    return values.squeeze(2).movedim(1, -1).reshape(*px.shape[:-1], maps.shape[-1])

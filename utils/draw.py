@@ -16,7 +16,10 @@ from matplotlib.colors import Normalize, hsv_to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-LEGIBLE_SIDE = 480  # images with a shorter long side are enlarged to at least this before marks are drawn
+SMALL_SIDE, LEGIBLE_SIDE = (
+    480,
+    640,
+)  # images with a long side below the first are enlarged to the second or more
 DEPTH_COLORMAP = "Spectral"  # near (small) is red, far is blue
 DARK = (20, 20, 20)  # outline of marks: keeps a light mark visible on a light picture
 SHIFT = 4  # cv2 reads coordinates in units of 2^-SHIFT pixels
@@ -81,11 +84,11 @@ def with_color_bar(image: NDArray[np.uint8], low: float, high: float, label: str
 def color_bar(height: int, low: float, high: float, label: str) -> NDArray[np.uint8]:
     """A labelled vertical bar, uint8 [height,100,3], with the smallest (nearest) value on top."""
     figure = Figure(figsize=(1.0, height / 100), dpi=100)
-    axes = figure.add_axes((0.12, 0.06, 0.2, 0.88))
+    axes = figure.add_axes((0.15, 0.05, 0.2, 0.87))
     bar = figure.colorbar(ScalarMappable(Normalize(low, high), DEPTH_COLORMAP), cax=axes)
     bar.ax.invert_yaxis()
     bar.ax.tick_params(labelsize=10)
-    bar.set_label(label, fontsize=11)
+    bar.ax.set_title(label, fontsize=11, pad=4)
     return figure_image(figure)
 
 
@@ -138,10 +141,10 @@ def enlarge(image: NDArray[np.uint8], px: NDArray | None = None) -> tuple[NDArra
     Args:
         image: [H,W,3]. px: [*,2] pixels of it.
     Returns:
-        The image [s·H,s·W,3] and the same points in it; s = 1 if the long side has `LEGIBLE_SIDE` pixels.
+        The image [s·H,s·W,3] and the same points in it; s = 1 if the long side has `SMALL_SIDE` pixels.
     """
     height, width = image.shape[:2]
-    scale = math.ceil(LEGIBLE_SIDE / max(height, width))
+    scale = math.ceil(LEGIBLE_SIDE / max(height, width)) if max(height, width) < SMALL_SIDE else 1
     px = np.zeros((0, 2)) if px is None else np.asarray(px, float)
     if scale > 1:
         image = cv2.resize(image, (width * scale, height * scale), interpolation=cv2.INTER_CUBIC)

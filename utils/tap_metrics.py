@@ -1,8 +1,8 @@
 """Scores of point tracks: TAP-Vid's (Doersch et al. 2022), and errors in pixels that it leaves out.
 
 Tracks here are [N,T,2] (x, y) in pixels, integer = pixel centre. TAP-Vid scores on a 256x256 raster whose
-origin is the corner of the first pixel: x256 = (x + 0.5)·256/W, y256 = (y + 0.5)·256/H. Only this module converts.
-Occlusion is bool, True = hidden. A score over no entries at all is NaN.
+origin is the corner of the first pixel: x256 = (x + 0.5)·256/W, y256 = (y + 0.5)·256/H.
+Only this module converts. Occlusion is bool, True = hidden. A score over no entries at all is NaN.
 """
 
 from collections.abc import Callable

@@ -1,0 +1,142 @@
+"""Batches: what is drawn follows the released probabilities, and depends on seed, rank and step alone."""
+
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from loaders.batches import Batch, FlowBatches, SamplingConfig, iterate_batches
+from loaders.error_maps import load_error_maps, save_error_maps
+from loaders.flow_store import FlowStore
+from loaders.pair_sampling import choose_pixels, cycled_frames, pair_weight, partner_probabilities
+from loaders.sequence import load_video
+from utils.errors import InputError
+from utils.paths import SequencePaths
+
+CONFIG = SamplingConfig(num_pairs=4, num_pts=16, start_interval=20, use_count_map=True, seed=3)
+
+
+@pytest.fixture(scope="module")
+def dataset(scene_dir: Path) -> FlowBatches:
+    paths = SequencePaths(scene_dir)
+    names, video = load_video(paths)
+    return FlowBatches(video, FlowStore(paths, names), CONFIG)
+
+
+def same(a: Batch, b: Batch) -> bool:
+    return all(torch.equal(getattr(a, f.name), getattr(b, f.name)) for f in fields(Batch))
+
+
+def test_shapes_and_meaning(dataset):
+    batch = dataset[0]
+    assert batch.src_px.shape == batch.tgt_px.shape == (4, 16, 2) and batch.src_rgb.shape == (4, 16, 3)
+    assert batch.weights.shape == (4, 16) and batch.src_ids.shape == (4,)
+    assert (batch.src_ids != batch.tgt_ids).all()
+    for p in range(4):
+        i, j = int(batch.src_ids[p]), int(batch.tgt_ids[p])
+        forward = batch.src_px[p] == batch.src_px[p].round()
+        if not forward.all():  # a swapped pair: pixels are in the target frame, its flow leads to the source
+            i, j, src, tgt = j, i, batch.tgt_px[p], batch.src_px[p]
+        else:
+            src, tgt = batch.src_px[p], batch.tgt_px[p]
+            x, y = src.long().T
+            torch.testing.assert_close(batch.src_rgb[p], torch.from_numpy(dataset.video[i][y, x]).float() / 255)
+        x, y = src.long().T.numpy()
+        torch.testing.assert_close(tgt - src, torch.from_numpy(dataset.store.flow(i, j)[y, x].astype(np.float32)))
+
+
+def test_both_directions_are_drawn(dataset):
+    whole = [bool((b.src_px[p] == b.src_px[p].round()).all()) for b in map(dataset.__getitem__, range(20)) for p in range(4)]
+    assert 20 < sum(whole) < 60
+
+
+def test_hidden_points_teach_nothing_backwards(dataset):
+    for step in range(40):
+        batch = dataset[step]
+        for p in range(4):
+            if (batch.src_px[p] == batch.src_px[p].round()).all():
+                continue
+            x, y = batch.tgt_px[p].long().T.numpy()
+            consistent = dataset.store.mask(int(batch.tgt_ids[p]), int(batch.src_ids[p])).consistent[y, x]
+            assert ((batch.weights[p] > 0).numpy() == consistent).all()
+
+
+def test_a_batch_is_a_function_of_seed_rank_and_step(dataset):
+    assert same(dataset[7], dataset[7])
+    assert not same(dataset[7], dataset[8])
+    for change in ({"seed": 4}, {"rank": 1, "world_size": 2}):
+        other = FlowBatches(dataset.video, dataset.store, replace(CONFIG, **change))
+        assert not same(dataset[7], other[7])
+
+
+@pytest.mark.parametrize("num_workers", [1, 3])
+def test_workers_change_nothing(dataset, num_workers):
+    alone = list(iterate_batches(dataset, range(5, 10), 0))
+    helped = list(iterate_batches(dataset, range(5, 10), num_workers))
+    assert len(alone) == len(helped) == 5
+    assert all(same(a, b) for a, b in zip(alone, helped, strict=True))
+
+
+def test_frames_cycle():
+    frames = cycled_frames(0, 60, 6, seed=1).reshape(10, 6)
+    assert (np.sort(frames, 1) == np.arange(6)).all()
+    assert len({tuple(order) for order in frames}) > 1, "each cycle has an order of its own"
+    assert (cycled_frames(13, 9, 6, seed=1) == frames.ravel()[13:22]).all()
+
+
+def test_partner_probabilities_by_hand():
+    counts = np.zeros((6, 6), int)
+    counts[2] = [30, 50, 0, 10, 10, 99]
+    # Within gap 2: 30, 50, -, 10, 10 of 100; neighbours become 0.5 each, and all are normalised again.
+    expected = np.array([0.3, 0.5, 0.0, 0.5, 0.1, 0.0]) / 1.4
+    np.testing.assert_allclose(partner_probabilities(2, counts, max_gap=2), expected)
+
+
+def test_a_frame_without_valid_flow_keeps_its_neighbours():
+    np.testing.assert_allclose(partner_probabilities(0, np.zeros((4, 4), int), 3), [0, 1, 0, 0])
+
+
+def test_pair_weight_falls_with_the_gap():
+    assert pair_weight(1, 20) == 1.0
+    np.testing.assert_allclose(pair_weight(11, 20), np.cos(np.pi / 4))
+
+
+def test_pixels_are_drawn_by_weight_without_repeats():
+    rng = np.random.default_rng(0)
+    valid = np.ones((10, 10), bool)
+    valid[:, 5:] = False
+    weights = np.ones((10, 10))
+    weights[0] = 50
+    hits = np.zeros(100)
+    for _ in range(400):
+        index = choose_pixels(valid, weights, 5, rng)
+        assert len(set(index)) == 5
+        hits[index] += 1
+    hits = hits.reshape(10, 10)
+    assert (hits[:, 5:] == 0).all()
+    assert hits[0, :5].mean() > 10 * hits[1:, :5].mean()
+
+
+def test_few_valid_pixels_are_repeated():
+    valid = np.zeros((4, 4), bool)
+    valid[1, 2] = valid[3, 3] = True
+    index = choose_pixels(valid, np.ones((4, 4)), 5, np.random.default_rng(0))
+    assert set(index) == {6, 15} and len(index) == 5
+
+
+def test_error_maps_decide_frames_and_pixels(dataset, tmp_path):
+    errors = np.zeros(dataset.video.shape[:3], np.float32)
+    errors[4, 10:20, 10:20] = 100
+    save_error_maps(tmp_path / "maps.npy", errors)
+    guided = FlowBatches(dataset.video, dataset.store, CONFIG, load_error_maps(tmp_path / "maps.npy"))
+    frames = np.concatenate([np.stack([guided[s].src_ids.numpy(), guided[s].tgt_ids.numpy()]) for s in range(10)], 1)
+    assert ((frames == 4).any(0)).mean() > 0.9
+
+
+def test_missing_and_foreign_statistics_are_told(scene_dir, tmp_path):
+    with pytest.raises(InputError, match="preprocessing"):
+        FlowStore(SequencePaths(tmp_path), ["a.png", "b.png"])
+    with pytest.raises(InputError, match="other frames"):
+        FlowStore(SequencePaths(scene_dir), ["a.png", "b.png"])

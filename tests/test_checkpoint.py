@@ -1,0 +1,86 @@
+"""Checkpoint files: atomic, safe to load, the newest found; and the schedules."""
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from networks.official_checkpoint import read_as_ours
+from utils.atomic import atomic_path
+from utils.checkpoint import checkpoint_path, find_checkpoint, read_checkpoint, save_checkpoint, set_aside
+from utils.errors import InputError
+from utils.schedules import loss_weights, masks_near, max_frame_gap
+
+
+def test_the_newest_is_found_by_number(tmp_path):
+    for step in (999_999, 1_000_001, 5):
+        save_checkpoint(checkpoint_path(tmp_path, step), {"step": step})
+    assert read_checkpoint(find_checkpoint(tmp_path, None)) == {"step": 1_000_001}
+    assert find_checkpoint(tmp_path / "empty", None) is None
+
+
+def test_a_wrong_path_is_an_error(tmp_path):
+    with pytest.raises(InputError, match="no such file"):
+        find_checkpoint(tmp_path, str(tmp_path / "model.pth"))
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+class Evil:
+    def __reduce__(self):
+        return (Path.touch, (Path("touched"),))
+
+
+def test_code_in_a_checkpoint_is_not_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"x": Evil()}, tmp_path / "evil.pth", pickle_module=pickle)
+    with pytest.raises(InputError, match="cannot be read"):
+        read_checkpoint(tmp_path / "evil.pth")
+    assert not (tmp_path / "touched").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint"])
+def test_a_broken_file_is_an_error(tmp_path, content):
+    (tmp_path / "model.pth").write_bytes(content)
+    with pytest.raises(InputError, match=r"model\.pth"):
+        read_checkpoint(tmp_path / "model.pth")
+
+
+def test_a_foreign_dict_is_an_error(tmp_path):
+    save_checkpoint(tmp_path / "model.pth", {"weights": torch.zeros(2)})
+    with pytest.raises(InputError, match="lacks model_config"):
+        read_as_ours(tmp_path / "model.pth", 8, 8)
+
+
+def test_earlier_runs_are_kept_apart(tmp_path):
+    assert set_aside(tmp_path) is None
+    for number in (1, 2):
+        save_checkpoint(checkpoint_path(tmp_path, 3), {})
+        assert set_aside(tmp_path) == tmp_path / f"earlier_{number}"
+    assert find_checkpoint(tmp_path, None) is None
+
+
+def test_loss_weights_by_hand():
+    assert loss_weights(0)["rgb"] == 0 and loss_weights(0)["distortion"] == 0 and loss_weights(0)["flow"] == 1
+    later = loss_weights(42_000)
+    assert later["rgb"] == later["rgb_gradient"] == 8.4
+    assert later["distortion"] == 1.0 and later["flow_gradient"] == 0.084
+    assert loss_weights(200_000) == {
+        "flow": 1.0, "rgb": 10.0, "rgb_gradient": 10.0, "depth_range": 10.0, "distortion": 10.0,
+        "scene_flow_smoothness": 20.0, "canonical_unit_sphere": 0.0, "flow_gradient": 0.1,
+    }  # fmt: skip
+    assert loss_weights(420, scale=0.01) == later
+
+
+def test_frame_gap_grows_to_the_whole_clip():
+    assert [max_frame_gap(s, 20, 30) for s in (0, 1999, 2000, 10_000, 100_000)] == [20, 20, 21, 25, 29]
+    assert max_frame_gap(0, 20, 5) == 4
+    assert masks_near(3999) and not masks_near(4000)

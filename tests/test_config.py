@@ -1,0 +1,95 @@
+"""Flags: released names, types and defaults; booleans both ways; unknown names and impossible values refused."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from utils.config import build_parser, parse_config, pick_device, run_name
+from utils.errors import InputError, exits_on_input_error
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+RELEASED = {
+    "expname": "", "save_dir": "out/", "ckpt_path": "", "no_reload": False, "num_iters": 200000, "num_workers": 4,
+    "load_opt": 1, "load_scheduler": 1, "loader_seed": 12, "num_imgs": 250, "num_pairs": 8, "num_pts": 256,
+    "lr_feature": 1e-3, "lr_deform": 1e-4, "lr_color": 3e-4, "lrate_decay_steps": 20000, "lrate_decay_factor": 0.5,
+    "grad_clip": 0.0, "use_error_map": False, "use_count_map": False, "use_affine": False, "mask_near": False,
+    "num_samples_ray": 32, "pe_freq": 4, "min_depth": 0.0, "max_depth": 2.0, "start_interval": 20, "max_padding": 0.0,
+    "chunk_size": 10000, "use_max_loc": False, "query_frame_id": 0, "vis_occlusion": False, "occlusion_th": 0.99,
+    "foreground_mask_path": "", "i_print": 100, "i_img": 500, "i_weight": 20000, "i_cache": 20000,
+}  # fmt: skip
+
+
+def test_released_flags_have_their_names_types_and_defaults():
+    args = vars(parse_config(["--data_dir", "x"]))
+    for name, value in RELEASED.items():
+        assert args[name] == value and type(args[name]) is type(value), name
+
+
+@pytest.mark.parametrize("text", [["--use_affine"], ["--use_affine", "true"], ["--use_affine=True"]])
+def test_booleans_switch_on(text):
+    assert parse_config(["--data_dir", "x", *text]).use_affine is True
+
+
+def test_booleans_of_a_config_file_switch_off_from_the_command_line():
+    config = ["--config", str(CONFIGS / "default.txt"), "--data_dir", "x"]
+    assert parse_config(config).use_affine is True
+    assert parse_config([*config, "--use_affine", "false"]).use_affine is False
+
+
+@pytest.mark.parametrize("config", sorted(CONFIGS.glob("*.txt")), ids=lambda path: path.name)
+def test_configs_hold_known_flags_only(config):
+    args = parse_config(["--config", str(config), "--data_dir", "x"])
+    assert args.num_iters >= 1000
+
+
+def test_default_config_is_the_released_one():
+    args = parse_config(["--config", str(CONFIGS / "default.txt"), "--data_dir", "x"])
+    assert args.num_iters == 100000 and args.coupling_width == 256 and args.volume_width == 512 and args.flow == "raft"
+
+
+def test_unknown_names_are_refused(tmp_path, capsys):
+    (tmp_path / "wrong.txt").write_text("num_pair = 4\n")
+    for flags in (["--num_pair", "4"], ["--config", str(tmp_path / "wrong.txt")]):
+        with pytest.raises(SystemExit) as stopped:
+            parse_config(["--data_dir", "x", *flags])
+        assert stopped.value.code == 2 and "num_pair" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        [],
+        ["--data_dir", "x", "--num_pairs", "0"],
+        ["--data_dir", "x", "--num_samples_ray", "1"],
+        ["--data_dir", "x", "--min_depth", "2"],
+        ["--data_dir", "x", "--num_imgs", "1"],
+    ],
+)
+def test_impossible_values_are_refused(flags):
+    with pytest.raises(InputError):
+        parse_config(flags)
+
+
+def test_devices():
+    assert pick_device("cpu") == torch.device("cpu")
+    assert pick_device("auto").type in {"cuda", "mps", "cpu"}
+    with pytest.raises(InputError, match="tpu"):
+        pick_device("tpu")
+
+
+def test_run_is_named_after_the_sequence(tmp_path):
+    (tmp_path / "my clip.mp4").write_bytes(b"")
+    assert run_name(parse_config(["--data_dir", str(tmp_path / "my clip.mp4"), "--expname", "a"])) == "a_my clip"
+    assert run_name(parse_config(["--data_dir", f"{tmp_path}/", "--expname", "a"])) == f"a_{tmp_path.name}"
+
+
+def test_input_errors_become_one_sentence_and_status_2(capsys):
+    @exits_on_input_error
+    def main():
+        raise InputError("found 1, expected 2; do 3")
+
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == "error: found 1, expected 2; do 3\n"

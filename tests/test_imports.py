@@ -1,0 +1,75 @@
+"""The layer rule: imports point downwards only, and no level-1 folder knows another."""
+
+import ast
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+LEVELS = {
+    "utils": 0,
+    "criterion": 1,
+    "networks": 1,
+    "loaders": 1,
+    "preprocessing": 1,
+    "trainer": 2,
+    "visuals": 2,
+    "scoring": 2,
+    "train": 3,
+    "viz": 3,
+    "evaluate": 3,
+}
+NUMERICS = ["criterion.py", "networks/*.py", "utils/coords.py", "utils/rays.py", "utils/volrend.py"]
+PLAIN = {"utils", "networks"}  # what numerics may import of ours
+STANDARD = {"torch", "math", "re", "dataclasses", "collections", "pathlib"}
+
+
+def files() -> list[Path]:
+    folders = [name for name in LEVELS if (REPOSITORY / name).is_dir()]
+    inside = [path for folder in folders for path in (REPOSITORY / folder).rglob("*.py")]
+    return inside + [REPOSITORY / f"{name}.py" for name in LEVELS if (REPOSITORY / f"{name}.py").is_file()]
+
+
+def imported(path: Path) -> set[str]:
+    """First parts of all modules that a file imports, at its top or inside functions."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+def owner(path: Path) -> str:
+    return path.relative_to(REPOSITORY).parts[0].removesuffix(".py")
+
+
+def test_every_source_file_has_a_level():
+    outside = {"tests", "benchmarks"}
+    sources = {p.relative_to(REPOSITORY).parts[0].removesuffix(".py") for p in REPOSITORY.glob("*.py")}
+    packages = {p.parent.name for p in REPOSITORY.glob("*/__init__.py")}
+    assert sources | packages <= set(LEVELS) | outside
+
+
+def test_imports_point_downwards():
+    wrong = [
+        f"{path.relative_to(REPOSITORY)} imports {name}"
+        for path in files()
+        for name in imported(path) & set(LEVELS)
+        if name != owner(path) and LEVELS[name] >= LEVELS[owner(path)]
+    ]
+    assert wrong == []
+
+
+def test_numerics_import_torch_only():
+    wrong = [
+        f"{path.relative_to(REPOSITORY)} imports {name}"
+        for pattern in NUMERICS
+        for path in REPOSITORY.glob(pattern)
+        for name in imported(path) - STANDARD - PLAIN
+    ]
+    assert wrong == []
+
+
+def test_the_rule_can_be_broken(tmp_path):
+    (tmp_path / "bad.py").write_text("def f():\n    from trainer import Trainer\n")
+    assert imported(tmp_path / "bad.py") == {"trainer"}
