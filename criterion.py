@@ -37,7 +37,7 @@ def flow_loss(pred_px: Tensor, tgt_px: Tensor, weights: Tensor) -> Tensor:
 
 
 def flow_gradient_loss(pred_px: Tensor, tgt_px: Tensor, weights: Tensor) -> Tensor:
-    """L1 on the differences of consecutive points, Σ w·mean_xy|Δ| / (Σ w + 1e−8), w = w_m·w_{m+1}. Args as `flow_loss`."""
+    """L1 on differences of consecutive points, Σ w·mean_xy|Δ| / (Σ w + 1e−8), w = w_m·w_{m+1}. Args as `flow_loss`."""
     residuals = (pred_px.diff(dim=0) - tgt_px.diff(dim=0)).abs().mean(-1)
     weights = weights[1:] * weights[:-1]
     keep = without_largest(residuals)

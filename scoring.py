@@ -5,6 +5,8 @@ from argparse import Namespace
 import numpy as np
 import torch
 
+from loaders.flow_store import FlowStore
+from loaders.flow_tracker import FlowTracker
 from networks.omnimotion import OmniMotion
 from utils.paths import SequencePaths
 from utils.tap_metrics import Tracker, evaluate_tracker, format_table, summarize_tracker
@@ -48,10 +50,17 @@ def score_model(model: OmniMotion, exact: ExactTracks, args: Namespace) -> dict[
     return {"AJ": scores.aj, "d_avg": scores.d_avg, "OA": scores.oa}
 
 
-def compare_with_flow(model: OmniMotion, flow: Tracker, exact: ExactTracks, args: Namespace) -> str:
-    """A table of the scores of the model and of tracking by flow, on all exact tracks."""
+def compare_with_flow(
+    model: OmniMotion, paths: SequencePaths, names: list[str], exact: ExactTracks, args: Namespace
+) -> dict[str, dict[str, float]]:
+    """Scores of the model and of tracking by its raw input flow on all exact tracks: rows of `format_table`."""
     height, width = model.config.height, model.config.width
+    flow = FlowTracker(FlowStore(paths, names, prefer_chained=False), height, width)
     trackers = {"raw flow": flow, "OmniMotion": model_tracker(model, args)}
-    rows = {name: summarize_tracker(track, *exact, height, width) for name, track in trackers.items()}
-    title = "TAP-Vid scores, strided queries, at 256x256 (px: median error in pixels of the video, occluded ones inside it)"
+    return {name: summarize_tracker(track, *exact, height, width) for name, track in trackers.items()}
+
+
+def comparison_text(rows: dict[str, dict[str, float]]) -> str:
+    """The rows as a table under a line that says what the columns are."""
+    title = "TAP-Vid scores at 256x256, strided queries; px: median error in pixels of the video, occluded: inside it"
     return f"{title}\n{format_table(rows)}"

@@ -12,14 +12,13 @@ import numpy as np
 import torch
 
 from loaders.flow_store import FlowStore
-from loaders.flow_tracker import FlowTracker
 from loaders.sequence import load_video
 from loaders.synthetic import make_scene, write_scene
 from networks.official_checkpoint import read_as_ours
 from networks.omnimotion import ModelConfig, OmniMotion, load_model
 from preprocessing.frames import prepare_sequence
 from preprocessing.main_processing import is_complete, preprocess
-from scoring import compare_with_flow, load_exact_tracks, score_model
+from scoring import compare_with_flow, comparison_text, load_exact_tracks, score_model
 from trainer import Trainer, TrainingDiverged
 from utils.checkpoint import find_checkpoint, set_aside
 from utils.config import parse_config, pick_device, run_dir, run_name, write_config
@@ -126,8 +125,7 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(130)
     model.eval()
     if exact:
-        raw = FlowTracker(FlowStore(paths, names, prefer_chained=False), *video.shape[1:3])
-        print(compare_with_flow(model, raw, exact, args))
+        print(comparison_text(compare_with_flow(model, paths, names, exact, args)))
     written = save_grid_tracks(model, video, names, paths, folder / "vis", args)
     print("\n".join(["files to look at:", *(f"  {path}" for path in written)]))
     print(f"  {folder / f'model_{trainer.step:06d}.pth'}\n  {log_dir} (tensorboard --logdir logs/)")

@@ -162,9 +162,7 @@ class Trainer:
         args, step = self.args, self.step
         depths = self._jittered_depths(batch)
         mask_near = args.mask_near and masks_near(step, args.schedule_scale)
-        terms = compute_losses(
-            self.model, batch, depths, max_padding=args.max_padding, mask_near=mask_near
-        )
+        terms = compute_losses(self.model, batch, depths, max_padding=args.max_padding, mask_near=mask_near)
         total = weighted_sum(terms, loss_weights(step, args.schedule_scale))
         self.optimizer.zero_grad()
         total.backward()
@@ -249,7 +247,11 @@ class Trainer:
         weights = loss_weights(self.step, self.args.schedule_scale)
         for p in range(len(batch.src_ids)):
             terms = compute_losses(
-                self.model, batch.pair(p), depths[p : p + 1], max_padding=self.args.max_padding, mask_near=mask_near
+                self.model,
+                batch.pair(p),
+                depths[p : p + 1],
+                max_padding=self.args.max_padding,
+                mask_near=mask_near,
             )
             for name, term in terms.items():
                 what = self._not_finite(term, weights[name])
@@ -263,7 +265,9 @@ class Trainer:
             return "value"
         if not term.requires_grad:
             return None
-        gradients = torch.autograd.grad(weight * term, list(self.model.parameters()), retain_graph=True, allow_unused=True)
+        gradients = torch.autograd.grad(
+            weight * term, list(self.model.parameters()), retain_graph=True, allow_unused=True
+        )
         finite = all(torch.isfinite(g).all() for g in gradients if g is not None)
         return None if finite else "gradient"
 
@@ -277,4 +281,3 @@ def _scene_flow_smoothness(model: OmniMotion, ids: Tensor, x_local: Tensor, x_ca
     ids, x_local, x_canonical = ids[inner], x_local[inner, :num_pts], x_canonical[inner, :num_pts]
     x_previous, x_next = model.warp.to_local(x_canonical, ids - 1), model.warp.to_local(x_canonical, ids + 1)
     return criterion.scene_flow_smoothness_loss(x_local, x_previous, x_next)
-

@@ -13,10 +13,9 @@ import torch
 from numpy.typing import NDArray
 
 from loaders.sequence import load_video
-from networks.official_checkpoint import read_as_ours
-from networks.omnimotion import OmniMotion, load_model
+from networks.omnimotion import OmniMotion
 from preprocessing.frames import prepare_sequence
-from utils.checkpoint import find_checkpoint
+from runs import load_trained
 from utils.config import parse_config, pick_device, run_dir
 from utils.draw_dense import color_and_depth_frames, flow_frames
 from utils.draw_tracks import save_with_sheet
@@ -24,26 +23,6 @@ from utils.errors import InputError, exits_on_input_error
 from visuals import find_foreground, save_grid_tracks
 
 CPU_WORK = 4e11  # multiplications that a CPU is given for one dense picture: about ten seconds
-
-
-def load_trained(args: Namespace, video: NDArray, device: torch.device) -> OmniMotion:
-    """The model that the flags name, or the run's newest.
-
-    Raises:
-        InputError: there is none, or it is of a clip of another size or length than `video`.
-    """
-    path = find_checkpoint(run_dir(args), args.ckpt_path)
-    if path is None:
-        raise InputError(f"no checkpoint in {run_dir(args)}: train first, or name one with --ckpt_path")
-    rays = {name: getattr(args, name) for name in ("num_samples_ray", "min_depth", "max_depth")}
-    model = load_model(read_as_ours(path, *video.shape[1:3], **rays), device)
-    trained = model.config.num_frames, model.config.height, model.config.width
-    if trained != video.shape[:3]:
-        raise InputError(
-            f"{path} was trained on (frames, height, width) {trained}, this clip has {video.shape[:3]}: "
-            "give the data_dir, num_imgs and max_side of its training"
-        )
-    return model
 
 
 def affordable_side(model: OmniMotion) -> int | None:
@@ -58,9 +37,7 @@ def save_dense_videos(model: OmniMotion, video: NDArray, out_dir: Path, args: Na
     """Write the colour, depth and flow videos; their paths."""
     side, size = affordable_side(model), video.shape[1:3]
     if side is not None and side < max(size):
-        print(
-            f"on this CPU colour, depth and flow are drawn {side} instead of {max(size)} pixels wide or high"
-        )
+        print(f"on this CPU colour, depth and flow are drawn {side} instead of {max(size)} pixels wide or high")
 
     def render(frame_id: int, px: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return model.render(frame_id, px, args.chunk_size)

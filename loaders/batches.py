@@ -64,7 +64,11 @@ class FlowBatches(Dataset):
     """
 
     def __init__(
-        self, video: np.ndarray, store: FlowStore, config: SamplingConfig, error_maps: np.ndarray | None = None
+        self,
+        video: np.ndarray,
+        store: FlowStore,
+        config: SamplingConfig,
+        error_maps: np.ndarray | None = None,
     ):
         self.video, self.store, self.config, self.error_maps = video, store, config, error_maps
         self.pixel_weights = [self._pixel_weights(i) for i in range(len(video))]
@@ -121,7 +125,11 @@ class FlowBatches(Dataset):
 def iterate_batches(dataset: FlowBatches, steps: range, num_workers: int) -> Iterator[Batch]:
     """The batches of `steps` in order, prepared ahead by `num_workers` processes (0: in this one)."""
     yield from DataLoader(
-        dataset, batch_size=None, sampler=steps, num_workers=num_workers, worker_init_fn=_leave_interrupts_to_parent
+        dataset,
+        batch_size=None,
+        sampler=steps,
+        num_workers=num_workers,
+        worker_init_fn=_leave_interrupts_to_parent,
     )
 
 

@@ -54,7 +54,9 @@ class FlowStore:
     def _read_stats(self) -> np.ndarray:
         path, names = self.paths.flow_stats, self.names
         if not path.exists():
-            raise InputError(f"{path} is missing: run the preprocessing of this sequence (or drop `--preprocess never`)")
+            raise InputError(
+                f"{path} is missing: run the preprocessing of this sequence (or drop `--preprocess never`)"
+            )
         stats = json.loads(path.read_text())
         try:
             return np.array([[0 if a == b else stats[a][b] for b in names] for a in names], dtype=np.int64)

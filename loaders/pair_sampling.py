@@ -34,9 +34,7 @@ def pair_weight(gap: int, max_gap: int) -> float:
     return float(np.cos((gap - 1) / max_gap * np.pi / 2))
 
 
-def choose_pixels(
-    valid: np.ndarray, weights: np.ndarray, count: int, rng: np.random.Generator
-) -> np.ndarray:
+def choose_pixels(valid: np.ndarray, weights: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     """`count` flat indices of pixels where `valid` [H,W], with P ∝ `weights` [H,W] > 0.
 
     Without replacement (Efraimidis & Spirakis, 2006: the smallest of exponential variates divided by the weights);

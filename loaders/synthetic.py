@@ -79,9 +79,7 @@ def make_scene(num_frames: int = 24, height: int = 96, width: int = 160, seed: i
     Raises InputError if the clip is too short or too small to show anything.
     """
     if num_frames < 2 or min(height, width) < 16:
-        raise InputError(
-            f"a scene of {num_frames} frames, {width}x{height}: need at least 2 frames and 16x16 pixels"
-        )
+        raise InputError(f"a scene of {num_frames} frames, {width}x{height}: need at least 2 frames and 16x16 pixels")
     layers = build_layers(num_frames, height, width, seed)
     frames, masks = zip(*(_render(layers, t, height, width) for t in range(num_frames)), strict=True)
     owners, u = _draw_points(np.random.default_rng((seed, 1)), layers, num_frames, height, width)

@@ -15,9 +15,7 @@ import torch
 from utils.coords import sample_bilinear
 
 TEXELS_PER_PX = 2
-SOLVER_STEPS = (
-    64  # bends contract by 0.7 a step or faster: 0.7^64 of a few pixels is far below float32 tracks
-)
+SOLVER_STEPS = 64  # bends contract by 0.7 a step or faster: 0.7^64 of a few pixels is far below float32 tracks
 
 
 @dataclass(frozen=True)
@@ -96,9 +94,7 @@ class Layer:
     def colors(self, u: np.ndarray) -> np.ndarray:
         """Texture colour [M,3] in 0..1 at layer coordinates [M,2]."""
         texels = u * TEXELS_PER_PX + (len(self.texture) - 1) / 2
-        return sample_bilinear(torch.from_numpy(self.texture)[None], torch.from_numpy(texels).float()[None])[
-            0
-        ].numpy()
+        return sample_bilinear(torch.from_numpy(self.texture)[None], torch.from_numpy(texels).float()[None])[0].numpy()
 
 
 def _depth_from_rim(u: np.ndarray, radius: float, ripples: np.ndarray) -> np.ndarray:
@@ -127,9 +123,7 @@ def _rgb(code: str) -> np.ndarray:
     return np.frombuffer(bytes.fromhex(code), np.uint8) / 255
 
 
-def _paint(
-    rng: np.random.Generator, role: Role, extent: float, radius: float, ripples: np.ndarray
-) -> np.ndarray:
+def _paint(rng: np.random.Generator, role: Role, extent: float, radius: float, ripples: np.ndarray) -> np.ndarray:
     """Texture [S,S,3] for layer coordinates up to ±`extent`: octaves of noise, marks, a darker rim."""
     size = 2 * math.ceil(extent * TEXELS_PER_PX)
     octaves = sum(weight * _noise(rng, size, grain) for grain, weight in ((1.5, 0.6), (3.5, 0.8), (9, 0.8)))

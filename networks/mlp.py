@@ -1,5 +1,7 @@
 """A plain multi-layer perceptron with torch's default initialisation."""
 
+from itertools import pairwise
+
 from torch import nn
 
 
@@ -9,6 +11,6 @@ def mlp(sizes: list[int], activation: type[nn.Module]) -> nn.Sequential:
     `mlp([3, 8, 8, 1], nn.ReLU)` maps [*,3] to [*,1] through two hidden layers; its linears are items 0, 2, 4.
     """
     layers: list[nn.Module] = []
-    for size_in, size_out in zip(sizes[:-1], sizes[1:], strict=True):
+    for size_in, size_out in pairwise(sizes):
         layers += [nn.Linear(size_in, size_out), activation()]
     return nn.Sequential(*layers[:-1])

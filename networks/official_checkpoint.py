@@ -5,7 +5,6 @@ Their keys: `feature_mlp` (code net), `deform_mlp` (couplings, affine), `color_m
 """
 
 import re
-
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -62,10 +61,15 @@ def config_of(checkpoint: dict, height: int, width: int, **rays: float) -> Model
     """
     deform, code, volume = checkpoint["deform_mlp"], checkpoint["feature_mlp"], checkpoint["color_mlp"]
     try:
-        first, encode = deform["layers1.0.map_st.0.mlp.0.weight"], deform["layers1.0.projection.proj.0.weight"]
+        first, encode = (
+            deform["layers1.0.map_st.0.mlp.0.weight"],
+            deform["layers1.0.projection.proj.0.weight"],
+        )
         code_out, volume_out = code["output_linear.weight"], volume["output_linear.weight"]
     except KeyError as missing:
-        raise InputError(f"the released checkpoint lacks {missing}; expected {NETS} as the release writes them") from None
+        raise InputError(
+            f"the released checkpoint lacks {missing}; expected {NETS} as the release writes them"
+        ) from None
     affine = deform.get("affine_mlp.hidden.0.0.weight")
     config = ModelConfig(
         num_frames=int(checkpoint["num_imgs"]),
@@ -155,7 +159,8 @@ def _rebuilt_axes(code_state: dict[str, Tensor], config: ModelConfig, num_layers
     correlation = torch.corrcoef(torch.stack([drawn, stored]))[0, 1]
     if not correlation > 0.9:
         raise InputError(
-            "the released checkpoint lacks its coupling masks (`layers1.*.mask`), and their order cannot be rebuilt: its "
-            f"code net was not drawn from seed {MASK_SEED} (correlation {correlation:.2f}); load one that holds the masks"
+            "the released checkpoint lacks its coupling masks (`layers1.*.mask`), and their order cannot be rebuilt: "
+            f"its code net was not drawn from seed {MASK_SEED} (correlation {correlation:.2f}); "
+            "load one that holds the masks"
         )
     return axes

@@ -28,9 +28,7 @@ from utils.paths import SequencePaths
 from utils.video_io import read_frame
 
 
-def chain_flow(
-    paths: SequencePaths, names: list[str], features: str, device: torch.device | str = "cpu"
-) -> None:
+def chain_flow(paths: SequencePaths, names: list[str], features: str, device: torch.device | str = "cpu") -> None:
     """Write chained flow, masks and counts into `paths.chained`; sweeps whose files are all there are kept.
 
     Args:
@@ -52,14 +50,10 @@ def chain_flow(
         write_counts(paths.chained, names, "chain")
 
 
-def _load_pair(
-    paths: SequencePaths, a: str, b: str, device: torch.device | str
-) -> tuple[Tensor, Tensor, Tensor]:
+def _load_pair(paths: SequencePaths, a: str, b: str, device: torch.device | str) -> tuple[Tensor, Tensor, Tensor]:
     """Direct flow [H,W,2], cycle-consistent and rescued [H,W]."""
     masks = read_pair_mask(paths, a, b)
-    return tuple(
-        torch.from_numpy(np.ascontiguousarray(x)).to(device) for x in (load_flow(paths.flow(a, b)), *masks)
-    )
+    return tuple(torch.from_numpy(np.ascontiguousarray(x)).to(device) for x in (load_flow(paths.flow(a, b)), *masks))
 
 
 def _load_image(paths: SequencePaths, name: str, device: torch.device | str) -> Tensor:

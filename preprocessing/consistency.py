@@ -94,9 +94,7 @@ def appearance_similarity(
     return torch.cat(cosines)
 
 
-def keep_similar(
-    mask: Tensor, flow: Tensor, features_a: Tensor, features_b: Tensor, threshold: float
-) -> Tensor:
+def keep_similar(mask: Tensor, flow: Tensor, features_a: Tensor, features_b: Tensor, threshold: float) -> Tensor:
     """`mask` [H,W] without the pixels whose features differ from those of their targets; `flow` [H,W,2]."""
     size = flow.shape[0], flow.shape[1]
     similarity = appearance_similarity(
@@ -127,8 +125,6 @@ def extend_chain(flow: Tensor, valid: Tensor, step: Tensor, step_valid: Tensor) 
     return carried, valid & consistent & inside
 
 
-def similar_colour(
-    image_a: Tensor, image_b: Tensor, flow: Tensor, threshold: float = RGB_THRESHOLD
-) -> Tensor:
+def similar_colour(image_a: Tensor, image_b: Tensor, flow: Tensor, threshold: float = RGB_THRESHOLD) -> Tensor:
     """Where the colour (in [0, 1], [H,W,3]) at the target differs by less than `threshold`; bool [H,W]."""
     return (image_a - lookup(image_b, targets(flow))).norm(dim=-1) < threshold

@@ -32,9 +32,7 @@ class FlowEstimator(Protocol):
 
 def sweeps(num_frames: int) -> list[tuple[int, list[int]]]:
     """(i, targets by growing distance), forwards and backwards, for every frame that has any."""
-    both = [
-        (i, list(js)) for i in range(num_frames) for js in (range(i + 1, num_frames), range(i - 1, -1, -1))
-    ]
+    both = [(i, list(js)) for i in range(num_frames) for js in (range(i + 1, num_frames), range(i - 1, -1, -1))]
     return [(i, js) for i, js in both if js]
 
 
@@ -47,9 +45,7 @@ def load_flow(path: Path) -> np.ndarray:
     try:
         flow = np.load(path)
     except (OSError, ValueError, EOFError) as error:
-        raise InputError(
-            f"cannot read the flow {path} ({error}); delete it and run the preprocessing again"
-        ) from error
+        raise InputError(f"cannot read the flow {path} ({error}); delete it and run the preprocessing again") from error
     if flow.ndim != 3 or flow.shape[-1] != 2:
         raise InputError(f"{path} holds an array of shape {list(flow.shape)}; expected a flow [H,W,2]")
     return flow.astype(np.float32, copy=False)

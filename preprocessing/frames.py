@@ -75,9 +75,7 @@ def prepare_sequence(source: Path, max_side: int | None, data_root: Path = Path(
 def _source_frames(source: Path) -> list[Path]:
     """Image files of a folder source; empty for a video file."""
     if not source.exists():
-        raise InputError(
-            f"nothing at {source}: give a video file, a folder of frames, or a folder with color/"
-        )
+        raise InputError(f"nothing at {source}: give a video file, a folder of frames, or a folder with color/")
     if source.is_dir():
         return list_frames(source / "color" if (source / "color").is_dir() else source)
     if source.suffix.lower() not in VIDEO_SUFFIXES:
@@ -184,9 +182,7 @@ def _copy_masks(
         write_image(target.mask / f"{index:05d}.png", rgb)
 
 
-def _copy_tracks(
-    source: SequencePaths, target: SequencePaths, old: tuple[int, int], new: tuple[int, int]
-) -> None:
+def _copy_tracks(source: SequencePaths, target: SequencePaths, old: tuple[int, int], new: tuple[int, int]) -> None:
     """Copy exact tracks, where there are some, scaled as the frames were."""
     if not source.gt_tracks.is_file():
         return

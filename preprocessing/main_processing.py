@@ -10,9 +10,7 @@ from pathlib import Path
 
 import torch
 
-sys.path.insert(
-    0, str(Path(__file__).resolve().parents[1])
-)  # run as a script, only this folder would be found
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script, only this folder would be found
 
 from preprocessing.chain_flow import chain_flow
 from preprocessing.features import feature_extractor, missing_features, write_features
@@ -61,9 +59,7 @@ def preprocess(
     """
     features = AUTO_FEATURES.get(flow, features) if features == "auto" else features
     if flow not in FLOWS or features not in FEATURES:
-        raise InputError(
-            f"unknown method: flow {flow!r}, features {features!r}; choose among {FLOWS} and {FEATURES}"
-        )
+        raise InputError(f"unknown method: flow {flow!r}, features {features!r}; choose among {FLOWS} and {FEATURES}")
     names = [path.name for path in list_frames(paths.color)[:num_frames]]
     if is_published(paths, names):
         if counts_missing(paths, names):
@@ -91,11 +87,7 @@ def preprocess(
 
 def is_published(paths: SequencePaths, names: list[str]) -> bool:
     """Whether flow and masks of all pairs are there without a record of ours: data in the released layout."""
-    return (
-        not _record_path(paths).is_file()
-        and not missing_flows(paths, names)
-        and not missing_masks(paths, names)
-    )
+    return not _record_path(paths).is_file() and not missing_flows(paths, names) and not missing_masks(paths, names)
 
 
 def is_complete(paths: SequencePaths, frame_names: list[str], chain: bool) -> str | None:
@@ -165,8 +157,7 @@ def _check_record(paths: SequencePaths, names: list[str], flow: str, features: s
         )
     if first.is_file() and load_flow(first).shape[:2] != read_frame(paths.color / names[0]).shape[:2]:
         raise InputError(
-            f"{first} was made for frames of another size: "
-            f"delete raft_exhaustive, features, {derived} in {root}"
+            f"{first} was made for frames of another size: delete raft_exhaustive, features, {derived} in {root}"
         )
 
 
@@ -177,27 +168,15 @@ def _true_or_false(text: str) -> bool:
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description="All-pairs flow, features, filtering and chaining of a sequence."
-    )
-    parser.add_argument(
-        "--data_dir", type=Path, required=True, help="video, folder of frames, or sequence folder"
-    )
-    parser.add_argument(
-        "--data_root", type=Path, default=Path("data"), help="where copies of the frames are made"
-    )
+    parser = argparse.ArgumentParser(description="All-pairs flow, features, filtering and chaining of a sequence.")
+    parser.add_argument("--data_dir", type=Path, required=True, help="video, folder of frames, or sequence folder")
+    parser.add_argument("--data_root", type=Path, default=Path("data"), help="where copies of the frames are made")
     parser.add_argument("--flow", choices=FLOWS, default="raft", help="dis needs no weights")
-    parser.add_argument(
-        "--features", choices=FEATURES, default="auto", help="auto: dino with raft, sift with dis"
-    )
-    parser.add_argument(
-        "--chain", type=_true_or_false, default=True, metavar="true|false", help="chain the flows"
-    )
+    parser.add_argument("--features", choices=FEATURES, default="auto", help="auto: dino with raft, sift with dis")
+    parser.add_argument("--chain", type=_true_or_false, default=True, metavar="true|false", help="chain the flows")
     parser.add_argument("--max_side", type=int, help="make longer frames this long, pixels")
     parser.add_argument("--num_frames", type=int, help="use the first frames only")
-    parser.add_argument(
-        "--raft_weights", type=Path, help="RAFT-large weights, torchvision's or Princeton's names"
-    )
+    parser.add_argument("--raft_weights", type=Path, help="RAFT-large weights, torchvision's or Princeton's names")
     parser.add_argument("--dino_weights", type=Path, help="DINO ViT-S/16 weights as released")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     return parser.parse_args(arguments)

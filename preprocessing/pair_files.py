@@ -11,9 +11,7 @@ from utils.paths import SequencePaths
 from utils.video_io import read_frame, write_image
 
 
-def write_pair_mask(
-    paths: SequencePaths, a: str, b: str, consistent: np.ndarray, rescued: np.ndarray
-) -> None:
+def write_pair_mask(paths: SequencePaths, a: str, b: str, consistent: np.ndarray, rescued: np.ndarray) -> None:
     """Write bool [H,W] masks of the flow a→b as the png that `SequencePaths.flow_mask` describes."""
     channels = [consistent, rescued, np.zeros_like(consistent)]
     write_image(paths.flow_mask(a, b), np.stack(channels, -1).astype(np.uint8) * 255)
@@ -62,8 +60,6 @@ def write_counts(paths: SequencePaths, names: list[str], label: str) -> None:
             total = count if total is None else total + count
         write_image(paths.count_map(a), total)
     if not any(sum(row.values()) for row in stats.values()):
-        raise InputError(
-            f"no flow in {paths.root} is valid anywhere: look at the frames, or try another --flow"
-        )
+        raise InputError(f"no flow in {paths.root} is valid anywhere: look at the frames, or try another --flow")
     with atomic_path(paths.flow_stats) as temporary:
         temporary.write_text(json.dumps(stats))

@@ -48,7 +48,9 @@ def test_shapes_and_meaning(dataset):
 
 
 def test_both_directions_are_drawn(dataset):
-    whole = [bool((b.src_px[p] == b.src_px[p].round()).all()) for b in map(dataset.__getitem__, range(20)) for p in range(4)]
+    whole = [
+        bool((b.src_px[p] == b.src_px[p].round()).all()) for b in map(dataset.__getitem__, range(20)) for p in range(4)
+    ]
     assert 20 < sum(whole) < 60
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from utils.config import build_parser, parse_config, pick_device, run_name
+from utils.config import parse_config, pick_device, run_name
 from utils.errors import InputError, exits_on_input_error
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"

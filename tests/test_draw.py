@@ -84,9 +84,7 @@ def test_enlarging_moves_points_with_the_pixels_they_are_in():
     assert large.shape == (384, 640, 3)
     ys, xs = np.mgrid[:384, :640]
     weight = large[..., 0].astype(float)
-    np.testing.assert_allclose(
-        px[0], [(weight * xs).sum() / weight.sum(), (weight * ys).sum() / weight.sum()]
-    )
+    np.testing.assert_allclose(px[0], [(weight * xs).sum() / weight.sum(), (weight * ys).sum() / weight.sum()])
 
 
 def test_a_large_image_keeps_its_size_and_its_points():
@@ -107,18 +105,12 @@ def test_neighbours_on_a_grid_have_different_colours_and_close_points_similar_on
 
 def test_a_small_object_uses_the_whole_rainbow():
     px = np.stack(np.meshgrid(np.arange(300, 330), np.arange(200, 220)), -1).reshape(-1, 2)
-    assert (
-        np.ptp(draw.spread_colors(px), axis=0).min()
-        > 150
-        > np.ptp(draw.point_colors(px, *SIZE), axis=0).max()
-    )
+    assert np.ptp(draw.spread_colors(px), axis=0).min() > 150 > np.ptp(draw.point_colors(px, *SIZE), axis=0).max()
 
 
 def test_flow_colours_direction_and_magnitude_on_one_scale():
     right, down, left = [2.0, 0.0], [0.0, 2.0], [-2.0, 0.0]
-    colors = draw.flow_to_color(
-        np.array([[[right, down, left, [0.0, 0.0]]], [[[4.0, 0], right, down, left]]])
-    )
+    colors = draw.flow_to_color(np.array([[[right, down, left, [0.0, 0.0]]], [[[4.0, 0], right, down, left]]]))
     assert colors.shape == (2, 1, 4, 3)
     assert len({tuple(c) for c in colors[0, 0, :3]}) == 3
     np.testing.assert_array_equal(colors[0, 0, 3], 255)
@@ -165,9 +157,7 @@ def test_correspondences_join_both_frames(height, width, shape):
 
 
 def test_truth_lies_over_prediction():
-    stacked = draw.stack_truth_over_prediction(
-        np.zeros((4, 3, 5, 3), np.uint8), np.ones((4, 3, 5, 3), np.uint8)
-    )
+    stacked = draw.stack_truth_over_prediction(np.zeros((4, 3, 5, 3), np.uint8), np.ones((4, 3, 5, 3), np.uint8))
     assert stacked.shape == (4, 8, 5, 3)
     assert (stacked[:, :3] == 0).all() and (stacked[:, 3:5] == 255).all() and (stacked[:, 5:] == 1).all()
 

@@ -22,9 +22,7 @@ def texture(height, width, seed=0):
 @pytest.mark.parity
 def test_tokens_of_the_released_dino(golden, tmp_path):
     data = np.load(golden / "golden_dino.npz")
-    torch.save(
-        rule_weights(golden / "dino_official_keys.json", int(data["weights_seed"])), tmp_path / "dino.pth"
-    )
+    torch.save(rule_weights(golden / "dino_official_keys.json", int(data["weights_seed"])), tmp_path / "dino.pth")
     tokens = dino_tokens(load_dino(tmp_path / "dino.pth", "cpu"), torch.from_numpy(data["image"]))
     assert np.abs(tokens.numpy() - data["features"]).max() < 1e-3
 
@@ -57,9 +55,7 @@ def test_positions_keep_the_class_and_follow_the_grid():
 def test_dino_sees_a_short_side_of_480(size, expected):
     image = dino_input(np.full((*size, 3), 255, np.uint8))
     assert image.shape == (1, 3, *expected)
-    assert torch.allclose(
-        image[0, :, 0, 0], torch.tensor([0.515 / 0.228, 0.544 / 0.224, 0.594 / 0.225]), atol=1e-4
-    )
+    assert torch.allclose(image[0, :, 0, 0], torch.tensor([0.515 / 0.228, 0.544 / 0.224, 0.594 / 0.225]), atol=1e-4)
 
 
 @pytest.mark.parametrize("size", [(40, 60), (41, 59)])

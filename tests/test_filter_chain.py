@@ -69,9 +69,7 @@ def test_masks_accept_leading_dimensions():
 
 
 def test_similarity_reads_corner_aligned_maps():
-    coarse = (
-        pixel_grid(4, 6) * torch.tensor([(W - 1) / 5, (H - 1) / 3]) + 1
-    )  # holds the pixel itself, plus one
+    coarse = pixel_grid(4, 6) * torch.tensor([(W - 1) / 5, (H - 1) / 3]) + 1  # holds the pixel itself, plus one
     px = torch.rand(50, 2) * torch.tensor([W - 1.0, H - 1.0])
     other = torch.rand(50, 2) * torch.tensor([W - 1.0, H - 1.0])
     expected = torch.nn.functional.cosine_similarity(px + 1, other + 1, dim=-1)
@@ -91,9 +89,7 @@ def test_only_similar_pixels_are_kept_and_none_is_added():
 def test_a_chain_adds_up_and_stops_at_gaps_and_borders():
     step_valid = torch.ones(H, W, dtype=torch.bool)
     step_valid[:, 10] = False
-    flow, valid = extend_chain(
-        constant(2.5), torch.ones(H, W, dtype=torch.bool), constant(3.0, 1.0), step_valid
-    )
+    flow, valid = extend_chain(constant(2.5), torch.ones(H, W, dtype=torch.bool), constant(3.0, 1.0), step_valid)
     assert torch.allclose(flow, constant(5.5, 1.0), atol=1e-5)
     expected = torch.zeros(H, W, dtype=torch.bool)
     expected[:-1, : W - 5] = True  # p + 5.5 ≤ W − 1 and p + 1 ≤ H − 1

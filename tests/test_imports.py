@@ -13,6 +13,7 @@ LEVELS = {
     "trainer": 2,
     "visuals": 2,
     "scoring": 2,
+    "runs": 2,
     "train": 3,
     "viz": 3,
     "evaluate": 3,

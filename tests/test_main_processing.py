@@ -88,9 +88,7 @@ def test_a_complete_folder_is_left_alone(paths, monkeypatch):
 
 def test_a_complete_raft_folder_needs_no_weights(paths, monkeypatch):
     preprocess(paths, flow="dis")
-    (paths.root / "preprocess.json").write_text(
-        json.dumps({"flow": "raft", "features": "dino", "chain": True})
-    )
+    (paths.root / "preprocess.json").write_text(json.dumps({"flow": "raft", "features": "dino", "chain": True}))
     monkeypatch.setattr(main_processing, "load_raft", lambda *args: pytest.fail("asked for weights"))
     preprocess(paths, flow="raft")
 

@@ -30,9 +30,7 @@ def write_steps(log_dir: Path, steps: range, resume_step: int | None = None) -> 
 
 def test_scalars_reach_the_file_and_tensorboard(tmp_path: Path):
     write_steps(tmp_path / "logs" / "run", range(3))
-    assert metrics(tmp_path / "logs" / "run") == [
-        {"step": s, "loss/flow": s / 2, "lr": 1e-3} for s in range(3)
-    ]
+    assert metrics(tmp_path / "logs" / "run") == [{"step": s, "loss/flow": s / 2, "lr": 1e-3} for s in range(3)]
     events = board(tmp_path / "logs" / "run").Scalars("loss/flow")
     assert [(e.step, e.value) for e in events] == [(0, 0.0), (1, 0.5), (2, 1.0)]
 
@@ -86,9 +84,7 @@ def test_printed_lines_leave_a_progress_bar_intact(tmp_path: Path, capsys):
 
 
 def test_every_parameter_is_in_one_group_and_the_groups_fit_the_figure():
-    deep = nn.ModuleDict(
-        {n: nn.ModuleList(nn.Sequential(nn.Linear(2, 2), nn.ReLU()) for _ in range(20)) for n in "ab"}
-    )
+    deep = nn.ModuleDict({n: nn.ModuleList(nn.Sequential(nn.Linear(2, 2), nn.ReLU()) for _ in range(20)) for n in "ab"})
     groups = parameter_groups(deep)
     assert len(groups) <= MAX_ROWS
     assert sum(t.numel() for ts in groups.values() for t in ts) == sum(p.numel() for p in deep.parameters())

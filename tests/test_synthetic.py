@@ -94,9 +94,7 @@ def test_visible_points_lie_under_no_nearer_layer(scene: Scene, owners: np.ndarr
         rim = direction * (layer.radius * (1 + swell.sum(-1)))[:, None]
         for t in range(SHAPE[0]):
             polygon = layer.to_image(rim, t).astype(np.float32)[:, None]
-            for point, owner, occluded in zip(
-                scene.points[:, t].tolist(), owners, scene.occluded[:, t], strict=True
-            ):
+            for point, owner, occluded in zip(scene.points[:, t].tolist(), owners, scene.occluded[:, t], strict=True):
                 depth = cv2.pointPolygonTest(polygon, point, True)
                 if owner < index and depth > 0.05:
                     assert occluded

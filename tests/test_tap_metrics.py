@@ -167,10 +167,7 @@ def perfect_tracker(points: np.ndarray, occluded: np.ndarray):
     def track(queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         assert queries.dtype == np.float32
         frames = queries[:, 0].astype(int)
-        ids = [
-            int(np.abs(points[:, t] - q).sum(-1).argmin())
-            for t, q in zip(frames, queries[:, 1:], strict=True)
-        ]
+        ids = [int(np.abs(points[:, t] - q).sum(-1).argmin()) for t, q in zip(frames, queries[:, 1:], strict=True)]
         return points[ids], occluded[ids]
 
     return track

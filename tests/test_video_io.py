@@ -17,9 +17,7 @@ from utils.video_io import (
     write_video,
 )
 
-RGB = np.array(
-    [[[250, 10, 20], [30, 240, 50], [60, 70, 230]], [[1, 2, 3], [90, 91, 92], [255, 0, 128]]], np.uint8
-)
+RGB = np.array([[[250, 10, 20], [30, 240, 50], [60, 70, 230]], [[1, 2, 3], [90, 91, 92], [255, 0, 128]]], np.uint8)
 
 
 def encode(path, bgr):
@@ -116,10 +114,7 @@ def test_unusable_masks_are_refused(tmp_path):
 def test_a_video_of_any_size_survives_writing_and_reading(tmp_path, height, width):
     ramp = np.linspace(30, 220, width, dtype=np.uint8)
     frames = np.stack(
-        [
-            np.broadcast_to(np.stack([ramp, ramp[::-1], ramp * 0 + 20 * t], -1), (height, width, 3))
-            for t in range(4)
-        ]
+        [np.broadcast_to(np.stack([ramp, ramp[::-1], ramp * 0 + 20 * t], -1), (height, width, 3)) for t in range(4)]
     )
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -111,7 +111,5 @@ def test_missing_and_foreign_checkpoints_are_refused(run, tmp_path, capsys):
 
 
 def test_a_slow_model_is_asked_for_fewer_pixels_on_a_cpu():
-    small, large = (
-        OmniMotion(ModelConfig(FRAMES, HEIGHT, WIDTH, [0, 1], num_samples_ray=k, **SIZES)) for k in (4, 64)
-    )
+    small, large = (OmniMotion(ModelConfig(FRAMES, HEIGHT, WIDTH, [0, 1], num_samples_ray=k, **SIZES)) for k in (4, 64))
     assert viz.affordable_side(small) == pytest.approx(4 * viz.affordable_side(large), rel=0.01)

@@ -6,7 +6,14 @@ import torch
 from networks.omnimotion import ModelConfig, OmniMotion
 from networks.warp import Warp, random_axes
 
-SIZES = {"code_size": 8, "code_width": 16, "code_depth": 2, "coupling_width": 16, "coupling_depth": 2}
+SIZES = {
+    "code_size": 8,
+    "code_width": 16,
+    "code_depth": 2,
+    "code_scale": 256.0,
+    "coupling_width": 16,
+    "coupling_depth": 2,
+}
 
 
 def make_warp(dtype: torch.dtype, use_affine: bool = True, num_frames: int = 5, **sizes) -> Warp:

@@ -53,7 +53,7 @@ def read_checkpoint(path: Path) -> dict:
 
 
 def set_aside(run_dir: Path) -> Path | None:
-    """Move checkpoints and error maps of an earlier run to the first free `run_dir/earlier_<n>`; None if there are none."""
+    """Move checkpoints and error maps of an earlier run to the first free `run_dir/earlier_<n>`; None if none."""
     files = [*run_dir.glob("model_*.pth"), *run_dir.glob("error_maps")]
     if not files:
         return None

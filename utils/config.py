@@ -46,8 +46,19 @@ def parse_config(argv: list[str] | None = None) -> argparse.Namespace:
     """
     args = build_parser().parse_args(argv)
     if not args.data_dir:
-        raise InputError("--data_dir is missing: give a video file, a folder of frames, or a sequence folder with color/")
-    for name in ("num_pairs", "num_pts", "num_iters", "chunk_size", "i_print", "i_img", "i_weight", "i_cache"):
+        raise InputError(
+            "--data_dir is missing: give a video file, a folder of frames, or a sequence folder with color/"
+        )
+    for name in (
+        "num_pairs",
+        "num_pts",
+        "num_iters",
+        "chunk_size",
+        "i_print",
+        "i_img",
+        "i_weight",
+        "i_cache",
+    ):
         if getattr(args, name) < 1:
             raise InputError(f"--{name} is {getattr(args, name)}, expected at least 1")
     if args.num_samples_ray < 2 or args.min_depth >= args.max_depth:
@@ -98,11 +109,23 @@ def _general_flags(parser: configargparse.ArgumentParser) -> None:
     add("--expname", default="", help="name of the experiment, first part of the run's folder")
     add("--save_dir", default="out/", help="where runs are kept")
     add("--ckpt_path", default="", help="checkpoint to start from instead of the run's newest")
-    add("--no_reload", type=boolean, nargs="?", const=True, default=False, help="start anew; earlier checkpoints are set aside")
+    add(
+        "--no_reload",
+        type=boolean,
+        nargs="?",
+        const=True,
+        default=False,
+        help="start anew; earlier checkpoints are set aside",
+    )
     add("--num_iters", type=int, default=200000, help="steps in all, those of earlier calls included")
     add("--num_workers", type=int, default=4, help="processes that prepare batches (0: none)")
     add("--load_opt", type=int, default=1, help="resume the optimiser's state (0: fresh moments)")
-    add("--load_scheduler", type=int, default=1, help="resume the learning rate's schedule (0: from its start)")
+    add(
+        "--load_scheduler",
+        type=int,
+        default=1,
+        help="resume the learning rate's schedule (0: from its start)",
+    )
     add("--loader_seed", type=int, default=12, help="seed of weights, batches and rays")
     add("--device", default="auto", help="auto, cuda, cuda:1, mps or cpu")
 
@@ -112,19 +135,55 @@ def _data_flags(parser: configargparse.ArgumentParser) -> None:
     add("--num_imgs", type=int, default=250, help="use at most this many frames")
     add("--num_pairs", type=int, default=8, help="pairs of frames in a batch")
     add("--num_pts", type=int, default=256, help="points of each pair")
-    add("--max_side", type=int, default=None, help="working resolution: longer side in pixels (default: as it is)")
-    add("--preprocess", choices=["auto", "never"], default="auto", help="do what is missing, or refuse if it is")
+    add(
+        "--max_side",
+        type=int,
+        default=None,
+        help="working resolution: longer side in pixels (default: as it is)",
+    )
+    add(
+        "--preprocess",
+        choices=["auto", "never"],
+        default="auto",
+        help="do what is missing, or refuse if it is",
+    )
     add("--flow", choices=["raft", "dis"], default="raft", help="optical flow; dis needs no weights")
-    add("--features", choices=["auto", "dino", "sift"], default="auto", help="appearance check; auto: dino with raft, sift with dis")
-    add("--chain", type=boolean, nargs="?", const=True, default=True, help="chain adjacent flow into denser correspondences")
+    add(
+        "--features",
+        choices=["auto", "dino", "sift"],
+        default="auto",
+        help="appearance check; auto: dino with raft, sift with dis",
+    )
+    add(
+        "--chain",
+        type=boolean,
+        nargs="?",
+        const=True,
+        default=True,
+        help="chain adjacent flow into denser correspondences",
+    )
     add("--raft_weights", default=None, help="RAFT weights file instead of the download")
     add("--dino_weights", default=None, help="DINO weights file instead of the download")
-    add("--synthetic", type=boolean, nargs="?", const=True, default=False, help="first make the demo scene in data_dir")
+    add(
+        "--synthetic",
+        type=boolean,
+        nargs="?",
+        const=True,
+        default=False,
+        help="first make the demo scene in data_dir",
+    )
 
 
 def _network_flags(parser: configargparse.ArgumentParser) -> None:
     add = parser.add_argument_group("networks").add_argument
-    add("--use_affine", type=boolean, nargs="?", const=True, default=False, help="affine map of every frame before the couplings")
+    add(
+        "--use_affine",
+        type=boolean,
+        nargs="?",
+        const=True,
+        default=False,
+        help="affine map of every frame before the couplings",
+    )
     add("--pe_freq", type=int, default=4, help="octaves of the positional encodings")
     add("--num_layers", type=int, default=6, help="coupling layers")
     add("--coupling_width", type=int, default=256, help="hidden width of the coupling nets")
@@ -132,6 +191,12 @@ def _network_flags(parser: configargparse.ArgumentParser) -> None:
     add("--code_size", type=int, default=128, help="length of a frame's code")
     add("--code_width", type=int, default=256, help="hidden width of the code net")
     add("--code_depth", type=int, default=2, help="linears between the code net's filters")
+    add(
+        "--code_scale",
+        type=float,
+        default=256.0,
+        help="input scale of the code net: lower ties neighbouring frames",
+    )
     add("--affine_width", type=int, default=256, help="hidden width of the affine net")
     add("--affine_depth", type=int, default=7, help="hidden layers of the affine net")
     add("--volume_width", type=int, default=512, help="hidden width of the volume net")
@@ -149,12 +214,43 @@ def _training_flags(parser: configargparse.ArgumentParser) -> None:
     add("--lrate_decay_steps", type=int, default=20000, help="steps between two decays of the learning rates")
     add("--lrate_decay_factor", type=float, default=0.5, help="factor of each decay")
     add("--grad_clip", type=float, default=0.0, help="largest gradient norm (0: no limit)")
-    add("--use_error_map", type=boolean, nargs="?", const=True, default=False, help="draw frames and pixels by flow error")
-    add("--use_count_map", type=boolean, nargs="?", const=True, default=False, help="draw rarely valid pixels more often")
-    add("--mask_near", type=boolean, nargs="?", const=True, default=False, help="hide the nearest samples early on")
+    add(
+        "--use_error_map",
+        type=boolean,
+        nargs="?",
+        const=True,
+        default=False,
+        help="draw frames and pixels by flow error",
+    )
+    add(
+        "--use_count_map",
+        type=boolean,
+        nargs="?",
+        const=True,
+        default=False,
+        help="draw rarely valid pixels more often",
+    )
+    add(
+        "--mask_near",
+        type=boolean,
+        nargs="?",
+        const=True,
+        default=False,
+        help="hide the nearest samples early on",
+    )
     add("--start_interval", type=int, default=20, help="largest frame gap of a pair at the start")
-    add("--max_padding", type=float, default=0.0, help="pixels outside the image within which a prediction still counts")
-    add("--schedule_scale", type=float, default=1.0, help="stretch of the loss schedules (1: written for 100,000 steps)")
+    add(
+        "--max_padding",
+        type=float,
+        default=0.0,
+        help="pixels outside the image within which a prediction still counts",
+    )
+    add(
+        "--schedule_scale",
+        type=float,
+        default=1.0,
+        help="stretch of the loss schedules (1: written for 100,000 steps)",
+    )
     add("--i_print", type=int, default=100, help="steps between two lines of scalars")
     add("--i_img", type=int, default=500, help="steps between two sets of images")
     add("--i_weight", type=int, default=20000, help="steps between two checkpoints")
@@ -164,8 +260,22 @@ def _training_flags(parser: configargparse.ArgumentParser) -> None:
 def _inference_flags(parser: configargparse.ArgumentParser) -> None:
     add = parser.add_argument_group("inference").add_argument
     add("--chunk_size", type=int, default=10000, help="points computed at a time")
-    add("--use_max_loc", type=boolean, nargs="?", const=True, default=False, help="map the heaviest sample only, not the composite")
+    add(
+        "--use_max_loc",
+        type=boolean,
+        nargs="?",
+        const=True,
+        default=False,
+        help="map the heaviest sample only, not the composite",
+    )
     add("--query_frame_id", type=int, default=0, help="frame whose points are tracked")
-    add("--vis_occlusion", type=boolean, nargs="?", const=True, default=False, help="mark hidden points with crosses, not leave them out")
+    add(
+        "--vis_occlusion",
+        type=boolean,
+        nargs="?",
+        const=True,
+        default=False,
+        help="mark hidden points with crosses, not leave them out",
+    )
     add("--occlusion_th", type=float, default=0.99, help="score above which a point is hidden")
     add("--foreground_mask_path", default="", help="mask image of the query frame: RGBA, grey or RGB")

@@ -187,9 +187,7 @@ def draw_cross(canvas: NDArray[np.uint8], center: NDArray, color: NDArray, radiu
             draw_line(canvas, center - np.asarray(arm), center + np.asarray(arm), paint, thickness)
 
 
-def draw_line(
-    canvas: NDArray[np.uint8], start: NDArray, end: NDArray, color: NDArray, thickness: int
-) -> None:
+def draw_line(canvas: NDArray[np.uint8], start: NDArray, end: NDArray, color: NDArray, thickness: int) -> None:
     """A straight line; one with an unknown end is left out."""
     if np.isfinite(start).all() and np.isfinite(end).all():
         cv2.line(canvas, _fixed(start), _fixed(end), _rgb(color), thickness, cv2.LINE_AA, SHIFT)

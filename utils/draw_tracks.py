@@ -49,9 +49,7 @@ def background_motion(tracks: NDArray, background: NDArray) -> NDArray:
     return motion
 
 
-def draw_grid(
-    video: NDArray[np.uint8], tracks: NDArray, occluded: NDArray, colors: NDArray
-) -> NDArray[np.uint8]:
+def draw_grid(video: NDArray[np.uint8], tracks: NDArray, occluded: NDArray, colors: NDArray) -> NDArray[np.uint8]:
     """The points in every frame: visible = dot, occluded = cross, outside the image = nothing.
 
     Args:

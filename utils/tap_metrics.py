@@ -103,9 +103,7 @@ def tap_vid_metrics(
         jaccards.append(_ratio(true_positives, visible.sum() + false_positives))
         pts_within[threshold] = _ratio(correct.sum(), visible.sum())
     agreement = _ratio((visible == pred_visible).sum(), visible.size)
-    return TapMetrics(
-        float(np.mean(jaccards)), float(np.mean(list(pts_within.values()))), agreement, pts_within
-    )
+    return TapMetrics(float(np.mean(jaccards)), float(np.mean(list(pts_within.values()))), agreement, pts_within)
 
 
 def position_errors(
@@ -156,9 +154,7 @@ def queries_strided(gt_occluded: np.ndarray, stride: int = QUERY_STRIDE) -> tupl
     return point_ids, frames * stride
 
 
-def run_strided(
-    track: Tracker, points: np.ndarray, occluded: np.ndarray, height: int, width: int
-) -> StridedTracks:
+def run_strided(track: Tracker, points: np.ndarray, occluded: np.ndarray, height: int, width: int) -> StridedTracks:
     """Ask a tracker TAP-Vid's strided queries, in one call; predictions outside the image count as occluded.
 
     Args: `track` maps queries float32 [Q,3] (t, x, y) pixels to tracks [Q,T,2] and occluded bool [Q,T];
@@ -171,9 +167,7 @@ def run_strided(
     return StridedTracks(tracks, hidden, points[point_ids], occluded[point_ids], frames)
 
 
-def evaluate_tracker(
-    track: Tracker, points: np.ndarray, occluded: np.ndarray, height: int, width: int
-) -> TapMetrics:
+def evaluate_tracker(track: Tracker, points: np.ndarray, occluded: np.ndarray, height: int, width: int) -> TapMetrics:
     """TAP-Vid's scores of a tracker with strided queries; arguments as in `run_strided`."""
     run = run_strided(track, points, occluded, height, width)
     truth = (run.gt_tracks, run.gt_occluded, run.query_frames)
@@ -231,6 +225,4 @@ def _require_shapes(pred_tracks, pred_occluded, gt_tracks, gt_occluded, query_fr
     found = [np.shape(a) for a in (pred_tracks, pred_occluded, gt_tracks, gt_occluded, query_frames)]
     expected = [(n, t, 2), (n, t), (n, t, 2), (n, t), (n,)]
     if found != expected:
-        raise ValueError(
-            f"pred, pred_occluded, gt, gt_occluded, queries have shapes {found}, expected {expected}"
-        )
+        raise ValueError(f"pred, pred_occluded, gt, gt_occluded, queries have shapes {found}, expected {expected}")

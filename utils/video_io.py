@@ -88,9 +88,7 @@ def _to_uint8(image: np.ndarray) -> np.ndarray:
         return image
     if np.issubdtype(image.dtype, np.floating):
         return (image.clip(0, 1) * 255 + 0.5).astype(np.uint8)
-    return (
-        (image.astype(np.float32) * (255.0 / np.iinfo(image.dtype).max) + 0.5).clip(0, 255).astype(np.uint8)
-    )
+    return (image.astype(np.float32) * (255.0 / np.iinfo(image.dtype).max) + 0.5).clip(0, 255).astype(np.uint8)
 
 
 def to_rgb(image: np.ndarray) -> np.ndarray:
@@ -157,8 +155,7 @@ def read_mask(path: Path, height: int, width: int) -> np.ndarray:
     mask = _foreground(decode_image(path))
     if mask.shape != (height, width):
         raise InputError(
-            f"mask {path} is {mask.shape[1]}x{mask.shape[0]} but its frame is {width}x{height} "
-            "(width x height)"
+            f"mask {path} is {mask.shape[1]}x{mask.shape[0]} but its frame is {width}x{height} (width x height)"
         )
     if not mask.any():
         raise InputError(f"mask {path} selects nothing: expected bright (or opaque) pixels on the foreground")
