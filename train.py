@@ -25,7 +25,7 @@ from utils.config import parse_config, pick_device, run_dir, run_name, write_con
 from utils.errors import InputError, exits_on_input_error
 from utils.paths import SequencePaths
 from utils.run_log import RunLog
-from visuals import save_grid_tracks, training_images
+from visuals import query_foreground, save_grid_tracks, training_images
 
 
 def prepare(args: Namespace, device: torch.device) -> tuple[SequencePaths, list[str], np.ndarray]:
@@ -34,6 +34,7 @@ def prepare(args: Namespace, device: torch.device) -> tuple[SequencePaths, list[
         write_scene(make_scene(), SequencePaths(Path(args.data_dir)))
     paths = prepare_sequence(Path(args.data_dir), args.max_side)
     names, video = load_video(paths, args.num_imgs)
+    query_foreground(args, paths, names, video)  # what the drawing needs is checked before the long work
     if args.preprocess == "never":
         missing = is_complete(paths, names, args.chain)
         if missing:
@@ -45,8 +46,8 @@ def prepare(args: Namespace, device: torch.device) -> tuple[SequencePaths, list[
             features=args.features,
             chain=args.chain,
             device=device,
-            raft_weights=args.raft_weights,
-            dino_weights=args.dino_weights,
+            raft_weights=args.raft_weights and Path(args.raft_weights),
+            dino_weights=args.dino_weights and Path(args.dino_weights),
             num_frames=len(names),
         )
     return paths, names, video

@@ -12,6 +12,7 @@ from networks.omnimotion import OmniMotion
 from utils import draw
 from utils.draw_dense import dense_px
 from utils.draw_tracks import grid_points, save_track_videos
+from utils.errors import InputError
 from utils.paths import SequencePaths
 from utils.video_io import image_files, read_mask
 
@@ -22,15 +23,18 @@ LOG_SIDE = {"cpu": 80}  # pixels: longest side of the dense pictures logged in t
 DEFAULT_LOG_SIDE = 240
 
 
-def find_foreground(given: str, paths: SequencePaths, name: str, height: int, width: int) -> NDArray | None:
-    """Foreground bool [H,W] of frame `name`: the given file, else the sequence's own mask, else None.
+def query_foreground(args: Namespace, paths: SequencePaths, names: list[str], video: NDArray) -> NDArray | None:
+    """Foreground bool [H,W] of the query frame: the given file, else the sequence's own mask, else None.
 
     Raises:
-        InputError: the file is missing, of another size, or selects nothing.
+        InputError: there is no such frame; the mask is missing, of other proportions, or selects nothing.
     """
-    own = [path for path in image_files(paths.mask) if path.stem == Path(name).stem]
-    files = [Path(given)] if given else own
-    return read_mask(files[0], height, width) if files else None
+    query = args.query_frame_id
+    if not 0 <= query < len(names):
+        raise InputError(f"--query_frame_id is {query}, but the clip's frames are 0 to {len(names) - 1}")
+    own = [path for path in image_files(paths.mask) if path.stem == Path(names[query]).stem]
+    files = [Path(args.foreground_mask_path)] if args.foreground_mask_path else own
+    return read_mask(files[0], *video.shape[1:3]) if files else None
 
 
 def save_grid_tracks(
@@ -46,7 +50,7 @@ def save_grid_tracks(
     With a foreground mask the grid lies on it and the trails are relative to the median motion of the points behind it.
     """
     query, (height, width) = args.query_frame_id, video.shape[1:3]
-    foreground = find_foreground(args.foreground_mask_path, paths, names[query], height, width)
+    foreground = query_foreground(args, paths, names, video)
     shown = grid_points(height, width, GRID_POINTS, foreground)
     behind = shown[:0] if foreground is None else grid_points(height, width, BACKGROUND_POINTS, ~foreground)
     px = torch.from_numpy(np.concatenate([shown, behind]))

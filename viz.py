@@ -19,8 +19,8 @@ from runs import load_trained
 from utils.config import parse_config, pick_device, run_dir
 from utils.draw_dense import color_and_depth_frames, flow_frames
 from utils.draw_tracks import save_with_sheet
-from utils.errors import InputError, exits_on_input_error
-from visuals import find_foreground, save_grid_tracks
+from utils.errors import exits_on_input_error
+from visuals import query_foreground, save_grid_tracks
 
 CPU_WORK = 4e11  # multiplications that a CPU is given for one dense picture: about ten seconds
 
@@ -55,12 +55,10 @@ def save_dense_videos(model: OmniMotion, video: NDArray, out_dir: Path, args: Na
 def main(argv: list[str] | None = None) -> None:
     """Load what the flags name, draw, and say where the files are."""
     args = parse_config(argv)
-    query, device, out_dir = args.query_frame_id, pick_device(args.device), run_dir(args) / "vis"
+    device, out_dir = pick_device(args.device), run_dir(args) / "vis"
     paths = prepare_sequence(Path(args.data_dir), args.max_side)
     names, video = load_video(paths, args.num_imgs)
-    if not 0 <= query < len(video):
-        raise InputError(f"--query_frame_id is {query}, but the clip's frames are 0 to {len(video) - 1}")
-    if find_foreground(args.foreground_mask_path, paths, names[query], *video.shape[1:3]) is None:
+    if query_foreground(args, paths, names, video) is None:
         print("no foreground mask: points on the whole frame, trails relative to their median motion")
     model = load_trained(args, video, device)
     written = save_grid_tracks(model, video, names, paths, out_dir, args)

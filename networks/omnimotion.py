@@ -33,7 +33,6 @@ class ModelConfig:
     code_size: int = 128
     code_width: int = 256
     code_depth: int = 2
-    code_scale: float = 256.0
     coupling_width: int = 256
     coupling_depth: int = 3
     use_affine: bool = True
@@ -82,7 +81,6 @@ class OmniMotion(nn.Module):
             code_size=config.code_size,
             code_width=config.code_width,
             code_depth=config.code_depth,
-            code_scale=config.code_scale,
             coupling_width=config.coupling_width,
             coupling_depth=config.coupling_depth,
             use_affine=config.use_affine,

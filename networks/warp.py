@@ -21,7 +21,6 @@ class Warp(nn.Module):
         num_frames: N of the clip; frame i has time code (i+1)/N.
         axes: the coordinate each coupling layer changes.
         code_size, code_width, code_depth: ψ's length, the code net's hidden width and depth.
-        code_scale: highest frequency of the code net; the lower, the more alike the codes of neighbouring frames.
         coupling_width, coupling_depth: hidden layers of every coupling net.
         affine_width, affine_depth: hidden layers of the affine net; without `use_affine` there is none.
         num_freqs: octaves of the positional encodings.
@@ -35,7 +34,6 @@ class Warp(nn.Module):
         code_size: int,
         code_width: int,
         code_depth: int,
-        code_scale: float,
         coupling_width: int,
         coupling_depth: int,
         use_affine: bool,
@@ -45,7 +43,7 @@ class Warp(nn.Module):
     ):
         super().__init__()
         self.num_frames = num_frames
-        self.code_net = GaborNet(1, code_width, code_size, code_depth, CODE_ALPHA, code_scale)
+        self.code_net = GaborNet(1, code_width, code_size, code_depth, CODE_ALPHA)
         self.layers = nn.ModuleList(
             CouplingLayer(axis, code_size, coupling_width, coupling_depth, num_freqs) for axis in axes
         )

@@ -145,18 +145,21 @@ def _foreground(image: np.ndarray) -> np.ndarray:
 def read_mask(path: Path, height: int, width: int) -> np.ndarray:
     """Foreground mask, bool [H,W]: alpha where it varies, else the brightest channel, above half its range.
 
-    A mask that holds only 0 and 1 counts its ones. An RGBA mask with uniform alpha is read from its colours.
+    A mask that holds only 0 and 1 counts its ones. An RGBA mask with uniform alpha is read from its colours. One of
+    another size but the frames' proportions (frames may have been reduced) is scaled to theirs.
 
     Raises:
-        InputError: missing, of another size than the frames, or selecting nothing.
+        InputError: missing, of other proportions than the frames, or selecting nothing.
     """
     if not Path(path).is_file():
         raise InputError(f"no mask at {path}: expected one mask image for each frame")
     mask = _foreground(decode_image(path))
-    if mask.shape != (height, width):
+    rows, columns = mask.shape
+    if abs(rows * width - columns * height) > max(rows, columns):  # more than the rounding of one side explains
         raise InputError(
-            f"mask {path} is {mask.shape[1]}x{mask.shape[0]} but its frame is {width}x{height} (width x height)"
+            f"mask {path} is {columns}x{rows} but its frame is {width}x{height} (width x height): give the frame's own"
         )
+    mask = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST).astype(bool)
     if not mask.any():
         raise InputError(f"mask {path} selects nothing: expected bright (or opaque) pixels on the foreground")
     return mask
