@@ -10,7 +10,6 @@ SIZES = {
     "code_size": 8,
     "code_width": 16,
     "code_depth": 2,
-    "code_scale": 256.0,
     "coupling_width": 16,
     "coupling_depth": 2,
 }

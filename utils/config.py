@@ -191,12 +191,6 @@ def _network_flags(parser: configargparse.ArgumentParser) -> None:
     add("--code_size", type=int, default=128, help="length of a frame's code")
     add("--code_width", type=int, default=256, help="hidden width of the code net")
     add("--code_depth", type=int, default=2, help="linears between the code net's filters")
-    add(
-        "--code_scale",
-        type=float,
-        default=256.0,
-        help="input scale of the code net: lower ties neighbouring frames",
-    )
     add("--affine_width", type=int, default=256, help="hidden width of the affine net")
     add("--affine_depth", type=int, default=7, help="hidden layers of the affine net")
     add("--volume_width", type=int, default=512, help="hidden width of the volume net")
