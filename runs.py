@@ -1,18 +1,116 @@
-"""Trained models by the flags of their run: what viz.py and evaluate.py start from."""
+"""A run by its flags: its sequence, its checkpoint, its networks. What the commands start from."""
 
 from argparse import Namespace
+from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from loaders.sequence import load_video
 from networks.official_checkpoint import read_as_ours
-from networks.omnimotion import OmniMotion, load_model
-from utils.checkpoint import find_checkpoint
+from networks.omnimotion import ModelConfig, OmniMotion, load_model
+from preprocessing.frames import prepare_sequence
+from preprocessing.main_processing import is_complete, preprocess
+from utils.checkpoint import find_checkpoint, set_aside
 from utils.config import run_dir
 from utils.errors import InputError
+from utils.paths import SequencePaths
+from utils.video_io import image_files, read_mask
 
 
-def load_trained(args: Namespace, video: NDArray, device: torch.device) -> OmniMotion:
+@dataclass(frozen=True)
+class Clip:
+    """A prepared sequence: its folder, frame file names, frames uint8 [T,H,W,3], foreground bool [H,W] or None."""
+
+    paths: SequencePaths
+    names: list[str]
+    video: np.ndarray
+    foreground: np.ndarray | None  # of the query frame
+
+
+def open_clip(args: Namespace) -> Clip:
+    """The frames that the flags name, unpacked and resized if need be.
+
+    Raises:
+        InputError: unusable frames, no such query frame, an unusable mask.
+    """
+    paths = prepare_sequence(Path(args.data_dir), args.max_side)
+    names, video = load_video(paths, args.num_imgs)
+    if not 0 <= args.query_frame_id < len(names):
+        raise InputError(f"--query_frame_id is {args.query_frame_id}, but the clip's frames are 0 to {len(names) - 1}")
+    return Clip(paths, names, video, _foreground(args, paths, names[args.query_frame_id], *video.shape[1:3]))
+
+
+def _foreground(args: Namespace, paths: SequencePaths, name: str, height: int, width: int) -> np.ndarray | None:
+    """Foreground of frame `name`: the file that the flags name, else the sequence's own mask, else None."""
+    own = [path for path in image_files(paths.mask) if path.stem == Path(name).stem]
+    files = [Path(args.foreground_mask_path)] if args.foreground_mask_path else own
+    return read_mask(files[0], height, width) if files else None
+
+
+def ensure_flow(args: Namespace, clip: Clip, device: torch.device) -> None:
+    """Do what preprocessing is missing, or refuse (`--preprocess never`)."""
+    if args.preprocess == "never":
+        missing = is_complete(clip.paths, clip.names, args.chain)
+        if missing:
+            raise InputError(f"--preprocess never, but {clip.paths.root} lacks {missing}; preprocess or drop the flag")
+        return
+    preprocess(
+        clip.paths,
+        flow=args.flow,
+        features=args.features,
+        chain=args.chain,
+        device=device,
+        raft_weights=args.raft_weights and Path(args.raft_weights),
+        dino_weights=args.dino_weights and Path(args.dino_weights),
+        num_frames=len(clip.names),
+    )
+
+
+def build_model(args: Namespace, video: np.ndarray, checkpoint: dict | None, device: torch.device) -> OmniMotion:
+    """New networks for this clip, or those of the checkpoint if it fits the clip and the flags.
+
+    Raises:
+        InputError: the checkpoint is of another clip or of other network sizes.
+    """
+    num_frames, height, width = video.shape[:3]
+    sizes = {name: getattr(args, name) for name in ModelConfig.__dataclass_fields__ if hasattr(args, name)}
+    config = ModelConfig(num_frames=num_frames, height=height, width=width, **sizes)
+    if checkpoint is None:
+        return OmniMotion.initialised(config, args.num_layers, args.loader_seed).to(device)
+    model = load_model(checkpoint, device).train()
+    if len(model.config.axes) != args.num_layers:
+        raise InputError(
+            f"the checkpoint has {len(model.config.axes)} coupling layers, --num_layers is {args.num_layers}"
+        )
+    for name in ("num_frames", "height", "width", *sizes):
+        found, asked = getattr(model.config, name), getattr(config, name)
+        if found != asked:
+            raise InputError(
+                f"the checkpoint has {name} {found}, this run asks for {asked}; change the flag or the clip to match, "
+                "name another --expname, or start anew with --no_reload"
+            )
+    return model
+
+
+def open_checkpoint(args: Namespace, video: np.ndarray) -> dict | None:
+    """The state to go on from, if any; `--no_reload` sets earlier checkpoints of the run aside."""
+    if args.no_reload and not args.ckpt_path:
+        kept = set_aside(run_dir(args))
+        if kept:
+            print(f"--no_reload: the earlier run's checkpoints are now in {kept}")
+        return None
+    path = find_checkpoint(run_dir(args), args.ckpt_path)
+    if path is None:
+        return None
+    rays = {"num_samples_ray": args.num_samples_ray, "min_depth": args.min_depth, "max_depth": args.max_depth}
+    checkpoint = read_as_ours(path, *video.shape[1:3], **rays)
+    print(f"going on from {path} (step {checkpoint['step']})")
+    return checkpoint
+
+
+def load_trained(args: Namespace, video: np.ndarray, device: torch.device) -> OmniMotion:
     """The model that the flags name, or the run's newest.
 
     Raises:

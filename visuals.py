@@ -12,9 +12,6 @@ from networks.omnimotion import OmniMotion
 from utils import draw
 from utils.draw_dense import dense_px
 from utils.draw_tracks import grid_points, save_track_videos
-from utils.errors import InputError
-from utils.paths import SequencePaths
-from utils.video_io import image_files, read_mask
 
 GRID_POINTS = 250  # on the foreground; more would hide it
 BACKGROUND_POINTS = 400  # for the median motion only
@@ -23,34 +20,14 @@ LOG_SIDE = {"cpu": 80}  # pixels: longest side of the dense pictures logged in t
 DEFAULT_LOG_SIDE = 240
 
 
-def query_foreground(args: Namespace, paths: SequencePaths, names: list[str], video: NDArray) -> NDArray | None:
-    """Foreground bool [H,W] of the query frame: the given file, else the sequence's own mask, else None.
-
-    Raises:
-        InputError: there is no such frame; the mask is missing, of other proportions, or selects nothing.
-    """
-    query = args.query_frame_id
-    if not 0 <= query < len(names):
-        raise InputError(f"--query_frame_id is {query}, but the clip's frames are 0 to {len(names) - 1}")
-    own = [path for path in image_files(paths.mask) if path.stem == Path(names[query]).stem]
-    files = [Path(args.foreground_mask_path)] if args.foreground_mask_path else own
-    return read_mask(files[0], *video.shape[1:3]) if files else None
-
-
 def save_grid_tracks(
-    model: OmniMotion,
-    video: NDArray,
-    names: list[str],
-    paths: SequencePaths,
-    out_dir: Path,
-    args: Namespace,
+    model: OmniMotion, video: NDArray, names: list[str], foreground: NDArray | None, out_dir: Path, args: Namespace
 ) -> list[Path]:
     """Follow a grid of points of frame `args.query_frame_id` and write the grid and trail videos; their paths.
 
-    With a foreground mask the grid lies on it and the trails are relative to the median motion of the points behind it.
+    With a foreground [H,W] the grid lies on it, and the trails are relative to the median motion of points outside.
     """
     query, (height, width) = args.query_frame_id, video.shape[1:3]
-    foreground = query_foreground(args, paths, names, video)
     shown = grid_points(height, width, GRID_POINTS, foreground)
     behind = shown[:0] if foreground is None else grid_points(height, width, BACKGROUND_POINTS, ~foreground)
     px = torch.from_numpy(np.concatenate([shown, behind]))

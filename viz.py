@@ -12,15 +12,13 @@ from pathlib import Path
 import torch
 from numpy.typing import NDArray
 
-from loaders.sequence import load_video
 from networks.omnimotion import OmniMotion
-from preprocessing.frames import prepare_sequence
-from runs import load_trained
+from runs import load_trained, open_clip
 from utils.config import parse_config, pick_device, run_dir
 from utils.draw_dense import color_and_depth_frames, flow_frames
 from utils.draw_tracks import save_with_sheet
 from utils.errors import exits_on_input_error
-from visuals import query_foreground, save_grid_tracks
+from visuals import save_grid_tracks
 
 CPU_WORK = 4e11  # multiplications that a CPU is given for one dense picture: about ten seconds
 
@@ -56,13 +54,12 @@ def main(argv: list[str] | None = None) -> None:
     """Load what the flags name, draw, and say where the files are."""
     args = parse_config(argv)
     device, out_dir = pick_device(args.device), run_dir(args) / "vis"
-    paths = prepare_sequence(Path(args.data_dir), args.max_side)
-    names, video = load_video(paths, args.num_imgs)
-    if query_foreground(args, paths, names, video) is None:
+    clip = open_clip(args)
+    if clip.foreground is None:
         print("no foreground mask: points on the whole frame, trails relative to their median motion")
-    model = load_trained(args, video, device)
-    written = save_grid_tracks(model, video, names, paths, out_dir, args)
-    written += save_dense_videos(model, video, out_dir, args)
+    model = load_trained(args, clip.video, device)
+    written = save_grid_tracks(model, clip.video, clip.names, clip.foreground, out_dir, args)
+    written += save_dense_videos(model, clip.video, out_dir, args)
     print("\n".join(["files to look at:", *(f"  {path}" for path in written)]))
 
 

@@ -141,8 +141,6 @@ def test_a_checkpoint_of_other_networks_is_refused(tiny_flags, capsys):
 
 
 def test_an_official_checkpoint_is_trained_on(tiny_flags, golden, monkeypatch, scene_dir, capsys):
-    monkeypatch.setattr("train.pick_device", lambda name: torch.device("cpu"))
-    flags = [f for f in tiny_flags if f not in ("8", "1")]
     sizes = {"--coupling_width": "256", "--coupling_depth": "3", "--code_size": "128", "--code_width": "256"}
     sizes |= {"--volume_width": "512", "--volume_depth": "3"}
     flags = list(tiny_flags)

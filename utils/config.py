@@ -22,6 +22,9 @@ def boolean(text: str) -> bool:
     raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
 
 
+SWITCH = {"type": boolean, "nargs": "?", "const": True}
+
+
 def build_parser() -> configargparse.ArgumentParser:
     """The parser of train.py, viz.py and evaluate.py."""
     parser = configargparse.ArgumentParser(
@@ -109,14 +112,7 @@ def _general_flags(parser: configargparse.ArgumentParser) -> None:
     add("--expname", default="", help="name of the experiment, first part of the run's folder")
     add("--save_dir", default="out/", help="where runs are kept")
     add("--ckpt_path", default="", help="checkpoint to start from instead of the run's newest")
-    add(
-        "--no_reload",
-        type=boolean,
-        nargs="?",
-        const=True,
-        default=False,
-        help="start anew; earlier checkpoints are set aside",
-    )
+    add("--no_reload", **SWITCH, default=False, help="start anew; earlier checkpoints are set aside")
     add("--num_iters", type=int, default=200000, help="steps in all, those of earlier calls included")
     add("--num_workers", type=int, default=4, help="processes that prepare batches (0: none)")
     add("--load_opt", type=int, default=1, help="resume the optimiser's state (0: fresh moments)")
@@ -154,36 +150,15 @@ def _data_flags(parser: configargparse.ArgumentParser) -> None:
         default="auto",
         help="appearance check; auto: dino with raft, sift with dis",
     )
-    add(
-        "--chain",
-        type=boolean,
-        nargs="?",
-        const=True,
-        default=True,
-        help="chain adjacent flow into denser correspondences",
-    )
+    add("--chain", **SWITCH, default=True, help="chain adjacent flow into denser correspondences")
     add("--raft_weights", default=None, help="RAFT weights file instead of the download")
     add("--dino_weights", default=None, help="DINO weights file instead of the download")
-    add(
-        "--synthetic",
-        type=boolean,
-        nargs="?",
-        const=True,
-        default=False,
-        help="first make the demo scene in data_dir",
-    )
+    add("--synthetic", **SWITCH, default=False, help="first make the demo scene in data_dir")
 
 
 def _network_flags(parser: configargparse.ArgumentParser) -> None:
     add = parser.add_argument_group("networks").add_argument
-    add(
-        "--use_affine",
-        type=boolean,
-        nargs="?",
-        const=True,
-        default=False,
-        help="affine map of every frame before the couplings",
-    )
+    add("--use_affine", **SWITCH, default=False, help="affine map of every frame before the couplings")
     add("--pe_freq", type=int, default=4, help="octaves of the positional encodings")
     add("--num_layers", type=int, default=6, help="coupling layers")
     add("--coupling_width", type=int, default=256, help="hidden width of the coupling nets")
@@ -208,30 +183,9 @@ def _training_flags(parser: configargparse.ArgumentParser) -> None:
     add("--lrate_decay_steps", type=int, default=20000, help="steps between two decays of the learning rates")
     add("--lrate_decay_factor", type=float, default=0.5, help="factor of each decay")
     add("--grad_clip", type=float, default=0.0, help="largest gradient norm (0: no limit)")
-    add(
-        "--use_error_map",
-        type=boolean,
-        nargs="?",
-        const=True,
-        default=False,
-        help="draw frames and pixels by flow error",
-    )
-    add(
-        "--use_count_map",
-        type=boolean,
-        nargs="?",
-        const=True,
-        default=False,
-        help="draw rarely valid pixels more often",
-    )
-    add(
-        "--mask_near",
-        type=boolean,
-        nargs="?",
-        const=True,
-        default=False,
-        help="hide the nearest samples early on",
-    )
+    add("--use_error_map", **SWITCH, default=False, help="draw frames and pixels by flow error")
+    add("--use_count_map", **SWITCH, default=False, help="draw rarely valid pixels more often")
+    add("--mask_near", **SWITCH, default=False, help="hide the nearest samples early on")
     add("--start_interval", type=int, default=20, help="largest frame gap of a pair at the start")
     add(
         "--max_padding",
@@ -254,22 +208,8 @@ def _training_flags(parser: configargparse.ArgumentParser) -> None:
 def _inference_flags(parser: configargparse.ArgumentParser) -> None:
     add = parser.add_argument_group("inference").add_argument
     add("--chunk_size", type=int, default=10000, help="points computed at a time")
-    add(
-        "--use_max_loc",
-        type=boolean,
-        nargs="?",
-        const=True,
-        default=False,
-        help="map the heaviest sample only, not the composite",
-    )
+    add("--use_max_loc", **SWITCH, default=False, help="map the heaviest sample only, not the composite")
     add("--query_frame_id", type=int, default=0, help="frame whose points are tracked")
-    add(
-        "--vis_occlusion",
-        type=boolean,
-        nargs="?",
-        const=True,
-        default=False,
-        help="mark hidden points with crosses, not leave them out",
-    )
+    add("--vis_occlusion", **SWITCH, default=False, help="mark hidden points with crosses, not leave them out")
     add("--occlusion_th", type=float, default=0.99, help="score above which a point is hidden")
     add("--foreground_mask_path", default="", help="mask image of the query frame: RGBA, grey or RGB")
