@@ -141,7 +141,7 @@ class Trainer:
         args = self.args
         with (
             StopRequest() as stop,
-            tqdm(total=args.num_iters, initial=self.step, desc="training", unit="step") as bar,
+            tqdm(total=args.num_iters, initial=self.step, desc="training", unit="step", smoothing=0) as bar,
         ):
             while self.step < args.num_iters and not stop.requested:
                 # Batches between two sets of error maps come from one dataset.

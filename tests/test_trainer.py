@@ -66,10 +66,11 @@ def test_a_batch_can_be_learnt(scene_dir):
     names, video = load_video(paths)
     sampling = SamplingConfig(num_pairs=4, num_pts=32, start_interval=1, use_count_map=True, seed=0)
     batch = FlowBatches(video, FlowStore(paths, names), sampling)[0]
-    config = ModelConfig(*video.shape[:3], coupling_width=32, code_size=16, volume_width=16, num_samples_ray=4)
+    sizes = {"coupling_width": 32, "code_size": 16, "code_width": 32, "volume_width": 16, "use_affine": False}
+    config = ModelConfig(*video.shape[:3], num_samples_ray=4, **sizes)
     model = OmniMotion.initialised(config, num_layers=6, seed=0)
-    optimizer, losses = torch.optim.Adam(model.parameters(), 3e-3), []
-    for _ in range(80):
+    optimizer, losses = torch.optim.Adam(model.parameters(), 2e-3), []
+    for _ in range(200):
         optimizer.zero_grad()
         losses.append(trainer_module.compute_losses(model, batch, model.depths().expand(4, 32, 4))["flow"])
         losses[-1].backward()
