@@ -110,6 +110,13 @@ def test_unusable_masks_are_refused(tmp_path):
         read_mask(tmp_path / "none.png", 4, 5)
 
 
+def test_a_mask_of_the_frames_before_they_were_reduced_is_scaled(tmp_path):
+    mask = np.zeros((480, 854), np.uint8)
+    mask[240:, :427] = 255
+    scaled = read_mask(encode(tmp_path / "m.png", mask), 144, 256)
+    assert scaled.shape == (144, 256) and scaled[72:, :128].all() and scaled.sum() == 72 * 128
+
+
 @pytest.mark.parametrize(("height", "width"), [(32, 48), (31, 45)])
 def test_a_video_of_any_size_survives_writing_and_reading(tmp_path, height, width):
     ramp = np.linspace(30, 220, width, dtype=np.uint8)

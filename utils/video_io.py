@@ -155,7 +155,8 @@ def read_mask(path: Path, height: int, width: int) -> np.ndarray:
         raise InputError(f"no mask at {path}: expected one mask image for each frame")
     mask = _foreground(decode_image(path))
     rows, columns = mask.shape
-    if abs(rows * width - columns * height) > max(rows, columns):  # more than the rounding of one side explains
+    # Reducing rounds one side by up to half a pixel: that much the proportions may differ.
+    if 2 * abs(rows * width - columns * height) > max(rows, columns):
         raise InputError(
             f"mask {path} is {columns}x{rows} but its frame is {width}x{height} (width x height): give the frame's own"
         )
