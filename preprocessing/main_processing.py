@@ -21,6 +21,7 @@ from preprocessing.flow_raft import RaftFlow, load_raft
 from preprocessing.frames import prepare_sequence
 from preprocessing.pair_files import counts_missing, missing_masks, write_counts
 from utils.atomic import atomic_path
+from utils.config import pick_device
 from utils.errors import InputError, exits_on_input_error
 from utils.paths import SequencePaths
 from utils.video_io import list_frames, read_frame, read_frames
@@ -186,9 +187,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the command line."""
     args = _parse(arguments)
-    device = args.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = pick_device(args.device)
     paths = prepare_sequence(args.data_dir, args.max_side, args.data_root)
     preprocess(
         paths,
