@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from loaders.sequence import load_video
+from loaders.sequence import load_video, same_clip, thumbnails
 from networks.official_checkpoint import read_as_ours
 from networks.omnimotion import ModelConfig, OmniMotion, load_model
 from preprocessing.frames import prepare_sequence
 from preprocessing.main_processing import is_complete, preprocess
-from utils.checkpoint import find_checkpoint, set_aside
+from utils.checkpoint import find_checkpoint, read_checkpoint
 from utils.config import run_dir
 from utils.errors import InputError
 from utils.paths import SequencePaths
@@ -94,19 +94,37 @@ def build_model(args: Namespace, video: np.ndarray, checkpoint: dict | None, dev
     return model
 
 
-def open_checkpoint(args: Namespace, video: np.ndarray) -> dict | None:
-    """The state to go on from, if any; `--no_reload` sets earlier checkpoints of the run aside."""
-    if args.no_reload and not args.ckpt_path:
-        kept = set_aside(run_dir(args))
-        if kept:
-            print(f"--no_reload: the earlier run's checkpoints are now in {kept}")
-        return None
-    path = find_checkpoint(run_dir(args), args.ckpt_path)
-    if path is None:
-        return None
-    rays = {"num_samples_ray": args.num_samples_ray, "min_depth": args.min_depth, "max_depth": args.max_depth}
+def starting_point(args: Namespace) -> Path | None:
+    """The checkpoint that training goes on from: the run's newest, None where it has none.
+
+    `--ckpt_path` names where a run starts: once the run has a checkpoint that came from there, that one is taken.
+    `--no_reload` passes over the run's own.
+
+    Raises:
+        InputError: `--ckpt_path` does not exist.
+    """
+    named = find_checkpoint(run_dir(args), args.ckpt_path) if args.ckpt_path else None
+    newest = None if args.no_reload else find_checkpoint(run_dir(args), None)
+    if named is None or newest is None:
+        return named or newest
+    came_from = read_checkpoint(newest).get("flags", {}).get("ckpt_path")
+    return newest if came_from and Path(came_from).resolve() == named.resolve() else named
+
+
+def read_start(path: Path, args: Namespace, video: np.ndarray) -> dict:
+    """The checkpoint `path`, ours or a released one.
+
+    Raises:
+        InputError: it is unreadable or was trained on other pictures.
+    """
+    rays = {name: getattr(args, name) for name in ("num_samples_ray", "min_depth", "max_depth")}
     checkpoint = read_as_ours(path, *video.shape[1:3], **rays)
-    print(f"going on from {path} (step {checkpoint['step']})")
+    trained, given = checkpoint.get("thumbnails"), thumbnails(video)  # released checkpoints have none
+    if trained is not None and len(trained) == len(given) and not same_clip(trained, given):
+        raise InputError(
+            f"{path} was trained on other pictures than the {len(given)} frames of {args.data_dir}: give the data_dir "
+            "of its training, or train this one under another --expname or with --no_reload"
+        )
     return checkpoint
 
 
@@ -119,8 +137,7 @@ def load_trained(args: Namespace, video: np.ndarray, device: torch.device) -> Om
     path = find_checkpoint(run_dir(args), args.ckpt_path)
     if path is None:
         raise InputError(f"no checkpoint in {run_dir(args)}: train first, or name one with --ckpt_path")
-    rays = {name: getattr(args, name) for name in ("num_samples_ray", "min_depth", "max_depth")}
-    model = load_model(read_as_ours(path, *video.shape[1:3], **rays), device)
+    model = load_model(read_start(path, args, video), device)
     trained = model.config.num_frames, model.config.height, model.config.width
     if trained != video.shape[:3]:
         raise InputError(

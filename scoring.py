@@ -4,6 +4,7 @@ from argparse import Namespace
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from loaders.flow_store import FlowStore
 from loaders.flow_tracker import FlowTracker
@@ -31,7 +32,7 @@ def model_tracker(model: OmniMotion, args: Namespace) -> Tracker:
         px = np.zeros((len(query_points), model.config.num_frames, 2), np.float32)
         occluded = np.zeros(px.shape[:2], bool)
         query_frames = query_points[:, 0].astype(int)
-        for frame in np.unique(query_frames):
+        for frame in tqdm(np.unique(query_frames), desc="tracking queries", unit="frame", leave=False):
             rows = query_frames == frame
             queries = torch.from_numpy(query_points[rows, 1:]).float()
             tracks = model.track(int(frame), queries, args.use_max_loc, args.chunk_size)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from loaders.flow_store import FlowStore
 from loaders.synthetic import make_scene, write_scene
-from runs import build_model, ensure_flow, open_checkpoint, open_clip
+from runs import build_model, ensure_flow, open_clip, read_start, starting_point
 from scoring import compare_with_flow, comparison_text, load_exact_tracks, score_model
 from trainer import Trainer, TrainingDiverged
-from utils.checkpoint import checkpoint_path, find_checkpoint
+from utils.checkpoint import checkpoint_path, find_checkpoint, set_aside
 from utils.config import parse_config, pick_device, run_dir, run_name, write_config
 from utils.errors import exits_on_input_error
 from utils.paths import SequencePaths
@@ -25,15 +25,21 @@ def main(argv: list[str] | None = None) -> None:
     """Prepare, train, draw, compare."""
     args = parse_config(argv)
     device, folder, log_dir = pick_device(args.device), run_dir(args), Path("logs") / run_name(args)
-    find_checkpoint(folder, args.ckpt_path)  # a wrong path is told before the preprocessing
+    start = starting_point(args)
     if args.synthetic:
         write_scene(make_scene(), SequencePaths(Path(args.data_dir)))
     clip = open_clip(args)
-    ensure_flow(args, clip, device)
     paths, names, video = clip.paths, clip.names, clip.video
-    store = FlowStore(paths, names, prefer_chained=args.chain)
-    checkpoint = open_checkpoint(args, video)
+    checkpoint = start and read_start(start, args, video)
     model = build_model(args, video, checkpoint, device)
+    ensure_flow(args, clip, device)
+    store = FlowStore(paths, names, prefer_chained=args.chain)
+    # Nothing was touched so far: whatever the flags ask for is possible from here on.
+    earlier = set_aside(folder, start)
+    if earlier:
+        print(f"checkpoints of an earlier run are now in {earlier}")
+    if start:
+        print(f"going on from {start} (step {checkpoint['step']})")
     write_config(args, folder)
     log = RunLog(log_dir, resume_step=checkpoint["step"] if checkpoint else None)
     exact = load_exact_tracks(paths, len(video))
@@ -51,7 +57,10 @@ def main(argv: list[str] | None = None) -> None:
     try:
         finished = trainer.train()
     except TrainingDiverged as error:
-        sys.exit(f"error: training stopped, {error}; the last good checkpoint stays in {folder}")
+        last = find_checkpoint(folder, None) or start
+        sys.exit(
+            f"error: training stopped, {error}; " + (f"the last good state is {last}" if last else "none is saved")
+        )
     finally:
         log.close()
     if not finished:

@@ -4,6 +4,7 @@ Randomness: weights from (seed), pairs and pixels from (seed, rank, step), ray j
 pure function of the state before it.
 """
 
+import math
 from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import asdict
@@ -14,21 +15,18 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-import criterion
 from loaders.batches import Batch, FlowBatches, SamplingConfig, iterate_batches
 from loaders.error_maps import error_map_path, load_error_maps, save_error_maps
 from loaders.flow_store import FlowStore
+from loaders.sequence import thumbnails
+from losses import compute_losses, weighted_sum
 from networks.omnimotion import OmniMotion
 from utils.checkpoint import checkpoint_path, save_checkpoint
-from utils.coords import inside_image, pixel_grid
+from utils.coords import pixel_grid
 from utils.interrupt import StopRequest
-from utils.rays import jitter_depths, points_on_rays, project
+from utils.rays import jitter_depths
 from utils.run_log import RunLog
 from utils.schedules import loss_weights, masks_near
-from utils.volrend import composite
-
-# The scene-flow term looks at this share of the points (released: the first quarter).
-SMOOTHNESS_SHARE = 4
 
 Images = Callable[[int], dict[str, np.ndarray]]
 Scores = Callable[[], dict[str, float]]
@@ -36,40 +34,6 @@ Scores = Callable[[], dict[str, float]]
 
 class TrainingDiverged(Exception):
     """A loss or a gradient stopped being finite; the message names step, term and pair of frames."""
-
-
-def compute_losses(
-    model: OmniMotion, batch: Batch, depths: Tensor, *, max_padding: float = 0.0, mask_near: bool = False
-) -> dict[str, Tensor]:
-    """All unweighted loss terms of a batch, for rays sampled at `depths` [P,N,K]."""
-    config = model.config
-    height, width = config.height, config.width
-    x_src = points_on_rays(batch.src_px, depths, height, width)
-    rays = model.render_rays(x_src, batch.src_ids, mask_near)
-    x_tgt = model.warp.to_local(rays.x_canonical, batch.tgt_ids)
-    z_tgt = x_tgt[..., 2]
-    # What leaves the target frame's depth range has no place there (released behaviour).
-    weights = rays.weights * ((z_tgt >= config.min_depth) & (z_tgt <= config.max_depth))
-    pred_px = project(composite(weights, x_tgt), height, width)
-    counts = inside_image(pred_px, height, width, max_padding)
-    flow = pred_px[counts], batch.tgt_px[counts], batch.weights[counts]
-    in_source = inside_image(batch.src_px, height, width)
-    rgb = composite(rays.weights, rays.rgbs)[in_source], batch.src_rgb[in_source]
-    return {
-        "flow": criterion.flow_loss(*flow),
-        "rgb": criterion.rgb_loss(*rgb),
-        "rgb_gradient": criterion.rgb_gradient_loss(*rgb),
-        "depth_range": criterion.depth_range_loss(z_tgt, config.min_depth, config.max_depth),
-        "distortion": criterion.distortion_loss(depths, weights),
-        "scene_flow_smoothness": _scene_flow_smoothness(model, batch.src_ids, x_src, rays.x_canonical),
-        "canonical_unit_sphere": criterion.canonical_unit_sphere_loss(rays.x_canonical),
-        "flow_gradient": criterion.flow_gradient_loss(*flow),
-    }
-
-
-def weighted_sum(terms: dict[str, Tensor], weights: dict[str, float]) -> Tensor:
-    """The total loss."""
-    return sum(weights[name] * term for name, term in terms.items())
 
 
 class Trainer:
@@ -107,18 +71,20 @@ class Trainer:
         self.scheduler = torch.optim.lr_scheduler.StepLR(
             self.optimizer, args.lrate_decay_steps, args.lrate_decay_factor
         )
-        self.step, self._saved_at = 0, None
+        self.step, self._saved_at, self._thumbnails = 0, None, thumbnails(video)
+        self._updating = False  # an update that is cut short leaves a state that must not be saved
         if checkpoint is not None:
             self._resume(checkpoint)
 
     def state(self) -> dict:
-        """All that is needed to go on: networks, optimiser, schedule, step and the flags of the run."""
+        """All that is needed to go on: networks, optimiser, schedule, step, the clip's thumbnails and the flags."""
         return {
             "model_config": asdict(self.model.config),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "step": self.step,
+            "thumbnails": self._thumbnails,
             "flags": vars(self.args),
         }
 
@@ -130,14 +96,25 @@ class Trainer:
         return path
 
     def train(self) -> bool:
-        """Optimise up to `num_iters` steps in all; the last state is saved however the loop ends.
+        """Optimise up to `num_iters` steps in all; the last whole step is saved however the loop ends.
 
         Returns:
             Whether the end was reached (False: stopped by Ctrl-C).
 
         Raises:
-            TrainingDiverged: see there; the last good checkpoint stays in place and nothing is written over it.
+            TrainingDiverged: see there; alone of all ends it saves nothing, so that the last checkpoint is a good one.
         """
+        try:
+            self._train()
+        except TrainingDiverged:
+            self._saved_at = self.step
+            raise
+        finally:
+            if self._saved_at != self.step and not self._updating:
+                self.save()
+        return self.step >= self.args.num_iters
+
+    def _train(self) -> None:
         args = self.args
         with (
             StopRequest() as stop,
@@ -153,9 +130,6 @@ class Trainer:
                     self._report(terms, bar)
                     if stop.requested:
                         break
-        if self._saved_at != self.step:
-            self.save()
-        return not stop.requested
 
     def train_step(self, batch: Batch) -> dict[str, Tensor]:
         """One update of the networks; returns the loss terms before it, `Loss` (the total) included."""
@@ -172,9 +146,11 @@ class Trainer:
             raise TrainingDiverged(self._blame(batch, depths, mask_near))
         if args.grad_clip > 0:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), args.grad_clip)
+        self._updating = True
         self.optimizer.step()
         self.scheduler.step()
         self.step += 1
+        self._updating = False
         return {"Loss": total, **terms}
 
     def _report(self, terms: dict[str, Tensor], bar: tqdm) -> None:
@@ -183,25 +159,35 @@ class Trainer:
         if step % args.i_print == 0 or step == 1:
             names = {name: name if name == "Loss" else f"loss_{name}" for name in terms}
             scalars = {f"loss/{names[name]}": term.item() for name, term in terms.items()}
-            self.log.scalars(step, scalars | {"lr": self.scheduler.get_last_lr()[1]})
+            self.log.scalars(step, scalars | {"lr": self.optimizer.param_groups[1]["lr"]})
             bar.set_postfix(loss=f"{terms['Loss'].item():.3f}", flow=f"{terms['flow'].item():.2f}px")
         if step % args.i_img == 0 or step == args.num_iters:
+            bar.set_description("training (drawing)")
             for name, image in self.images(step).items():
                 self.log.image(step, name, image)
             self.log.weight_stats(step, self.model)
             if self.scores is not None:
                 self.log.scalars(step, {f"val/{name}": score for name, score in self.scores().items()})
+            bar.set_description("training")
         if step % args.i_weight == 0:
             self.save()
 
     def _resume(self, checkpoint: dict) -> None:
+        """Go on from `checkpoint`; changed flags of rates and decay take effect.
+
+        A released checkpoint holds no flags: its schedule goes on with the rates and decay that it was started with.
+        """
         self.step = checkpoint["step"]
         if self.args.load_opt:
             self.optimizer.load_state_dict(checkpoint["optimizer"])
         if self.args.load_scheduler:
-            self.scheduler.load_state_dict(checkpoint["scheduler"])
-            for group, rate in zip(self.optimizer.param_groups, self.scheduler.get_last_lr(), strict=True):
-                group["lr"] = rate
+            asked = {name: self.scheduler.state_dict()[name] for name in ("base_lrs", "step_size", "gamma")}
+            self.scheduler.load_state_dict(checkpoint["scheduler"] | (asked if "flags" in checkpoint else {}))
+        for group, rate in zip(self.optimizer.param_groups, self.scheduler.base_lrs, strict=True):
+            group["initial_lr"] = rate
+            for _ in range(self.scheduler.last_epoch // self.scheduler.step_size):
+                rate *= self.scheduler.gamma  # as often as the scheduler does: a power would round otherwise
+            group["lr"] = rate
 
     def _sampling(self) -> SamplingConfig:
         args = self.args
@@ -243,41 +229,25 @@ class Trainer:
         return np.stack(errors)
 
     def _blame(self, batch: Batch, depths: Tensor, mask_near: bool) -> str:
-        """Which term of which pair is not finite, in words."""
+        """The term of the pair of frames that is not finite, or else is the largest of an overflowing sum, in words."""
         weights = loss_weights(self.step, self.args.schedule_scale)
+        found: list[tuple[float, str]] = []
         for p in range(len(batch.src_ids)):
-            terms = compute_losses(
-                self.model,
-                batch.pair(p),
-                depths[p : p + 1],
-                max_padding=self.args.max_padding,
-                mask_near=mask_near,
-            )
+            options = {"max_padding": self.args.max_padding, "mask_near": mask_near}
+            terms = compute_losses(self.model, batch.pair(p), depths[p : p + 1], **options)
+            src, tgt = self.store.names[batch.src_ids[p]], self.store.names[batch.tgt_ids[p]]
             for name, term in terms.items():
-                what = self._not_finite(term, weights[name])
-                if what:
-                    src, tgt = self.store.names[batch.src_ids[p]], self.store.names[batch.tgt_ids[p]]
-                    return f"step {self.step}: the {what} of loss_{name} is not finite for the pair {src} → {tgt}"
-        return f"step {self.step}: the total loss or its gradient overflows, each pair's terms alone are finite"
+                value, gradient = self._magnitudes(weights[name] * term)
+                what, size = ("value", value) if value >= gradient else ("gradient", gradient)
+                problem = "overflows in the sum" if size < math.inf else "is not finite"
+                text = f"step {self.step}: the {what} of loss_{name} {problem} for the pair {src} → {tgt}"
+                found.append((size, text))
+        return max(found, key=lambda item: item[0])[1]
 
-    def _not_finite(self, term: Tensor, weight: float) -> str | None:
-        if not torch.isfinite(term):
-            return "value"
-        if not term.requires_grad:
-            return None
-        gradients = torch.autograd.grad(
-            weight * term, list(self.model.parameters()), retain_graph=True, allow_unused=True
-        )
-        finite = all(torch.isfinite(g).all() for g in gradients if g is not None)
-        return None if finite else "gradient"
-
-
-def _scene_flow_smoothness(model: OmniMotion, ids: Tensor, x_local: Tensor, x_canonical: Tensor) -> Tensor:
-    """Smoothness of the scene flow at the first quarter of the points of frames that have both neighbours."""
-    inner = (ids >= 1) & (ids < model.config.num_frames - 1)
-    num_pts = x_local.shape[1] // SMOOTHNESS_SHARE
-    if num_pts == 0 or not inner.any():
-        return x_local.new_zeros(())
-    ids, x_local, x_canonical = ids[inner], x_local[inner, :num_pts], x_canonical[inner, :num_pts]
-    x_previous, x_next = model.warp.to_local(x_canonical, ids - 1), model.warp.to_local(x_canonical, ids + 1)
-    return criterion.scene_flow_smoothness_loss(x_local, x_previous, x_next)
+    def _magnitudes(self, term: Tensor) -> tuple[float, float]:
+        """|term| and the largest entry of its gradient; infinite where it is not a number."""
+        entries = [term]
+        if term.requires_grad:
+            entries += torch.autograd.grad(term, list(self.model.parameters()), retain_graph=True, allow_unused=True)
+        value, *gradients = (e.abs().max().nan_to_num(math.inf).item() for e in entries if e is not None)
+        return value, max(gradients, default=0.0)

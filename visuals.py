@@ -1,20 +1,23 @@
 """Pictures that need the model: tracks of a grid of points, and what TensorBoard shows of a running optimisation."""
 
 from argparse import Namespace
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from loaders.flow_store import FlowStore
-from networks.omnimotion import OmniMotion
+from networks.omnimotion import OmniMotion, Tracks
 from utils import draw
 from utils.draw_dense import dense_px
 from utils.draw_tracks import grid_points, save_track_videos
 
 GRID_POINTS = 250  # on the foreground; more would hide it
 BACKGROUND_POINTS = 400  # for the median motion only
+TRACKED_AT_A_TIME = 50  # points between two moves of the bar
 CORRESPONDENCES = 40  # lines between two frames; more cannot be followed by eye
 LOG_SIDE = {"cpu": 80}  # pixels: longest side of the dense pictures logged in training, seconds instead of minutes
 DEFAULT_LOG_SIDE = 240
@@ -31,12 +34,19 @@ def save_grid_tracks(
     shown = grid_points(height, width, GRID_POINTS, foreground)
     behind = shown[:0] if foreground is None else grid_points(height, width, BACKGROUND_POINTS, ~foreground)
     px = torch.from_numpy(np.concatenate([shown, behind]))
-    tracks = model.track(query, px, args.use_max_loc, args.chunk_size)
+    tracks = _track_in_pieces(model, query, px, args)
     occluded = tracks.occluded(args.occlusion_th, height, width)
     background = np.arange(len(px)) >= (0 if foreground is None else len(shown))
     prefix = Path(names[query]).stem
     positions, occluded = tracks.px.cpu().numpy(), occluded.cpu().numpy()
     return save_track_videos(out_dir, prefix, video, positions, occluded, background, query, args.vis_occlusion)
+
+
+def _track_in_pieces(model: OmniMotion, query_frame: int, px: torch.Tensor, args: Namespace) -> Tracks:
+    """`model.track` with a bar: for the released network sizes it takes minutes on a CPU."""
+    bar = tqdm(px.split(TRACKED_AT_A_TIME), desc="tracking the grid", leave=False)
+    pieces = [model.track(query_frame, piece, args.use_max_loc, args.chunk_size) for piece in bar]
+    return Tracks(*(torch.cat([getattr(piece, f.name) for piece in pieces], 1) for f in fields(Tracks)))
 
 
 def training_images(

@@ -22,7 +22,7 @@ def error_map_path(run_dir: Path, step: int) -> Path:
 def save_error_maps(path: Path, error_maps: np.ndarray) -> None:
     """Write flow errors [T,H,W] in pixels, float16, whole or not at all."""
     with atomic_path(path) as temporary:
-        np.save(temporary, error_maps.astype(np.float16))
+        np.save(temporary, np.minimum(error_maps, np.finfo(np.float16).max).astype(np.float16))
 
 
 def load_error_maps(path: Path) -> np.ndarray:

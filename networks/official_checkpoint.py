@@ -57,19 +57,12 @@ def config_of(checkpoint: dict, height: int, width: int, **rays: float) -> Model
         rays: `num_samples_ray`, `min_depth`, `max_depth` of the run; the file does not hold them either.
 
     Raises:
-        InputError: keys are missing, or the coupling order is not stored and cannot be rebuilt.
+        InputError: the coupling order is not stored and cannot be rebuilt.
+        KeyError: an entry is missing.
     """
-    deform, code, volume = checkpoint["deform_mlp"], checkpoint["feature_mlp"], checkpoint["color_mlp"]
-    try:
-        first, encode = (
-            deform["layers1.0.map_st.0.mlp.0.weight"],
-            deform["layers1.0.projection.proj.0.weight"],
-        )
-        code_out, volume_out = code["output_linear.weight"], volume["output_linear.weight"]
-    except KeyError as missing:
-        raise InputError(
-            f"the released checkpoint lacks {missing}; expected {NETS} as the release writes them"
-        ) from None
+    deform, code, volume = (checkpoint[net] for net in ("deform_mlp", "feature_mlp", "color_mlp"))
+    first, encode = deform["layers1.0.map_st.0.mlp.0.weight"], deform["layers1.0.projection.proj.0.weight"]
+    code_out, volume_out = code["output_linear.weight"], volume["output_linear.weight"]
     affine = deform.get("affine_mlp.hidden.0.0.weight")
     config = ModelConfig(
         num_frames=int(checkpoint["num_imgs"]),
@@ -121,10 +114,17 @@ def convert(checkpoint: dict, height: int, width: int, **rays: float) -> dict:
 
 
 def read_as_ours(path: Path, height: int, width: int, **rays: float) -> dict:
-    """A checkpoint file of ours or of the released code, as one of ours. Arguments and errors as in `config_of`."""
+    """A checkpoint file of ours or of the released code, as one of ours. Arguments as in `config_of`.
+
+    Raises:
+        InputError: not readable, entries missing, or a coupling order that cannot be rebuilt.
+    """
     checkpoint = read_checkpoint(path)
     if is_official(checkpoint):
-        return convert(checkpoint, height, width, **rays)
+        try:
+            return convert(checkpoint, height, width, **rays)
+        except KeyError as missing:
+            raise InputError(f"{path} lacks {missing}, which checkpoints of the released code hold") from None
     missing = [key for key in ("model_config", "model", "optimizer", "scheduler", "step") if key not in checkpoint]
     if missing:
         raise InputError(f"{path} lacks {', '.join(missing)}: neither a checkpoint of ours nor of the released code")

@@ -4,6 +4,7 @@ python preprocessing/main_processing.py --data_dir SEQUENCE_OR_VIDEO [--flow dis
 """
 
 import argparse
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from preprocessing.chain_flow import chain_flow
 from preprocessing.features import feature_extractor, missing_features, write_features
 from preprocessing.filter_flow import filter_flow
 from preprocessing.flow_dis import DisFlow
-from preprocessing.flow_pairs import FlowEstimator, load_flow, missing_flows, write_flows
+from preprocessing.flow_pairs import FlowEstimator, missing_flows, write_flows
 from preprocessing.flow_raft import RaftFlow, load_raft
 from preprocessing.frames import prepare_sequence
 from preprocessing.pair_files import counts_missing, missing_masks, write_counts
@@ -24,7 +25,7 @@ from utils.atomic import atomic_path
 from utils.config import pick_device
 from utils.errors import InputError, exits_on_input_error
 from utils.paths import SequencePaths
-from utils.video_io import list_frames, read_frame, read_frames
+from utils.video_io import list_frames, read_frames
 
 FLOWS = ("raft", "dis")
 FEATURES = ("auto", "dino", "sift")
@@ -75,7 +76,7 @@ def preprocess(
         estimator = _flow_estimator(flow, video, device, raft_weights)
     if _features_needed(paths, names, features, chain):
         extract = feature_extractor(features, device, dino_weights)
-    _write_record(paths, flow, features, chain)
+    _write_record(paths, names, flow, features, chain)
     if estimator is not None:
         write_flows(paths, names, estimator)
     del estimator, video  # a network and all frames, not needed any more
@@ -128,14 +129,23 @@ def _record_path(paths: SequencePaths) -> Path:
     return paths.root / "preprocess.json"
 
 
-def _write_record(paths: SequencePaths, flow: str, features: str, chain: bool) -> None:
-    """Note the methods before the first product exists, so that no folder can mix two."""
+def _read_record(paths: SequencePaths) -> dict:
+    return json.loads(_record_path(paths).read_text()) if _record_path(paths).is_file() else {}
+
+
+def _write_record(paths: SequencePaths, names: list[str], flow: str, features: str, chain: bool) -> None:
+    """Note methods and frames before the first product exists, so that no folder can mix two of either."""
+    frames = _read_record(paths).get("frames", {}) | {name: _digest(paths.color / name) for name in names}
     with atomic_path(_record_path(paths)) as temporary:
-        temporary.write_text(json.dumps({"flow": flow, "features": features, "chain": chain}))
+        temporary.write_text(json.dumps({"flow": flow, "features": features, "chain": chain, "frames": frames}))
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _check_record(paths: SequencePaths, names: list[str], flow: str, features: str) -> None:
-    """Refuse products of another method, or of frames of another size."""
+    """Refuse products of another method, or of other frames."""
     root, first = paths.root, paths.flow(*names[:2])
     if not _record_path(paths).is_file():
         if first.parent.is_dir() and any(first.parent.iterdir()) and missing_flows(paths, names):
@@ -144,7 +154,7 @@ def _check_record(paths: SequencePaths, names: list[str], flow: str, features: s
                 f"made: delete {first.parent} or complete it"
             )
         return
-    found = json.loads(_record_path(paths).read_text())
+    found = _read_record(paths)
     derived = "raft_masks, count_maps, flow_stats.json, chained and preprocess.json"
     if found.get("flow") != flow:
         raise InputError(
@@ -156,10 +166,12 @@ def _check_record(paths: SequencePaths, names: list[str], flow: str, features: s
             f"{root} was filtered with {found.get('features')!r} features but {features!r} is asked for: "
             f"delete {derived} in it, or ask for --features {found.get('features')}"
         )
-    if first.is_file() and load_flow(first).shape[:2] != read_frame(paths.color / names[0]).shape[:2]:
-        raise InputError(
-            f"{first} was made for frames of another size: delete raft_exhaustive, features, {derived} in {root}"
-        )
+    for name, digest in found.get("frames", {}).items():
+        if name in names and _digest(paths.color / name) != digest:
+            raise InputError(
+                f"{paths.color / name} has changed since its flow was computed: delete raft_exhaustive, features, "
+                f"{derived} in {root}"
+            )
 
 
 def _true_or_false(text: str) -> bool:

@@ -128,6 +128,12 @@ def test_few_valid_pixels_are_repeated():
     assert set(index) == {6, 15} and len(index) == 5
 
 
+def test_error_maps_stay_finite_however_large_the_error(tmp_path):
+    save_error_maps(tmp_path / "maps.npy", np.full((2, 4, 4), [[np.inf], [1e6], [0], [1]]))
+    maps = load_error_maps(tmp_path / "maps.npy")
+    assert np.isfinite(maps).all() and (maps > 0).all()
+
+
 def test_error_maps_decide_frames_and_pixels(dataset, tmp_path):
     errors = np.zeros(dataset.video.shape[:3], np.float32)
     errors[4, 10:20, 10:20] = 100

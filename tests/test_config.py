@@ -64,6 +64,11 @@ def test_unknown_names_are_refused(tmp_path, capsys):
         ["--data_dir", "x", "--num_samples_ray", "1"],
         ["--data_dir", "x", "--min_depth", "2"],
         ["--data_dir", "x", "--num_imgs", "1"],
+        ["--data_dir", "x", "--start_interval", "0"],
+        ["--data_dir", "x", "--lrate_decay_steps", "0"],
+        ["--data_dir", "x", "--schedule_scale", "0"],
+        ["--data_dir", "x", "--max_side", "0"],
+        ["--data_dir", "x", "--coupling_width", "0"],
     ],
 )
 def test_impossible_values_are_refused(flags):

@@ -10,13 +10,14 @@ LEVELS = {
     "networks": 1,
     "loaders": 1,
     "preprocessing": 1,
-    "trainer": 2,
+    "losses": 2,
     "visuals": 2,
     "scoring": 2,
     "runs": 2,
-    "train": 3,
-    "viz": 3,
-    "evaluate": 3,
+    "trainer": 3,
+    "train": 4,
+    "viz": 4,
+    "evaluate": 4,
 }
 NUMERICS = ["criterion.py", "networks/*.py", "utils/coords.py", "utils/rays.py", "utils/volrend.py"]
 PLAIN = {"utils", "networks"}  # what numerics may import of ours

@@ -38,11 +38,8 @@ def test_dis_makes_everything_training_needs(paths):
     assert "12 flows in raft_exhaustive" in is_complete(paths, NAMES, True)
     preprocess(paths, flow="dis")
     assert is_complete(paths, NAMES, True) is None
-    assert json.loads((paths.root / "preprocess.json").read_text()) == {
-        "flow": "dis",
-        "features": "sift",
-        "chain": True,
-    }
+    record = json.loads((paths.root / "preprocess.json").read_text())
+    assert sorted(record.pop("frames")) == NAMES and record == {"flow": "dis", "features": "sift", "chain": True}
     stats = json.loads(paths.chained.flow_stats.read_text())
     assert all(count > 0.6 * 64 * 48 for row in stats.values() for count in row.values())
     flow = np.load(paths.chained.flow(NAMES[0], NAMES[3]))
@@ -127,12 +124,13 @@ def test_published_data_count_as_complete(paths):
     assert not paths.chained.root.exists()
 
 
-def test_frames_of_another_size_are_noticed(paths):
-    preprocess(paths, flow="dis", chain=False)
-    for name in NAMES:
-        write_image(paths.color / name, np.zeros((40, 60, 3), np.uint8))
-    with pytest.raises(InputError, match="another size"):
-        preprocess(paths, flow="dis", chain=True)
+def test_changed_frames_are_noticed(paths):
+    preprocess(paths, flow="dis", num_frames=3)
+    preprocess(paths, flow="dis")
+    write_image(paths.color / NAMES[3], np.zeros((48, 64, 3), np.uint8))
+    preprocess(paths, flow="dis", num_frames=3)
+    with pytest.raises(InputError, match=f"{NAMES[3]} has changed since its flow"):
+        preprocess(paths, flow="dis")
 
 
 @pytest.mark.parametrize("options", [{"flow": "farneback"}, {"features": "surf"}])

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from loaders.batches import Batch
+from losses import compute_losses, weighted_sum
 from networks.official_checkpoint import NETS, convert, our_name, read_as_ours
 from networks.omnimotion import OmniMotion, load_model
-from trainer import compute_losses, weighted_sum
+from utils.checkpoint import save_checkpoint
 from utils.errors import InputError
 from utils.rays import points_on_rays, project
 from utils.volrend import composite
@@ -158,6 +159,13 @@ def test_order_of_couplings_of_another_seed_is_refused(official):
     code = {k: v.flip(0) if k.endswith("linear.weight") else v for k, v in official["feature_mlp"].items()}
     with pytest.raises(InputError, match="cannot be rebuilt"):
         convert({**without_masks(official), "feature_mlp": code}, 48, 72)
+
+
+@pytest.mark.parametrize("entry", ["num_imgs", "optimizer", "scheduler"])
+def test_an_incomplete_released_file_is_refused(official, entry, tmp_path):
+    save_checkpoint(tmp_path / "model.pth", {key: value for key, value in official.items() if key != entry})
+    with pytest.raises(InputError, match=f"lacks '{entry}'"):
+        read_as_ours(tmp_path / "model.pth", 48, 72)
 
 
 def test_file_is_read_as_ours(golden, numbers):

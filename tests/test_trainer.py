@@ -1,8 +1,10 @@
 """Training can be trusted: resumes bit for bit, stops on nonsense, saves what it has."""
 
+import shutil
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,6 +17,7 @@ from train import main
 from trainer import Trainer, TrainingDiverged
 from utils.checkpoint import find_checkpoint, read_checkpoint
 from utils.paths import SequencePaths
+from utils.video_io import write_image
 
 RUN = Path("out") / "tiny_scene"
 
@@ -90,22 +93,117 @@ def test_no_reload_sets_the_earlier_run_aside(tiny_flags):
     assert (RUN / "earlier_1" / "model_000006.pth").exists()
 
 
-def test_interrupt_saves_and_the_same_command_goes_on(tiny_flags, monkeypatch):
+def interrupt_after(step_number: int, monkeypatch) -> None:
+    """Ctrl-C in the middle of step `step_number`."""
     step = Trainer.train_step
 
     def interrupted(self, batch):
         terms = step(self, batch)
-        if self.step == 3:
+        if self.step == step_number:
             signal.raise_signal(signal.SIGINT)
         return terms
 
     monkeypatch.setattr(Trainer, "train_step", interrupted)
-    with pytest.raises(SystemExit) as stopped:
-        main([*tiny_flags, "--num_iters", "8"])
-    assert stopped.value.code == 130
+
+
+def stopped_by(error: type[BaseException], flags: list[str]) -> BaseException:
+    with pytest.raises(error) as stopped:
+        main(flags)
+    return stopped.value
+
+
+def test_interrupt_saves_and_the_same_command_goes_on(tiny_flags, monkeypatch):
+    with monkeypatch.context() as patch:
+        interrupt_after(3, patch)
+        assert stopped_by(SystemExit, [*tiny_flags, "--num_iters", "8"]).code == 130
     assert find_checkpoint(RUN, None).name == "model_000003.pth"
-    monkeypatch.setattr(Trainer, "train_step", step)
     assert train(tiny_flags, "--num_iters", "8")["step"] == 8
+
+
+def test_an_interrupt_in_the_last_step_is_a_finished_run(tiny_flags, monkeypatch, capsys):
+    interrupt_after(3, monkeypatch)
+    assert train(tiny_flags, "--num_iters", "3")["step"] == 3
+    assert "files to look at" in capsys.readouterr().out
+
+
+def test_a_failure_while_drawing_loses_no_step(tiny_flags, monkeypatch):
+    def fail(*args):
+        raise RuntimeError("no picture today")
+
+    monkeypatch.setattr("train.training_images", fail)
+    stopped_by(RuntimeError, [*tiny_flags, "--num_iters", "8", "--i_img", "3"])
+    assert find_checkpoint(RUN, None).name == "model_000003.pth"
+
+
+def test_a_half_done_update_is_not_saved(tiny_flags, monkeypatch):
+    update = torch.optim.Adam.step
+
+    def cut_short(self, *args):
+        update(self, *args)
+        raise KeyboardInterrupt
+
+    train(tiny_flags, "--num_iters", "2")
+    monkeypatch.setattr(torch.optim.Adam, "step", cut_short)
+    stopped_by(KeyboardInterrupt, [*tiny_flags, "--num_iters", "8"])
+    assert find_checkpoint(RUN, None).name == "model_000002.pth"
+
+
+def rates(checkpoint: dict) -> list[float]:
+    return [group["lr"] for group in checkpoint["optimizer"]["param_groups"]]
+
+
+def test_changed_rates_take_effect_when_going_on(tiny_flags):
+    decay = ["--lrate_decay_steps", "2", "--lrate_decay_factor", "0.7"]
+    assert rates(train(tiny_flags, *decay, "--num_iters", "4")) == pytest.approx([0.49e-3, 0.49e-4, 1.47e-4])
+    changed = [*decay, "--lr_deform", "1e-5", "--lrate_decay_factor", "0.5"]
+    assert rates(train(tiny_flags, *changed, "--num_iters", "5")) == pytest.approx([0.25e-3, 0.25e-5, 0.75e-4])
+    fresh = train(tiny_flags, *changed, "--load_scheduler", "0", "--num_iters", "6")
+    assert rates(fresh) == pytest.approx([1e-3, 1e-5, 3e-4]) and fresh["scheduler"]["last_epoch"] == 1
+
+
+def test_any_decay_resumes_bit_for_bit(tiny_flags, monkeypatch, tmp_path):
+    decay = ["--lrate_decay_steps", "1", "--lrate_decay_factor", "0.7"]
+    whole = train(tiny_flags, *decay, "--num_iters", "7")
+    (tmp_path / "again").mkdir()
+    monkeypatch.chdir(tmp_path / "again")
+    train(tiny_flags, *decay, "--num_iters", "5")
+    assert_same_state(learned(whole), learned(train(tiny_flags, *decay, "--num_iters", "7")))
+
+
+def test_a_run_from_a_named_checkpoint_is_gone_on_with(tiny_flags, monkeypatch, capsys):
+    train(tiny_flags, "--num_iters", "3")
+    kept = str((RUN / "model_000003.pth").rename(RUN.parent / "kept.pth"))
+    train(tiny_flags, "--num_iters", "2")
+    command = [*tiny_flags, "--ckpt_path", kept, "--num_iters", "9"]
+    with monkeypatch.context() as patch:
+        interrupt_after(7, patch)
+        assert stopped_by(SystemExit, command).code == 130
+    assert [p.name for p in sorted(RUN.glob("model_*"))] == ["model_000007.pth"], "the run before is set aside"
+    assert (RUN / "earlier_1" / "model_000002.pth").exists()
+    main(command)
+    assert "model_000007.pth (step 7)" in capsys.readouterr().out
+    main([*command, "--no_reload"])
+    assert "kept.pth (step 3)" in capsys.readouterr().out
+    assert (RUN / "earlier_2" / "model_000009.pth").exists()
+
+
+def test_a_run_can_be_wound_back(tiny_flags):
+    train(tiny_flags, "--num_iters", "6", "--i_weight", "3")
+    assert train(tiny_flags, "--ckpt_path", str(RUN / "model_000003.pth"), "--num_iters", "5")["step"] == 5
+    assert (RUN / "model_000003.pth").exists() and (RUN / "earlier_1" / "model_000006.pth").exists()
+
+
+def test_other_pictures_under_the_same_name_are_refused(tiny_flags, scene_dir, tmp_path, capsys):
+    for place, shade in (("a", 0), ("b", 255)):
+        folder = tmp_path / place / "clip"
+        shutil.copytree(scene_dir, folder)
+        video = load_video(SequencePaths(folder))[1]
+        write_image(folder / "color" / "00002.png", np.full_like(video[0], shade))
+        (folder / "preprocess.json").unlink()  # as in published data: flow that no record ties to the frames
+    main([*tiny_flags, "--data_dir", str(tmp_path / "a" / "clip"), "--num_iters", "1"])
+    flags = [*tiny_flags, "--data_dir", str(tmp_path / "b" / "clip"), "--num_iters", "2"]
+    assert stopped_by(SystemExit, flags).code == 2
+    assert "other pictures" in capsys.readouterr().err
 
 
 def test_nonsense_stops_the_run_and_keeps_the_last_good_checkpoint(tiny_flags, monkeypatch, capsys):
@@ -140,11 +238,23 @@ def test_an_infinite_gradient_is_blamed_on_its_term(tiny_flags, monkeypatch):
     assert issubclass(TrainingDiverged, Exception)
 
 
-def test_a_checkpoint_of_other_networks_is_refused(tiny_flags, capsys):
+def test_an_overflowing_sum_is_blamed_on_its_largest_term(tiny_flags, monkeypatch):
+    compute = trainer_module.compute_losses
+
+    def large(model, *args, **kwargs):
+        terms = compute(model, *args, **kwargs)
+        # Weights 10 and 20: each product is below the largest float32, 3.4e38, their sum is not.
+        return terms | {"depth_range": 2e37 + terms["depth_range"] * 0, "flow": 3e38 + terms["flow"] * 0}
+
+    monkeypatch.setattr(trainer_module, "compute_losses", large)
+    with pytest.raises(SystemExit, match=r"value of loss_flow overflows in the sum for the pair .*nothing was saved"):
+        main([*tiny_flags, "--num_iters", "2"])
+
+
+def test_a_checkpoint_of_other_networks_is_refused_before_anything_else(tiny_flags, capsys, monkeypatch):
     train(tiny_flags, "--num_iters", "1")
-    with pytest.raises(SystemExit) as stopped:
-        main([*tiny_flags, "--num_iters", "2", "--coupling_width", "12"])
-    assert stopped.value.code == 2
+    monkeypatch.setattr("train.ensure_flow", None)
+    assert stopped_by(SystemExit, [*tiny_flags, "--num_iters", "2", "--coupling_width", "12"]).code == 2
     assert "coupling_width 8" in capsys.readouterr().err
 
 

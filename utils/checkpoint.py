@@ -32,8 +32,15 @@ def find_checkpoint(run_dir: Path, ckpt_path: str | None) -> Path | None:
         if not Path(ckpt_path).is_file():
             raise InputError(f"--ckpt_path {ckpt_path}: no such file; give an existing checkpoint or drop the flag")
         return Path(ckpt_path)
-    numbered = {p: re.fullmatch(r"model_(\d+)\.pth", p.name) for p in run_dir.glob("model_*.pth")}
-    return max((p for p, m in numbered.items() if m), key=lambda p: int(numbered[p][1]), default=None)
+    return max(_numbered(run_dir), key=_step_of, default=None)
+
+
+def _numbered(run_dir: Path) -> list[Path]:
+    return [path for path in run_dir.glob("model_*.pth") if re.fullmatch(r"model_\d+", path.stem)]
+
+
+def _step_of(path: Path) -> int:
+    return int(path.stem.removeprefix("model_"))
 
 
 def read_checkpoint(path: Path) -> dict:
@@ -52,9 +59,15 @@ def read_checkpoint(path: Path) -> dict:
     return checkpoint
 
 
-def set_aside(run_dir: Path) -> Path | None:
-    """Move checkpoints and error maps of an earlier run to the first free `run_dir/earlier_<n>`; None if none."""
-    files = [*run_dir.glob("model_*.pth"), *run_dir.glob("error_maps")]
+def set_aside(run_dir: Path, start: Path | None = None) -> Path | None:
+    """Move what did not lead to the checkpoint `start` to the first free `run_dir/earlier_<n>`; None if there is none.
+
+    That is later checkpoints where `start` lies in `run_dir` itself, else all of them and the error maps.
+    """
+    if start is not None and start.resolve().parent == run_dir.resolve():
+        files = [path for path in _numbered(run_dir) if _step_of(path) > _step_of(start)]
+    else:
+        files = [*_numbered(run_dir), *run_dir.glob("error_maps")]
     if not files:
         return None
     number = next(n for n in itertools.count(1) if not (run_dir / f"earlier_{n}").exists())

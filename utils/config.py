@@ -22,6 +22,14 @@ def boolean(text: str) -> bool:
     raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
 
 
+# Counts, sizes and periods that are never 0.
+POSITIVE = (
+    *("num_pairs", "num_pts", "num_iters", "chunk_size", "start_interval", "lrate_decay_steps"),
+    *("num_layers", "coupling_width", "coupling_depth", "code_size", "code_width", "code_depth"),
+    *("affine_width", "affine_depth", "volume_width", "volume_depth"),
+    *("i_print", "i_img", "i_weight", "i_cache"),
+)
+
 SWITCH = {"type": boolean, "nargs": "?", "const": True}
 
 
@@ -52,18 +60,11 @@ def parse_config(argv: list[str] | None = None) -> argparse.Namespace:
         raise InputError(
             "--data_dir is missing: give a video file, a folder of frames, or a sequence folder with color/"
         )
-    for name in (
-        "num_pairs",
-        "num_pts",
-        "num_iters",
-        "chunk_size",
-        "i_print",
-        "i_img",
-        "i_weight",
-        "i_cache",
-    ):
+    for name in POSITIVE:
         if getattr(args, name) < 1:
             raise InputError(f"--{name} is {getattr(args, name)}, expected at least 1")
+    if args.schedule_scale <= 0 or args.num_workers < 0 or (args.max_side is not None and args.max_side < 1):
+        raise InputError("--schedule_scale must be above 0, --num_workers at least 0, --max_side at least 1")
     if args.num_samples_ray < 2 or args.min_depth >= args.max_depth:
         raise InputError("rays need --num_samples_ray of at least 2 and --min_depth below --max_depth")
     if args.num_imgs < 2:
