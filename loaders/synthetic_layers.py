@@ -32,11 +32,13 @@ class Role:
     stripes: bool  # warped stripes instead of spots
 
 
-# The first object, the smaller one, passes behind the second at mid-clip: it disappears and comes out again.
+# The first object, the smaller one, passes behind the second at mid-clip. A third of it is hidden then, each part for a
+# while, but never all of it: nothing would tie what is seen before to what is seen after, neither flow that follows
+# pixels from frame to frame nor a model of that flow.
 ROLES = (
     Role(math.inf, ((0.56, 0.52), (0.44, 0.47)), 0.06, 0.03, 0.0, "24505a 6fa59a f0e6c4", "16323a", False),
-    Role(0.17, ((0.29, 0.38), (0.69, 0.52)), 0.8, 0.07, 0.3, "0b2a8f 2f7bff 9fe0ff", "fff3d6", True),
-    Role(0.26, ((0.55, 0.42), (0.45, 0.48)), -0.5, 0.07, 0.6, "c8321b f58a1f ffd873", "4a1020", False),
+    Role(0.17, ((0.30, 0.25), (0.69, 0.31)), 0.6, 0.07, 0.3, "0b2a8f 2f7bff 9fe0ff", "fff3d6", True),
+    Role(0.26, ((0.54, 0.46), (0.46, 0.52)), -0.5, 0.07, 0.6, "c8321b f58a1f ffd873", "4a1020", False),
     Role(0.16, ((0.79, 0.80), (0.40, 0.77)), -1.1, 0.08, 0.3, "7a1fa0 e23fa5 ffc4e6", "d8ff3e", False),
 )
 

@@ -247,7 +247,7 @@ def test_an_overflowing_sum_is_blamed_on_its_largest_term(tiny_flags, monkeypatc
         return terms | {"depth_range": 2e37 + terms["depth_range"] * 0, "flow": 3e38 + terms["flow"] * 0}
 
     monkeypatch.setattr(trainer_module, "compute_losses", large)
-    with pytest.raises(SystemExit, match=r"value of loss_flow overflows in the sum for the pair .*nothing was saved"):
+    with pytest.raises(SystemExit, match=r"value of loss_flow overflows in the sum for the pair .*none is saved"):
         main([*tiny_flags, "--num_iters", "2"])
 
 
