@@ -12,6 +12,7 @@ from networks.official_checkpoint import read_as_ours
 from networks.omnimotion import ModelConfig, OmniMotion, load_model
 from preprocessing.frames import prepare_sequence
 from preprocessing.main_processing import is_complete, preprocess
+from preprocessing.manifest import Settings
 from utils.checkpoint import find_checkpoint, read_checkpoint
 from utils.config import run_dir
 from utils.errors import InputError
@@ -51,21 +52,13 @@ def _foreground(args: Namespace, paths: SequencePaths, name: str, height: int, w
 
 def ensure_flow(args: Namespace, clip: Clip, device: torch.device) -> None:
     """Do what preprocessing is missing, or refuse (`--preprocess never`)."""
+    settings = Settings.of(args)
     if args.preprocess == "never":
-        missing = is_complete(clip.paths, clip.names, args.chain)
+        missing = is_complete(clip.paths, clip.names, settings)
         if missing:
             raise InputError(f"--preprocess never, but {clip.paths.root} lacks {missing}; preprocess or drop the flag")
         return
-    preprocess(
-        clip.paths,
-        flow=args.flow,
-        features=args.features,
-        chain=args.chain,
-        device=device,
-        raft_weights=args.raft_weights and Path(args.raft_weights),
-        dino_weights=args.dino_weights and Path(args.dino_weights),
-        num_frames=len(clip.names),
-    )
+    preprocess(clip.paths, settings, device=device, num_frames=len(clip.names), redo=args.redo)
 
 
 def build_model(args: Namespace, video: np.ndarray, checkpoint: dict | None, device: torch.device) -> OmniMotion:

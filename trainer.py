@@ -228,7 +228,7 @@ class Trainer:
         for i in tqdm(range(num_frames), desc="error maps", leave=False):
             j = i + 1 if i + 1 < num_frames else i - 1
             tracks = self.model.map_points(i, px, [j], self.args.use_max_loc, self.args.chunk_size, False)
-            flow = torch.from_numpy(self.store.flow(i, j)[::2, ::2].astype(np.float32)).to(px).reshape(-1, 2)
+            flow = torch.from_numpy(self.store.flow(i, j)[::2, ::2]).to(px).reshape(-1, 2)
             error = (tracks.px[0] - px - flow).norm(dim=-1).reshape(sparse.shape[:2])
             errors.append(error.repeat_interleave(2, 0).repeat_interleave(2, 1)[:height, :width].cpu().numpy())
         return np.stack(errors)

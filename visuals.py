@@ -88,7 +88,7 @@ def _dense_images(
     tracks = model.map_points(i, px, [i + 1], args.use_max_loc, args.chunk_size, with_occlusion=False)
     predicted = (tracks.px[0].cpu() - px).reshape(rows, cols, 2).numpy()
     nearest = px.round().long().numpy()
-    given = store.flow(i, i + 1)[nearest[:, 1], nearest[:, 0]].astype(np.float32).reshape(rows, cols, 2)
+    given = store.flow(i, i + 1)[nearest[:, 1], nearest[:, 0]].reshape(rows, cols, 2)
     scale = float(np.linalg.norm(given, axis=-1).max())
     rgb, depth = model.render(i, px, args.chunk_size)
     depth = depth.reshape(rows, cols).cpu().numpy()

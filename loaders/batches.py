@@ -96,7 +96,7 @@ class FlowBatches(Dataset):
         index = self._choose_pixels(i, valid if valid.any() else np.ones_like(valid), rng)
         y, x = np.unravel_index(index, valid.shape)
         px_i = torch.from_numpy(np.stack([x, y], -1).astype(np.float32))
-        px_j = px_i + torch.from_numpy(self.store.flow(i, j)[y, x].astype(np.float32))
+        px_j = px_i + torch.from_numpy(self.store.flow(i, j)[y, x])
         weights = torch.full((len(index),), weight)
         src, tgt, src_px, tgt_px = i, j, px_i, px_j
         if rng.random() < 0.5:

@@ -1,6 +1,6 @@
 """Input motion as preprocessing left it: flow, validity and statistics of every ordered pair of frames.
 
-Flow is memory-mapped, masks are decoded when asked for: opening a store reads only the statistics.
+Flow and masks are decoded when asked for: opening a store reads only the statistics.
 """
 
 import json
@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from utils.errors import InputError
+from utils.flow_files import read_flow
 from utils.paths import SequencePaths
 
 
@@ -22,7 +23,7 @@ class PairMask:
 
 
 class FlowStore:
-    """Flow products of a sequence.
+    """Flow products of a sequence; a pair without flow (`--pairs sparse`) has no valid correspondences.
 
     Args:
         paths: the sequence folder.
@@ -34,13 +35,22 @@ class FlowStore:
     """
 
     def __init__(self, paths: SequencePaths, names: list[str], prefer_chained: bool = True):
+        self.raw = paths
         self.paths = paths.chained if prefer_chained and paths.chained.flow_stats.exists() else paths
         self.names = names
         self.valid_counts = self._read_stats()
 
     def flow(self, i: int, j: int) -> np.ndarray:
-        """Flow from frame i to j, [H,W,2] pixels, memory-mapped."""
-        return np.load(self.paths.flow(self.names[i], self.names[j]), mmap_mode="r")
+        """Flow from frame i to j, [H,W,2] float32 pixels; the raw one where nothing was chained.
+
+        Raises:
+            InputError: there is none for this pair, or its file is damaged.
+        """
+        a, b = self.names[i], self.names[j]
+        flow = read_flow(self.paths, a, b)
+        if self.paths == self.raw:
+            return flow
+        return np.where(np.isnan(flow), read_flow(self.raw, a, b), flow)
 
     def mask(self, i: int, j: int) -> PairMask:
         """Validity of the flow from frame i to j."""
@@ -59,7 +69,7 @@ class FlowStore:
             )
         stats = json.loads(path.read_text())
         try:
-            return np.array([[0 if a == b else stats[a][b] for b in names] for a in names], dtype=np.int64)
+            return np.array([[stats[a].get(b, 0) for b in names] for a in names], dtype=np.int64)
         except KeyError as missing:
             raise InputError(
                 f"{path} has no entry for frame {missing}: it was made from other frames; preprocess again"

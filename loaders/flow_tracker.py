@@ -39,4 +39,4 @@ class FlowTracker:
         return there, misses | ~inside_image(there, self.height, self.width)
 
     def _read_flow(self, i: int, j: int) -> torch.Tensor:
-        return torch.from_numpy(self.store.flow(i, j).astype(np.float32)).unsqueeze(0)
+        return torch.from_numpy(self.store.flow(i, j)).unsqueeze(0)

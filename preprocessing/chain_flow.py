@@ -1,82 +1,116 @@
-"""Chain adjacent flows where the direct flow is not valid → chained/ (the raw flow stays as it is).
+"""Chain shorter flows where the direct flow is not valid → chained/ (the raw flow stays as it is).
 
 Along a sweep i→i+1, i→i+2, … (and backwards) the flow is carried on by the next adjacent flow where that is
-cycle-consistent. A valid direct flow overrides it, and the chain continues from there. What is chained must
-look alike at both ends. Elsewhere the files repeat the direct flow, on which the occlusion-rescued pixels
-rely.
+cycle-consistent. A valid direct flow overrides it, and the chain continues from there. What is chained must look alike
+at both ends. A doubled gap of sparse pairs is chained from its two halves. The files hold what was chained and NaN
+elsewhere: there the raw flow holds, valid or not.
 """
 
 from collections.abc import Iterator
 from itertools import pairwise
 
-import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from preprocessing.consistency import COSINE_THRESHOLD, extend_chain, keep_similar, similar_colour
-from preprocessing.filter_flow import load_feature
-from preprocessing.flow_pairs import load_flow, missing_flows, save_array, sweeps
-from preprocessing.pair_files import (
-    counts_missing,
-    missing_masks,
-    read_pair_mask,
-    write_counts,
-    write_pair_mask,
-)
+from preprocessing.consistency import extend_chain, similar_colour
+from preprocessing.filter_flow import Device, FeatureMaps
+from preprocessing.pair_files import missing_masks, read_pair_mask, write_counts, write_pair_mask
+from preprocessing.pairs import Pairs
+from utils.flow_files import missing_flows, read_flow, write_flow
 from utils.paths import SequencePaths
+from utils.shard import Shard
 from utils.video_io import read_frame
 
 
-def chain_flow(paths: SequencePaths, names: list[str], features: str, device: torch.device | str = "cpu") -> None:
+def chain_flow(
+    paths: SequencePaths,
+    names: list[str],
+    features: str,
+    device: Device = "cpu",
+    pairs: Pairs | None = None,
+    shard: Shard | None = None,
+) -> None:
     """Write chained flow, masks and counts into `paths.chained`; sweeps whose files are all there are kept.
 
-    Args:
-        paths: filtered sequence.
-        names: frame file names in order.
-        features: kind of features, a key of `COSINE_THRESHOLD`.
-        device: where to compute.
+    Args: see `preprocessing.filter_flow.filter_flow`; the sequence is filtered.
     """
-    missing = set(missing_flows(paths.chained, names)) | set(missing_masks(paths.chained, names))
-    todo = [(i, js) for i, js in sweeps(len(names)) if any((names[i], names[j]) in missing for j in js)]
-    with tqdm(total=sum(len(js) for _, js in todo), desc="chain", unit="pair") as bar:
-        for i, js in todo:
-            swept = _sweep(paths, names[i], [names[j] for j in js], features, device)
-            for j, (flow, valid, rescued) in zip(js, swept, strict=True):
-                save_array(paths.chained.flow(names[i], names[j]), flow.cpu().numpy())
+    pairs, shard = pairs or Pairs(len(names)), shard or Shard()
+    chain = Chain(paths, names, features, device)
+    jobs = [(chain.sweep(i, js), [(i, j) for j in js]) for i, js in pairs.sweeps()]
+    _write(paths, names, jobs, shard, "chain")
+    for gap in pairs.doublings():
+        shard.wait()  # for the halves
+        _write(paths, names, [(chain.join(pair), [pair]) for pair in pairs.at_gap(gap)], shard, f"chain, gap {gap}")
+    shard.wait()
+    write_counts(paths.chained, names, pairs, "chain", shard)
+
+
+def read_chained(paths: SequencePaths, a: str, b: str) -> tuple[Tensor, Tensor]:
+    """Flow a→b [H,W,2] after chaining, the raw flow where nothing was chained, and its validity [H,W] bool."""
+    chained, raw = (torch.from_numpy(read_flow(p, a, b)) for p in (paths.chained, paths))
+    return torch.where(chained.isnan(), raw, chained), torch.from_numpy(read_pair_mask(paths.chained, a, b)[0])
+
+
+class Chain:
+    """Chains the filtered flows of a sequence; yields ((i, j), flow, valid, rescued), flow NaN where not chained."""
+
+    def __init__(self, paths: SequencePaths, names: list[str], features: str, device: Device):
+        self.paths, self.names, self.device = paths, names, device
+        self.features = FeatureMaps(paths, features, device)
+
+    def sweep(self, i: int, targets: list[int]) -> Iterator[tuple[tuple[int, int], Tensor, Tensor, Tensor]]:
+        """Consecutive targets beginning beside i."""
+        flow, valid, rescued = self._direct(i, targets[0])
+        yield (i, targets[0]), torch.full_like(flow, torch.nan), valid, rescued
+        for previous, j in pairwise(targets):
+            step, step_valid, _ = self._direct(previous, j)
+            chained, filled, direct, direct_valid, rescued = self._extend((i, j), flow, valid, step, step_valid)
+            flow, valid = torch.where(filled[..., None], chained, direct), filled | direct_valid
+            yield (i, j), _only(chained, filled), valid, rescued & ~valid
+
+    def join(self, pair: tuple[int, int]) -> Iterator[tuple[tuple[int, int], Tensor, Tensor, Tensor]]:
+        """A pair from its two halves, chained before."""
+        a, middle, b = (self.names[k] for k in (pair[0], sum(pair) // 2, pair[1]))
+        first, second = ([x.to(self.device) for x in read_chained(self.paths, *p)] for p in ((a, middle), (middle, b)))
+        chained, filled, _, direct_valid, rescued = self._extend(pair, *first, *second)
+        valid = filled | direct_valid
+        yield pair, _only(chained, filled), valid, rescued & ~valid
+
+    def _extend(
+        self, pair: tuple[int, int], flow: Tensor, valid: Tensor, step: Tensor, step_valid: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Carry `flow` on by `step`: chained flow, where it fills in, and flow, validity, rescue of the direct pair."""
+        a, b = (self.names[k] for k in pair)
+        direct, direct_valid, rescued = self._direct(*pair)
+        chained, filled = extend_chain(flow, valid, step, step_valid)
+        filled &= ~direct_valid
+        filled &= similar_colour(self._image(a), self._image(b), chained)
+        return chained, self.features.keep_similar(filled, chained, a, b), direct, direct_valid, rescued
+
+    def _direct(self, i: int, j: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Raw flow [H,W,2], cycle-consistent and rescued [H,W]."""
+        a, b = self.names[i], self.names[j]
+        arrays = read_flow(self.paths, a, b), *read_pair_mask(self.paths, a, b)
+        return tuple(torch.from_numpy(array).to(self.device) for array in arrays)
+
+    def _image(self, name: str) -> Tensor:
+        """Frame [H,W,3] in [0, 1]."""
+        return torch.from_numpy(read_frame(self.paths.color / name)).to(self.device).float() / 255
+
+
+def _only(flow: Tensor, where: Tensor) -> Tensor:
+    return torch.where(where[..., None], flow, torch.nan)
+
+
+def _write(paths: SequencePaths, names: list[str], jobs: list, shard: Shard, label: str) -> None:
+    """Do this process's jobs (what yields some pairs, the pairs) that have a file missing."""
+    every = [(names[i], names[j]) for _, pairs in jobs for i, j in pairs]
+    missing = {*missing_flows(paths.chained, every), *missing_masks(paths.chained, every)}
+    todo = [(made, pairs) for made, pairs in shard.of(jobs) if any((names[i], names[j]) in missing for i, j in pairs)]
+    with tqdm(total=sum(len(pairs) for _, pairs in todo), desc=label, unit="pair", disable=shard.rank > 0) as bar:
+        for made, _ in todo:
+            for (i, j), flow, valid, rescued in made:
+                write_flow(paths.chained, names[i], names[j], flow.cpu().numpy())
                 write_pair_mask(paths.chained, names[i], names[j], valid.cpu().numpy(), rescued.cpu().numpy())
                 bar.update()
-    if todo or counts_missing(paths.chained, names):
-        write_counts(paths.chained, names, "chain")
-
-
-def _load_pair(paths: SequencePaths, a: str, b: str, device: torch.device | str) -> tuple[Tensor, Tensor, Tensor]:
-    """Direct flow [H,W,2], cycle-consistent and rescued [H,W]."""
-    masks = read_pair_mask(paths, a, b)
-    return tuple(torch.from_numpy(np.ascontiguousarray(x)).to(device) for x in (load_flow(paths.flow(a, b)), *masks))
-
-
-def _load_image(paths: SequencePaths, name: str, device: torch.device | str) -> Tensor:
-    """Frame [H,W,3] in [0, 1]."""
-    return torch.from_numpy(read_frame(paths.color / name)).to(device).float() / 255
-
-
-def _sweep(
-    paths: SequencePaths, source: str, targets: list[str], features: str, device: torch.device | str
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Flow, validity and rescue of source→target for consecutive targets beginning beside the source."""
-    image = _load_image(paths, source, device)
-    feature = load_feature(paths, features, source, device)
-    chained, valid, rescued = _load_pair(paths, source, targets[0], device)
-    yield chained, valid, rescued
-    for previous, target in pairwise(targets):
-        step, step_valid, _ = _load_pair(paths, previous, target, device)
-        direct, direct_valid, rescued = _load_pair(paths, source, target, device)
-        chained, valid = extend_chain(chained, valid, step, step_valid)
-        valid &= similar_colour(image, _load_image(paths, target, device), chained)
-        valid = keep_similar(
-            valid, chained, feature, load_feature(paths, features, target, device), COSINE_THRESHOLD[features]
-        )
-        chained = torch.where((valid & ~direct_valid)[..., None], chained, direct)
-        valid = valid | direct_valid
-        yield chained, valid, rescued & ~valid

@@ -1,5 +1,7 @@
 """Filter the raw flow by cycle consistency and appearance → raft_masks/, count_maps/, flow_stats.json."""
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,60 +14,64 @@ from preprocessing.consistency import (
     cycle_masks,
     keep_similar,
 )
-from preprocessing.flow_pairs import load_flow
-from preprocessing.pair_files import counts_missing, missing_masks, write_counts, write_pair_mask
+from preprocessing.pair_files import missing_masks, write_counts, write_pair_mask
+from preprocessing.pairs import Pairs
+from utils.flow_files import read_flow
 from utils.paths import SequencePaths
+from utils.shard import Shard
+
+Device = torch.device | str
+FEATURES_KEPT = 16  # frames whose features stay in memory
 
 
-def load_feature(paths: SequencePaths, kind: str, name: str, device: torch.device | str) -> Tensor:
-    """Features of a frame as float32 [h,w,C]."""
-    return torch.from_numpy(np.load(paths.feature(kind, name)).astype(np.float32)).to(device)
+class FeatureMaps:
+    """Features of the frames as float32 [h,w,C], the last used ones in memory."""
+
+    def __init__(self, paths: SequencePaths, kind: str, device: Device):
+        self.threshold = COSINE_THRESHOLD[kind]
+        self._load = lru_cache(FEATURES_KEPT)(
+            lambda name: torch.from_numpy(np.load(paths.feature(kind, name)).astype(np.float32)).to(device)
+        )
+
+    def keep_similar(self, mask: Tensor, flow: Tensor, a: str, b: str) -> Tensor:
+        """`mask` [H,W] without the pixels of frame `a` that look different where `flow` [H,W,2] takes them in `b`."""
+        return keep_similar(mask, flow, self._load(a), self._load(b), self.threshold)
 
 
 def filter_flow(
     paths: SequencePaths,
     names: list[str],
     features: str,
-    device: torch.device | str = "cpu",
+    device: Device = "cpu",
+    pairs: Pairs | None = None,
+    shard: Shard | None = None,
     threshold: float = CYCLE_THRESHOLD,
 ) -> None:
-    """Write the masks of all ordered pairs that have none yet, then the counts.
+    """Write the masks of the pairs that have none yet, then the counts.
 
-    In memory at any time: the two flows and the two feature maps of one pair.
+    In memory at any time: the two flows of a pair and the features of some frames.
 
     Args:
         paths: sequence with `raft_exhaustive/` and `features/<features>/`.
         names: frame file names in order.
         features: kind of features, a key of `COSINE_THRESHOLD`.
         device: where to compute.
+        pairs: the pairs that have flow; None: all.
+        shard: this process's part.
         threshold: of the cycle, pixels.
     """
-    missing = set(missing_masks(paths, names))
-    pairs = [(i, j) for i in range(len(names)) for j in range(i + 1, len(names))]
-    pairs = [(i, j) for i, j in pairs if {(names[i], names[j]), (names[j], names[i])} & missing]
-    for i, j in tqdm(pairs, desc="filter", unit="pair"):
+    pairs, shard = pairs or Pairs(len(names)), shard or Shard()
+    missing = set(missing_masks(paths, pairs.names(names)))
+    todo = shard.of([(i, j) for i, j in pairs.all() if i < j])
+    todo = [(i, j) for i, j in todo if {(names[i], names[j]), (names[j], names[i])} & missing]
+    maps = FeatureMaps(paths, features, device)
+    for i, j in tqdm(todo, desc="filter", unit="pair", disable=shard.rank > 0):
         a, b = names[i], names[j]
-        flow, back = (torch.from_numpy(load_flow(paths.flow(*pair))).to(device) for pair in ((a, b), (b, a)))
-        maps = None
-        if j - i >= NEAR_GAP:
-            maps = load_feature(paths, features, a, device), load_feature(paths, features, b, device)
-        _write_masks(paths, (a, b), flow, back, maps, COSINE_THRESHOLD[features], threshold)
-        _write_masks(paths, (b, a), back, flow, maps and maps[::-1], COSINE_THRESHOLD[features], threshold)
-    if pairs or counts_missing(paths, names):
-        write_counts(paths, names, "filter")
-
-
-def _write_masks(
-    paths: SequencePaths,
-    pair: tuple[str, str],
-    flow: Tensor,
-    back: Tensor,
-    maps: tuple[Tensor, Tensor] | None,
-    cosine: float,
-    threshold: float,
-) -> None:
-    """Masks of one direction: near pairs (no `maps`) are rescued, far ones compared by appearance."""
-    consistent, rescued = cycle_masks(flow, back, threshold)
-    if maps is not None:
-        consistent, rescued = keep_similar(consistent, flow, *maps, cosine), torch.zeros_like(rescued)
-    write_pair_mask(paths, *pair, consistent.cpu().numpy(), rescued.cpu().numpy())
+        flow, back = (torch.from_numpy(read_flow(paths, *pair)).to(device) for pair in ((a, b), (b, a)))
+        for pair, there, again in (((a, b), flow, back), ((b, a), back, flow)):
+            consistent, rescued = cycle_masks(there, again, threshold)
+            if j - i >= NEAR_GAP:  # near pairs are rescued, far ones compared by appearance
+                consistent, rescued = maps.keep_similar(consistent, there, *pair), torch.zeros_like(rescued)
+            write_pair_mask(paths, *pair, consistent.cpu().numpy(), rescued.cpu().numpy())
+    shard.wait()
+    write_counts(paths, names, pairs, "filter", shard)

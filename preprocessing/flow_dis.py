@@ -5,56 +5,53 @@ Alone it finds small displacements only; i→j therefore starts from i→j−1 c
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import lru_cache
 
 import cv2
 import numpy as np
+
+from preprocessing.flow_pairs import Pair, Sweeps, compose
 
 # Chosen on two 24-frame 192x128 scenes with exact tracks: level 0 (the preset stops at half resolution)
 # brings the mean error between neighbours from 0.63 px to 0.32 px; a denser patch grid and more iterations
 # double the time for 0.02 px.
 FINEST_SCALE = 0
-
-
-def compose(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Flow a→c from `first` a→b and `second` b→c, both [H,W,2] pixels: f(p) + g(p + f(p)).
-
-    Outside the image `second` continues with its border value, so that a start exists for pixels that have
-    left.
-    """
-    height, width = first.shape[:2]
-    xs, ys = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-    carried = cv2.remap(
-        second, xs + first[..., 0], ys + first[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    )
-    return first + carried
+# Bytes of adjacent flows and grey frames kept; a longer clip estimates some adjacent flows again.
+MEMORY = 2**30
 
 
 class DisFlow:
-    """Sweeps of DIS flow over the frames `video` uint8 [T,H,W,3]; a `FlowEstimator`."""
+    """DIS flow between the frames `read(index)` uint8 [H,W,3]; a `FlowEstimator`."""
 
-    def __init__(self, video: np.ndarray) -> None:
+    block = 1
+
+    def __init__(self, read: Callable[[int], np.ndarray]) -> None:
         # DIS divides the image into one stripe a thread, which changes the result: parallel are the sweeps
         # instead.
         cv2.setNumThreads(1)
         self.workers = os.cpu_count() or 1
-        self.grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in video]
-        self.neighbour = {}
-        for index in range(len(video) - 1):
-            self.neighbour[index, index + 1] = self._estimate(index, index + 1, None)
-            self.neighbour[index + 1, index] = self._estimate(index + 1, index, None)
+        flows = MEMORY // (9 * read(0)[..., 0].size)  # two float32 of flow and one byte of grey a pixel
+        self.grey = lru_cache(flows)(lambda index: cv2.cvtColor(read(index), cv2.COLOR_RGB2GRAY))
+        self.adjacent = lru_cache(flows)(lambda source, target: self._estimate(source, target, None))
 
-    def sweep(self, source: int, targets: list[int]) -> Iterator[np.ndarray]:
-        """Flows source→target [H,W,2] float32 for consecutive `targets` beginning beside `source`."""
-        flow, previous = None, source
-        for target in targets:
-            step = self.neighbour[previous, target]
-            flow = step if flow is None else self._estimate(source, target, compose(flow, step))
-            yield flow
-            previous = target
+    def sweep(self, sweeps: Sweeps) -> Iterator[tuple[Pair, np.ndarray]]:
+        """See `FlowEstimator`."""
+        for source, targets in sweeps:
+            flow, previous = None, source
+            for target in targets:
+                step = self.adjacent(previous, target)
+                flow = step if flow is None else self._estimate(source, target, compose(flow, step))
+                yield (source, target), flow
+                previous = target
+
+    def jump(self, pairs: list[Pair], starts: list[np.ndarray]) -> Iterator[tuple[Pair, np.ndarray]]:
+        """See `FlowEstimator`."""
+        for pair, start in zip(pairs, starts, strict=True):
+            yield pair, self._estimate(*pair, start)
 
     def _estimate(self, source: int, target: int, start: np.ndarray | None) -> np.ndarray:
         """Flow between two frames. DIS objects keep state and write into `start`: both are the call's own."""
         dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         dis.setFinestScale(FINEST_SCALE)
-        return dis.calc(self.grey[source], self.grey[target], None if start is None else start.copy())
+        return dis.calc(self.grey(source), self.grey(target), None if start is None else start.copy())

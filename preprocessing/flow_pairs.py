@@ -1,91 +1,123 @@
-"""All ordered pairs of a sequence, whatever estimates them.
+"""All pairs of a sequence, whatever estimates them.
 
-A sweep goes from one frame i outwards in one direction (i+1, i+2, … or i−1, i−2, …), so that each flow can
-start from the one before. Sweeps are independent of one another: a killed run repeats the unfinished sweeps
-only, and since a sweep is always computed from its beginning, the result is the same as without the
-interruption.
+A sweep goes from a frame i outwards in one direction (i+1, i+2, … or i−1, i−2, …), so that each flow can start from the
+one before. The sweeps of `estimator.block` neighbouring frames go side by side. Blocks are independent of one another
+and always computed whole, from their beginning: a killed run repeats the unfinished ones only and ends with the same
+bytes as an uninterrupted one, on any number of processes.
 """
 
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from pathlib import Path
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
 from typing import Protocol
 
+import cv2
 import numpy as np
 from tqdm import tqdm
 
-from utils.atomic import atomic_path
-from utils.errors import InputError
+from preprocessing.pairs import Pairs
+from utils.flow_files import missing_flows, read_flow, write_flow
 from utils.paths import SequencePaths
+from utils.shard import Shard
+
+Sweeps = list[tuple[int, list[int]]]  # sources with their targets by growing gap, all in one direction
+Pair = tuple[int, int]
 
 
 class FlowEstimator(Protocol):
-    """Estimates the flows of one sweep."""
+    """Estimates flows [H,W,2] float32 pixels between frames that it knows by number."""
 
-    workers: int
+    block: int  # sources side by side
+    workers: int  # blocks at a time
 
-    def sweep(self, source: int, targets: list[int]) -> Iterator[np.ndarray]:
-        """Flows source→target [H,W,2] float32 for consecutive `targets` beginning beside `source`."""
+    def sweep(self, sweeps: Sweeps) -> Iterator[tuple[Pair, np.ndarray]]:
+        """Flows of at most `block` sweeps, by growing gap; targets begin beside their sources."""
+        ...
+
+    def jump(self, pairs: list[Pair], starts: list[np.ndarray]) -> Iterator[tuple[Pair, np.ndarray]]:
+        """Flows of at most `block` pairs, started from the flows `starts`."""
         ...
 
 
-def sweeps(num_frames: int) -> list[tuple[int, list[int]]]:
-    """(i, targets by growing distance), forwards and backwards, for every frame that has any."""
-    both = [(i, list(js)) for i in range(num_frames) for js in (range(i + 1, num_frames), range(i - 1, -1, -1))]
-    return [(i, js) for i, js in both if js]
+def compose(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Flow a→c from `first` a→b and `second` b→c, both [H,W,2] pixels: f(p) + g(p + f(p)).
 
-
-def load_flow(path: Path) -> np.ndarray:
-    """Flow file as float32 [H,W,2], float16 on disk included.
-
-    Raises:
-        InputError: missing or not a flow.
+    Outside the image `second` continues with its border value, so that a start exists for pixels that have left.
     """
-    try:
-        flow = np.load(path)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"cannot read the flow {path} ({error}); delete it and run the preprocessing again") from error
-    if flow.ndim != 3 or flow.shape[-1] != 2:
-        raise InputError(f"{path} holds an array of shape {list(flow.shape)}; expected a flow [H,W,2]")
-    return flow.astype(np.float32, copy=False)
-
-
-def save_array(path: Path, array: np.ndarray) -> None:
-    """Write a .npy file, whole or not at all."""
-    with atomic_path(path) as temporary:
-        np.save(temporary, array)
-
-
-def missing_flows(paths: SequencePaths, names: list[str]) -> list[tuple[str, str]]:
-    """Ordered pairs of frames without a flow file."""
-    here = (
-        {entry.name for entry in os.scandir(paths.flow("a", "b").parent)}
-        if paths.flow("a", "b").parent.is_dir()
-        else set()
+    height, width = first.shape[:2]
+    xs, ys = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    carried = cv2.remap(
+        second, xs + first[..., 0], ys + first[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
-    return [(a, b) for a in names for b in names if a != b and paths.flow(a, b).name not in here]
+    return first + carried
 
 
-def write_flows(paths: SequencePaths, names: list[str], estimator: FlowEstimator) -> None:
-    """Write the missing pair files, sweep after sweep; existing files are kept."""
-    missing = set(missing_flows(paths, names))
-    todo = [(i, js) for i, js in sweeps(len(names)) if any((names[i], names[j]) in missing for j in js)]
-    with tqdm(total=sum(len(js) for _, js in todo), desc="flow", unit="pair") as bar:
+def write_flows(
+    paths: SequencePaths, names: list[str], pairs: Pairs, estimator: FlowEstimator, shard: Shard | None = None
+) -> None:
+    """Write the missing flows of the pairs; existing files are kept."""
+    shard = shard or Shard()
+    swept = [Job([(i, j) for i, js in b for j in js], partial(estimator.sweep, b)) for b in _blocks(pairs, estimator)]
+    _write(paths, names, swept, estimator, shard, "flow")
+    for gap in pairs.doublings():
+        shard.wait()  # for the halves
+        at_gap = pairs.at_gap(gap)
+        chunks = [at_gap[k : k + estimator.block] for k in range(0, len(at_gap), estimator.block)]
+        jumps = [Job(chunk, partial(_jump, paths, names, estimator, chunk)) for chunk in chunks]
+        _write(paths, names, jumps, estimator, shard, f"flow, gap {gap}")
+    shard.wait()
 
-        def work(source: int, targets: list[int]) -> None:
-            for target, flow in zip(targets, estimator.sweep(source, targets), strict=True):
-                if (names[source], names[target]) in missing:
-                    save_array(paths.flow(names[source], names[target]), flow.astype(np.float32, copy=False))
-                bar.update()
 
-        _run(work, todo, estimator.workers)
+@dataclass(frozen=True)
+class Job:
+    """Some pairs and what estimates them all."""
+
+    pairs: list[Pair]
+    estimate: Callable[[], Iterator[tuple[Pair, np.ndarray]]]
 
 
-def _run(work: Callable[[int, list[int]], None], todo: list[tuple[int, list[int]]], workers: int) -> None:
-    """Call `work` for every sweep, on `workers` threads; the first error ends the run."""
-    with ThreadPoolExecutor(workers) as pool:
-        futures = [pool.submit(work, *sweep) for sweep in todo]
+def _blocks(pairs: Pairs, estimator: FlowEstimator) -> list[Sweeps]:
+    """Runs of up to `estimator.block` sweeps in one direction: the same whatever is left to do."""
+    found: list[Sweeps] = []
+    for _, same_direction in groupby(pairs.sweeps(), key=lambda sweep: sweep[1][0] > sweep[0]):
+        run = list(same_direction)
+        found += [run[k : k + estimator.block] for k in range(0, len(run), estimator.block)]
+    return found
+
+
+def _jump(paths: SequencePaths, names: list[str], estimator: FlowEstimator, pairs: list[Pair]) -> Iterator:
+    """Estimate the pairs of a doubled gap, each from the composition of its halves."""
+    starts = []
+    for i, j in pairs:
+        a, middle, b = names[i], names[(i + j) // 2], names[j]
+        starts.append(compose(read_flow(paths, a, middle), read_flow(paths, middle, b)))
+    return estimator.jump(pairs, starts)
+
+
+def _write(
+    paths: SequencePaths, names: list[str], jobs: list[Job], estimator: FlowEstimator, shard: Shard, label: str
+) -> None:
+    """Do this process's jobs that have something missing, `estimator.workers` at a time; the first error ends it."""
+    missing = set(missing_flows(paths, [(names[i], names[j]) for job in jobs for i, j in job.pairs]))
+
+    def is_missing(pair: Pair) -> bool:
+        return (names[pair[0]], names[pair[1]]) in missing
+
+    def work(job: Job) -> None:
+        for (i, j), flow in job.estimate():
+            if is_missing((i, j)):
+                write_flow(paths, names[i], names[j], flow)
+            bar.update()
+
+    todo = [job for job in shard.of(jobs) if any(map(is_missing, job.pairs))]
+    total = sum(len(job.pairs) for job in todo)
+    with (
+        tqdm(total=total, desc=label, unit="pair", disable=shard.rank > 0) as bar,
+        ThreadPoolExecutor(estimator.workers) as pool,
+    ):
+        futures = [pool.submit(work, job) for job in todo]
         try:
             for future in as_completed(futures):
                 future.result()

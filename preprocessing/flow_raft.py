@@ -1,11 +1,13 @@
 """All-pairs flow by RAFT-large, each i→j started from the low-resolution flow of i→j−1 (backwards i→j+1).
 
 The network is torchvision's; its forward pass has no such start, so its parts are called here. Flow is in
-pixels, channels first inside this module ([B,2,H,W]); the low-resolution flow counts cells of 8 pixels.
+pixels, channels first inside this module ([B,2,H,W]); the low-resolution flow counts cells of 8 pixels. B are
+neighbouring source frames side by side.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +17,15 @@ from torch import Tensor
 from torchvision.models.optical_flow import RAFT, Raft_Large_Weights, raft_large
 from torchvision.models.optical_flow._utils import make_coords_grid, upsample_flow
 
+from preprocessing.flow_pairs import Pair, Sweeps
 from preprocessing.weights import StateDict, download, load_strictly, read_state_dict
 
 NUM_UPDATES = 20  # as the released preprocessing
 CELL = 8  # pixels of a low-resolution cell
 # The correlation pyramid halves the cells three times and needs two of them left.
 MIN_SIDE = 16 * CELL
+# Bytes: what the correlations of the pairs that go side by side may take, and the encoded frames that are kept.
+CORRELATION_MEMORY, ENCODED_MEMORY = 2**31, 2**30
 
 # Princeton's names (regular expressions) → torchvision's, applied one after the other.
 _PRINCETON_NAMES = [
@@ -89,63 +94,93 @@ def pad_frames(frames: Tensor) -> tuple[Tensor, tuple[int, int]]:
 
 
 class RaftFlow:
-    """Sweeps of RAFT over frames `video` uint8 [T,H,W,3]; a `FlowEstimator`. Each frame is encoded once."""
+    """RAFT between the frames `read(index)` uint8 [H,W,3]; a `FlowEstimator`. Each frame is encoded once.
+
+    (Once for all, where the encoded frames fit into `ENCODED_MEMORY`; else once for each block of sources.)
+
+    Args:
+        read: gives a frame.
+        network: RAFT, on the device to use.
+        block: pairs side by side; None: as many as `CORRELATION_MEMORY` holds, at most 16.
+        half: compute in float16 (a GPU's option).
+    """
 
     workers = 1  # one device
 
-    def __init__(self, video: np.ndarray, network: RAFT) -> None:
-        self.video = video
-        self.network = network
-        self.encoded: dict[int, tuple[Tensor, Tensor]] = {}
+    def __init__(
+        self, read: Callable[[int], np.ndarray], network: RAFT, block: int | None = None, half: bool = False
+    ) -> None:
+        self.read, self.network, self.half = read, network, half
+        self.size = read(0).shape[:2]
+        self.device = next(network.parameters()).device
+        padded, self.corner = self._padded(0)
+        cells = padded[0, 0].numel() // CELL**2
+        self.block = block or max(1, min(16, CORRELATION_MEMORY // (6 * cells**2)))  # float32, four levels: 5.3 bytes
+        self.encoded = lru_cache(max(2, ENCODED_MEMORY // (512 * 4 * cells)))(self._encode_frame)
 
-    @torch.inference_mode()
     def encode(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Image [B,3,H,W] in 0…255, padded → matching features and context, [B,256,H/8,W/8] each."""
         image = image / 127.5 - 1
-        return self.network.feature_encoder(image), self.network.context_encoder(image)
+        with torch.inference_mode(), self._precision():
+            return self.network.feature_encoder(image).float(), self.network.context_encoder(image).float()
 
     @torch.inference_mode()
-    def refine(
-        self, source: tuple[Tensor, Tensor], target: tuple[Tensor, Tensor], start: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """Flow between two encoded frames.
+    def refine(self, features: Tensor, context: Tensor, target: Tensor, start: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Flow between encoded frames.
 
         Args:
-            source, target: results of `encode`.
+            features, context: of the sources (see `encode`).
+            target: features of the targets.
             start: low-resolution flow [B,2,H/8,W/8] in cells to start from; None: zero.
 
         Returns:
             Flow [B,2,H,W] in pixels and the low-resolution flow it was upsampled from.
         """
         net = self.network
-        features, context = source
-        net.corr_block.build_pyramid(features, target[0])
+        net.corr_block.build_pyramid(features, target)
         size = net.update_block.hidden_state_size
         hidden, context = torch.tanh(context[:, :size]), F.relu(context[:, size:])
         batch, _, height, width = features.shape
         origin = make_coords_grid(batch, height, width).to(features.device)
         coords = origin if start is None else origin + start
-        for _ in range(NUM_UPDATES):
-            correlation = net.corr_block.index_pyramid(centroids_coords=coords)
-            hidden, delta = net.update_block(hidden, context, correlation, coords - origin)
-            coords = coords + delta
+        with self._precision():
+            for _ in range(NUM_UPDATES):
+                correlation = net.corr_block.index_pyramid(centroids_coords=coords)
+                hidden, delta = net.update_block(hidden, context, correlation, coords - origin)
+                coords = coords + delta.float()
+            mask = net.mask_predictor(hidden)
         low = coords - origin
-        return upsample_flow(low, net.mask_predictor(hidden)), low
+        return upsample_flow(low, mask.float()), low
 
-    def sweep(self, source: int, targets: list[int]) -> Iterator[np.ndarray]:
-        """Flows source→target [H,W,2] float32 for consecutive `targets` beginning beside `source`."""
-        height, width = self.video.shape[1:3]
-        low = None
-        for target in targets:
-            flow, low = self.refine(self._frame(source), self._frame(target), low)
-            top, left = self.corner
-            yield flow[0, :, top : top + height, left : left + width].permute(1, 2, 0).cpu().numpy()
+    def sweep(self, sweeps: Sweeps) -> Iterator[tuple[Pair, np.ndarray]]:
+        """See `FlowEstimator`."""
+        lows: dict[int, Tensor] = {}
+        for gap in range(max(len(targets) for _, targets in sweeps)):
+            pairs = [(source, targets[gap]) for source, targets in sweeps if gap < len(targets)]
+            start = torch.stack([lows[source] for source, _ in pairs]) if gap else None
+            flow, low = self._refine_pairs(pairs, start)
+            lows = {source: cells for (source, _), cells in zip(pairs, low, strict=True)}
+            yield from zip(pairs, flow, strict=True)
 
-    def _frame(self, index: int) -> tuple[Tensor, Tensor]:
-        """Encoded frame, from memory after the first time."""
-        if index not in self.encoded:
-            device = next(self.network.parameters()).device
-            image = torch.from_numpy(self.video[index]).to(device).permute(2, 0, 1)[None].float()
-            padded, self.corner = pad_frames(image)
-            self.encoded[index] = self.encode(padded)
-        return self.encoded[index]
+    def jump(self, pairs: list[Pair], starts: list[np.ndarray]) -> Iterator[tuple[Pair, np.ndarray]]:
+        """See `FlowEstimator`."""
+        flow = torch.from_numpy(np.stack(starts)).to(self.device).permute(0, 3, 1, 2)
+        low = F.avg_pool2d(pad_frames(flow)[0], CELL) / CELL
+        yield from zip(pairs, self._refine_pairs(pairs, low)[0], strict=True)
+
+    def _refine_pairs(self, pairs: list[Pair], start: Tensor | None) -> tuple[np.ndarray, Tensor]:
+        """Flows [B,H,W,2] of the pairs, and low-resolution flows [B,2,h,w]."""
+        features, context = (torch.cat([self.encoded(i)[k] for i, _ in pairs]) for k in (0, 1))
+        target = torch.cat([self.encoded(j)[0] for _, j in pairs])
+        flow, low = self.refine(features, context, target, start)
+        (height, width), (top, left) = self.size, self.corner
+        return flow[..., top : top + height, left : left + width].permute(0, 2, 3, 1).cpu().numpy(), low
+
+    def _encode_frame(self, index: int) -> tuple[Tensor, Tensor]:
+        return self.encode(self._padded(index)[0])
+
+    def _padded(self, index: int) -> tuple[Tensor, tuple[int, int]]:
+        return pad_frames(torch.from_numpy(self.read(index)).to(self.device).permute(2, 0, 1)[None].float())
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.float16, enabled=self.half)

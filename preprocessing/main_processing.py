@@ -4,8 +4,7 @@ python preprocessing/main_processing.py --data_dir SEQUENCE_OR_VIDEO [--flow dis
 """
 
 import argparse
-import hashlib
-import json
+import errno
 import sys
 from pathlib import Path
 
@@ -17,161 +16,138 @@ from preprocessing.chain_flow import chain_flow
 from preprocessing.features import feature_extractor, missing_features, write_features
 from preprocessing.filter_flow import filter_flow
 from preprocessing.flow_dis import DisFlow
-from preprocessing.flow_pairs import FlowEstimator, missing_flows, write_flows
+from preprocessing.flow_pairs import FlowEstimator, write_flows
 from preprocessing.flow_raft import RaftFlow, load_raft
 from preprocessing.frames import prepare_sequence
+from preprocessing.manifest import FEATURES, FLOWS, Settings, manifest_path, reconcile
 from preprocessing.pair_files import counts_missing, missing_masks, write_counts
-from utils.atomic import atomic_path
+from preprocessing.pairs import MODES, Pairs
+from preprocessing.report import report, report_path
+from utils.atomic import remove_partial
 from utils.config import pick_device
 from utils.errors import InputError, exits_on_input_error
+from utils.flow_files import missing_flows
 from utils.paths import SequencePaths
-from utils.video_io import list_frames, read_frames
-
-FLOWS = ("raft", "dis")
-FEATURES = ("auto", "dino", "sift")
-# Weight-free flow goes with weight-free features, so that `--flow dis` works without any download.
-AUTO_FEATURES = {"raft": "dino", "dis": "sift"}
+from utils.shard import Shard
+from utils.video_io import list_frames, read_frame
 
 
 def preprocess(
     paths: SequencePaths,
+    settings: Settings,
     *,
-    flow: str = "raft",
-    features: str = "auto",
-    chain: bool = True,
     device: torch.device | str = "cpu",
-    raft_weights: Path | None = None,
-    dino_weights: Path | None = None,
     num_frames: int | None = None,
+    redo: bool = False,
+    shard: Shard | None = None,
 ) -> None:
     """Do whatever stage of the preprocessing is missing, in order; killed and started again, it continues.
 
     Args:
         paths: sequence folder with `color/`.
-        flow: `raft` or `dis`.
-        features: `dino`, `sift`, or `auto` (dino with raft, sift with dis).
-        chain: also write `paths.chained`.
+        settings: what to make and how.
         device: for RAFT, DINO, filtering and chaining.
-        raft_weights, dino_weights: weight files instead of downloads.
         num_frames: use the first frames only.
+        redo: where the folder was made in another way, delete what depends on that, instead of refusing.
+        shard: this process's part, where several share the work.
 
     Raises:
-        InputError: unusable frames or weights, or products of another method in the folder; before any long
-            work.
+        InputError: unusable frames or weights, products of another method in the folder (before any long work), or a
+            full disk.
     """
-    features = AUTO_FEATURES.get(flow, features) if features == "auto" else features
-    if flow not in FLOWS or features not in FEATURES:
-        raise InputError(f"unknown method: flow {flow!r}, features {features!r}; choose among {FLOWS} and {FEATURES}")
+    shard = shard or Shard()
     names = [path.name for path in list_frames(paths.color)[:num_frames]]
+    pairs = Pairs(len(names), settings.pairs)
     if is_published(paths, names):
-        if counts_missing(paths, names):
-            write_counts(paths, names, "filter")
+        write_counts(paths, names, Pairs(len(names)), "filter", shard)
         return
-    _check_record(paths, names, flow, features)
-    if is_complete(paths, names, chain) is None:
-        return
-    video = read_frames([paths.color / name for name in names])
-    estimator = extract = None
-    if missing_flows(paths, names):
-        estimator = _flow_estimator(flow, video, device, raft_weights)
-    if _features_needed(paths, names, features, chain):
-        extract = feature_extractor(features, device, dino_weights)
-    _write_record(paths, names, flow, features, chain)
+    if shard.rank == 0:
+        _refuse_unknown_origin(paths, pairs.names(names))
+        reconcile(paths, names, settings, redo)
+    shard.wait()
+    if is_complete(paths, names, settings) is not None:
+        try:
+            _do_missing_stages(paths, names, settings, pairs, device, shard)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise InputError(
+                f"cannot write in {paths.root} ({error.strerror}): make room there; nothing that is done is "
+                "lost, and the same command goes on"
+            ) from error
+    if shard.rank == 0 and not report_path(paths).exists():
+        print(report(paths.chained if settings.chain else paths, names, report_path(paths)))
+
+
+def _do_missing_stages(
+    paths: SequencePaths, names: list[str], settings: Settings, pairs: Pairs, device: torch.device | str, shard: Shard
+) -> None:
+    """Flow, features, filter, chain: the networks are loaded before anything is written."""
+    extract = estimator = None
+    if missing_flows(paths, pairs.names(names)):
+        estimator = _flow_estimator(settings, lambda index: read_frame(paths.color / names[index]), device)
+    if _features_needed(paths, names, settings):
+        extract = feature_extractor(settings.features, device, settings.dino_weights)
+    if shard.rank == 0:
+        report_path(paths).unlink(missing_ok=True)
+        remove_partial(paths.root)
+    shard.wait()
     if estimator is not None:
-        write_flows(paths, names, estimator)
-    del estimator, video  # a network and all frames, not needed any more
+        write_flows(paths, names, pairs, estimator, shard)
+    del estimator  # a network and encoded frames, not needed any more
     if extract is not None:
-        write_features(paths, names, features, extract)
-    filter_flow(paths, names, features, device)
-    if chain:
-        chain_flow(paths, names, features, device)
+        write_features(paths, shard.of(names), settings.features, extract)
+    del extract
+    shard.wait()
+    filter_flow(paths, names, settings.features, device, pairs, shard)
+    if settings.chain:
+        chain_flow(paths, names, settings.features, device, pairs, shard)
 
 
 def is_published(paths: SequencePaths, names: list[str]) -> bool:
     """Whether flow and masks of all pairs are there without a record of ours: data in the released layout."""
-    return not _record_path(paths).is_file() and not missing_flows(paths, names) and not missing_masks(paths, names)
+    every = Pairs(len(names)).names(names)
+    return not manifest_path(paths).is_file() and not missing_flows(paths, every) and not missing_masks(paths, every)
 
 
-def is_complete(paths: SequencePaths, frame_names: list[str], chain: bool) -> str | None:
-    """What is missing for training, in words; None when nothing is.
-
-    Args:
-        paths: sequence folder.
-        frame_names: frame file names in order.
-        chain: whether the chained products are wanted; published data need none.
-    """
-    if not is_published(paths, frame_names):
-        stages = [("", paths), ("chained/", paths.chained)] if chain else [("", paths)]
-    else:
-        stages = [("", paths)]
-    for prefix, stage in stages:
-        if missing := missing_flows(stage, frame_names):
+def is_complete(paths: SequencePaths, frame_names: list[str], settings: Settings) -> str | None:
+    """What is missing for training, in words; None when nothing is. Published data need no chaining."""
+    published = is_published(paths, frame_names)
+    pairs = Pairs(len(frame_names), "all" if published else settings.pairs)
+    every = pairs.names(frame_names)
+    chained = [("chained/", paths.chained)] if settings.chain and not published else []
+    for prefix, stage in [("", paths), *chained]:
+        if missing := missing_flows(stage, every):
             return f"{len(missing)} flows in {prefix}raft_exhaustive (first: {stage.flow(*missing[0]).name})"
-        if missing := missing_masks(stage, frame_names):
+        if missing := missing_masks(stage, every):
             return f"{len(missing)} masks in {prefix}raft_masks (first: {stage.flow_mask(*missing[0]).name})"
-        if counts_missing(stage, frame_names):
+        if counts_missing(stage, frame_names, pairs):
             return f"count maps or flow_stats.json in {stage.root}"
     return None
 
 
-def _features_needed(paths: SequencePaths, names: list[str], kind: str, chain: bool) -> bool:
+def _features_needed(paths: SequencePaths, names: list[str], settings: Settings) -> bool:
     """Whether a stage that reads features is unfinished and some features are missing."""
-    unfinished = missing_masks(paths, names) or (chain and is_complete(paths, names, chain))
-    return bool(unfinished and missing_features(paths, names, kind))
+    unfinished = missing_masks(paths, Pairs(len(names), settings.pairs).names(names)) or (
+        settings.chain and is_complete(paths, names, settings)
+    )
+    return bool(unfinished and missing_features(paths, names, settings.features))
 
 
-def _flow_estimator(flow: str, video, device: torch.device | str, weights: Path | None) -> FlowEstimator:
-    """Estimator of the method `flow` for these frames."""
-    return DisFlow(video) if flow == "dis" else RaftFlow(video, load_raft(weights, device))
+def _flow_estimator(settings: Settings, read, device: torch.device | str) -> FlowEstimator:
+    """Estimator of the method asked for; `read(index)` gives a frame."""
+    if settings.flow == "dis":
+        return DisFlow(read)
+    return RaftFlow(read, load_raft(settings.raft_weights, device), settings.raft_batch, settings.raft_half)
 
 
-def _record_path(paths: SequencePaths) -> Path:
-    return paths.root / "preprocess.json"
-
-
-def _read_record(paths: SequencePaths) -> dict:
-    return json.loads(_record_path(paths).read_text()) if _record_path(paths).is_file() else {}
-
-
-def _write_record(paths: SequencePaths, names: list[str], flow: str, features: str, chain: bool) -> None:
-    """Note methods and frames before the first product exists, so that no folder can mix two of either."""
-    frames = _read_record(paths).get("frames", {}) | {name: _digest(paths.color / name) for name in names}
-    with atomic_path(_record_path(paths)) as temporary:
-        temporary.write_text(json.dumps({"flow": flow, "features": features, "chain": chain, "frames": frames}))
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _check_record(paths: SequencePaths, names: list[str], flow: str, features: str) -> None:
-    """Refuse products of another method, or of other frames."""
-    root, first = paths.root, paths.flow(*names[:2])
-    if not _record_path(paths).is_file():
-        if first.parent.is_dir() and any(first.parent.iterdir()) and missing_flows(paths, names):
-            raise InputError(
-                f"{first.parent} holds flows for some pairs only and no preprocess.json says how they were "
-                f"made: delete {first.parent} or complete it"
-            )
-        return
-    found = _read_record(paths)
-    derived = "raft_masks, count_maps, flow_stats.json, chained and preprocess.json"
-    if found.get("flow") != flow:
+def _refuse_unknown_origin(paths: SequencePaths, every: list[tuple[str, str]]) -> None:
+    folder = paths.flow("a", "b").parent
+    if not manifest_path(paths).is_file() and 0 < len(missing_flows(paths, every)) < len(every):
         raise InputError(
-            f"{root} holds flow by {found.get('flow')!r} but {flow!r} is asked for: delete raft_exhaustive, "
-            f"{derived} in it, or ask for --flow {found.get('flow')}"
+            f"{folder} holds flows for some pairs only and no preprocess.json says how they were made: delete "
+            f"{folder} or complete it"
         )
-    if found.get("features") != features:
-        raise InputError(
-            f"{root} was filtered with {found.get('features')!r} features but {features!r} is asked for: "
-            f"delete {derived} in it, or ask for --features {found.get('features')}"
-        )
-    for name, digest in found.get("frames", {}).items():
-        if name in names and _digest(paths.color / name) != digest:
-            raise InputError(
-                f"{paths.color / name} has changed since its flow was computed: delete raft_exhaustive, features, "
-                f"{derived} in {root}"
-            )
 
 
 def _true_or_false(text: str) -> bool:
@@ -186,11 +162,15 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--data_root", type=Path, default=Path("data"), help="where copies of the frames are made")
     parser.add_argument("--flow", choices=FLOWS, default="raft", help="dis needs no weights")
     parser.add_argument("--features", choices=FEATURES, default="auto", help="auto: dino with raft, sift with dis")
+    parser.add_argument("--pairs", choices=MODES, default="all", help="sparse: near and doubled gaps, for long videos")
     parser.add_argument("--chain", type=_true_or_false, default=True, metavar="true|false", help="chain the flows")
+    parser.add_argument("--redo", action="store_true", help="make anew what was made with other settings")
     parser.add_argument("--max_side", type=int, help="make longer frames this long, pixels")
     parser.add_argument("--num_frames", type=int, help="use the first frames only")
     parser.add_argument("--raft_weights", type=Path, help="RAFT-large weights, torchvision's or Princeton's names")
     parser.add_argument("--dino_weights", type=Path, help="DINO ViT-S/16 weights as released")
+    parser.add_argument("--raft_batch", type=int, help="pairs side by side (default: by memory)")
+    parser.add_argument("--raft_half", action="store_true", help="RAFT in float16, for GPUs")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     return parser.parse_args(arguments)
 
@@ -199,19 +179,15 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the command line."""
     args = _parse(arguments)
-    device = pick_device(args.device)
+    settings, shard = Settings.of(args), Shard.join()
+    device = shard.device(pick_device(args.device))
+    if shard.rank == 0:
+        paths = prepare_sequence(args.data_dir, args.max_side, args.data_root)
+    shard.wait()  # for the frames
     paths = prepare_sequence(args.data_dir, args.max_side, args.data_root)
-    preprocess(
-        paths,
-        flow=args.flow,
-        features=args.features,
-        chain=args.chain,
-        device=device,
-        raft_weights=args.raft_weights,
-        dino_weights=args.dino_weights,
-        num_frames=args.num_frames,
-    )
-    print(f"ready: {paths.root}")
+    preprocess(paths, settings, device=device, num_frames=args.num_frames, redo=args.redo, shard=shard)
+    if shard.rank == 0:
+        print(f"ready: {paths.root}")
 
 
 if __name__ == "__main__":

@@ -10,12 +10,16 @@ import numpy as np
 import pytest
 
 import preprocessing.main_processing as main_processing
+import preprocessing.manifest as manifest
 from preprocessing.main_processing import is_complete, preprocess
+from loaders.flow_store import FlowStore
+from preprocessing.manifest import Settings, manifest_path, read_manifest
 from utils.errors import InputError
 from utils.paths import SequencePaths
-from utils.video_io import write_image
+from utils.video_io import decode_image, write_image
 
 NUM_FRAMES = 4
+CHAINED, UNCHAINED = Settings(flow="dis"), Settings(flow="dis", chain=False)
 NAMES = [f"{t:05d}.png" for t in range(NUM_FRAMES)]
 
 
@@ -34,25 +38,31 @@ def snapshot(paths):
     return {p.relative_to(paths.root): p.read_bytes() for p in paths.root.rglob("*") if p.is_file()}
 
 
+def clear(paths):
+    for path in [p for p in paths.root.rglob("*") if p.is_file() and p.parent != paths.color]:
+        path.unlink()
+
+
 def test_dis_makes_everything_training_needs(paths):
-    assert "12 flows in raft_exhaustive" in is_complete(paths, NAMES, True)
-    preprocess(paths, flow="dis")
-    assert is_complete(paths, NAMES, True) is None
-    record = json.loads((paths.root / "preprocess.json").read_text())
-    assert sorted(record.pop("frames")) == NAMES and record == {"flow": "dis", "features": "sift", "chain": True}
+    assert "12 flows in raft_exhaustive" in is_complete(paths, NAMES, CHAINED)
+    preprocess(paths, Settings(flow="dis"))
+    assert is_complete(paths, NAMES, CHAINED) is None
+    record = read_manifest(paths)
+    assert sorted(record["frames"]) == NAMES and "torch" in record["versions"]
+    assert record["settings"]["flow"]["flow"] == "dis" and record["settings"]["features"]["features"] == "sift"
     stats = json.loads(paths.chained.flow_stats.read_text())
     assert all(count > 0.6 * 64 * 48 for row in stats.values() for count in row.values())
-    flow = np.load(paths.chained.flow(NAMES[0], NAMES[3]))
+    flow = FlowStore(paths, NAMES).flow(0, 3)
     assert np.abs(np.median(flow, (0, 1)) - (-6, 0)).max() < 0.2
 
 
 def test_chaining_can_be_left_out_and_added_later(paths):
-    preprocess(paths, flow="dis", chain=False)
+    preprocess(paths, Settings(flow="dis", chain=False))
     assert not paths.chained.root.exists()
-    assert is_complete(paths, NAMES, False) is None
-    assert "chained/raft_exhaustive" in is_complete(paths, NAMES, True)
-    preprocess(paths, flow="dis")
-    assert is_complete(paths, NAMES, True) is None
+    assert is_complete(paths, NAMES, UNCHAINED) is None
+    assert "chained/raft_exhaustive" in is_complete(paths, NAMES, CHAINED)
+    preprocess(paths, Settings(flow="dis"))
+    assert is_complete(paths, NAMES, CHAINED) is None
 
 
 @pytest.mark.parametrize("stage", ["write_flows", "write_features", "filter_flow", "chain_flow"])
@@ -66,84 +76,115 @@ def test_killed_before_any_stage_it_continues_to_the_same_result(paths, monkeypa
     with monkeypatch.context() as patch:
         patch.setattr(main_processing, stage, die)
         with pytest.raises(Killed):
-            preprocess(paths, flow="dis")
-    assert is_complete(paths, NAMES, True) is not None
-    preprocess(paths, flow="dis")
+            preprocess(paths, Settings(flow="dis"))
+    assert is_complete(paths, NAMES, CHAINED) is not None
+    preprocess(paths, Settings(flow="dis"))
     resumed = snapshot(paths)
-    for path in [p for p in paths.root.rglob("*") if p.is_file() and p.parent != paths.color]:
-        path.unlink()
-    preprocess(paths, flow="dis")
+    clear(paths)
+    preprocess(paths, Settings(flow="dis"))
     assert snapshot(paths) == resumed
 
 
 def test_a_complete_folder_is_left_alone(paths, monkeypatch):
-    preprocess(paths, flow="dis")
+    preprocess(paths, Settings(flow="dis"))
     for stage in ("write_flows", "write_features", "filter_flow", "chain_flow"):
         monkeypatch.setattr(main_processing, stage, lambda *args, **kwargs: pytest.fail("did something"))
-    preprocess(paths, flow="dis")
+    preprocess(paths, Settings(flow="dis"))
 
 
 def test_a_complete_raft_folder_needs_no_weights(paths, monkeypatch):
-    preprocess(paths, flow="dis")
-    (paths.root / "preprocess.json").write_text(json.dumps({"flow": "raft", "features": "dino", "chain": True}))
+    preprocess(paths, Settings(flow="dis"))
+    record = read_manifest(paths)
+    record["settings"] = Settings(flow="raft").by_stage()
+    manifest_path(paths).write_text(json.dumps(record))
     monkeypatch.setattr(main_processing, "load_raft", lambda *args: pytest.fail("asked for weights"))
-    preprocess(paths, flow="raft")
+    preprocess(paths, Settings(flow="raft"))
 
 
 def test_the_first_frames_alone_can_be_done(paths):
-    preprocess(paths, flow="dis", num_frames=3)
-    assert is_complete(paths, NAMES[:3], True) is None
-    assert "6 flows" in is_complete(paths, NAMES, True)
-    preprocess(paths, flow="dis")
-    assert is_complete(paths, NAMES, True) is None
+    preprocess(paths, Settings(flow="dis"), num_frames=3)
+    assert is_complete(paths, NAMES[:3], CHAINED) is None
+    assert "6 flows" in is_complete(paths, NAMES, CHAINED)
+    preprocess(paths, Settings(flow="dis"))
+    assert is_complete(paths, NAMES, CHAINED) is None
 
 
-def test_another_method_on_the_same_folder_is_refused(paths):
-    preprocess(paths, flow="dis", chain=False)
-    with pytest.raises(InputError, match=r"holds flow by 'dis' but 'raft'.*delete raft_exhaustive"):
-        preprocess(paths, flow="raft")
-    with pytest.raises(InputError, match=r"'sift' features but 'dino'.*delete raft_masks"):
-        preprocess(paths, flow="dis", features="dino")
+def test_another_method_on_the_same_folder_is_refused_by_name(paths):
+    preprocess(paths, Settings(flow="dis", chain=False))
+    before = snapshot(paths)
+    with pytest.raises(InputError, match="preprocessed with flow dis, but raft is asked for: add --redo"):
+        preprocess(paths, Settings(flow="raft"))
+    with pytest.raises(InputError, match="preprocessed with pairs all, but sparse"):
+        preprocess(paths, Settings(flow="dis", pairs="sparse"))
+    with pytest.raises(InputError, match="preprocessed with features sift, but dino"):
+        preprocess(paths, Settings(flow="dis", features="dino"))
+    assert snapshot(paths) == before
+    manifest_path(paths).write_text('{"flow": "dis", "features": "sift", "chain": true}')
+    with pytest.raises(InputError, match="preprocessed with format 0"):
+        preprocess(paths, Settings(flow="dis"))
+
+
+def test_redo_makes_anew_what_depends_on_the_change_and_nothing_else(paths, monkeypatch):
+    preprocess(paths, CHAINED)
+    before, kept = snapshot(paths), {p: p.stat().st_mtime_ns for p in paths.root.rglob("*") if p.is_file()}
+    monkeypatch.setattr(manifest, "CYCLE_THRESHOLD", 1e-3)
+    with pytest.raises(InputError, match=r"cycle threshold 3.0, but 0.001 .*--redo"):
+        preprocess(paths, CHAINED)
+    preprocess(paths, CHAINED, redo=True)
+    touched = {p for p, time in kept.items() if p.stat().st_mtime_ns != time}
+    folders = {p.relative_to(paths.root).parts[0] for p in touched}
+    assert folders == {"raft_masks", "count_maps", "flow_stats.json", "chained", "preprocess.json", "report.png"}
+    assert {path for path, content in snapshot(paths).items() if content != before[path]} == {Path("preprocess.json")}
+
+
+def test_redo_after_a_frame_changed_gives_what_a_fresh_folder_gives(paths):
+    preprocess(paths, CHAINED)
+    write_image(paths.color / NAMES[3], decode_image(paths.color / NAMES[2])[..., ::-1])
+    preprocess(paths, CHAINED, redo=True)
+    redone = snapshot(paths)
+    clear(paths)
+    preprocess(paths, CHAINED)
+    assert snapshot(paths) == redone
 
 
 def test_flows_of_unknown_origin_are_not_mixed_with_ours(paths):
-    preprocess(paths, flow="dis", chain=False)
+    preprocess(paths, Settings(flow="dis", chain=False))
     (paths.root / "preprocess.json").unlink()
     paths.flow(NAMES[0], NAMES[1]).unlink()
     with pytest.raises(InputError, match="some pairs only"):
-        preprocess(paths, flow="dis")
+        preprocess(paths, Settings(flow="dis"))
 
 
 def test_published_data_count_as_complete(paths):
-    preprocess(paths, flow="dis", chain=False)
+    preprocess(paths, Settings(flow="dis", chain=False))
     (paths.root / "preprocess.json").unlink()
     paths.flow_stats.unlink()
-    assert "flow_stats.json" in is_complete(paths, NAMES, True)
-    preprocess(paths, flow="raft")
-    assert is_complete(paths, NAMES, True) is None
+    assert "flow_stats.json" in is_complete(paths, NAMES, CHAINED)
+    preprocess(paths, Settings(flow="raft"))
+    assert is_complete(paths, NAMES, CHAINED) is None
     assert not paths.chained.root.exists()
 
 
 def test_changed_frames_are_noticed(paths):
-    preprocess(paths, flow="dis", num_frames=3)
-    preprocess(paths, flow="dis")
+    preprocess(paths, Settings(flow="dis"), num_frames=3)
+    preprocess(paths, Settings(flow="dis"))
     write_image(paths.color / NAMES[3], np.zeros((48, 64, 3), np.uint8))
-    preprocess(paths, flow="dis", num_frames=3)
+    preprocess(paths, Settings(flow="dis"), num_frames=3)
     with pytest.raises(InputError, match=f"{NAMES[3]} has changed since its flow"):
-        preprocess(paths, flow="dis")
+        preprocess(paths, Settings(flow="dis"))
 
 
 @pytest.mark.parametrize("options", [{"flow": "farneback"}, {"features": "surf"}])
 def test_unknown_methods_are_refused(paths, options):
     with pytest.raises(InputError, match="unknown method"):
-        preprocess(paths, **{"flow": "dis", **options})
+        Settings(**{"flow": "dis", **options})
 
 
 def test_missing_weights_are_reported_before_any_work(paths, tmp_path):
     with pytest.raises(InputError, match="no weights file"):
-        preprocess(paths, flow="raft", raft_weights=tmp_path / "none.pth")
+        preprocess(paths, Settings(raft_weights=tmp_path / "none.pth"))
     with pytest.raises(InputError, match="no weights file"):
-        preprocess(paths, flow="dis", features="dino", dino_weights=tmp_path / "none.pth")
+        preprocess(paths, Settings(flow="dis", features="dino", dino_weights=tmp_path / "none.pth"))
     assert [p.name for p in paths.root.iterdir()] == ["color"]
 
 
@@ -158,7 +199,7 @@ def test_the_script_runs_from_anywhere(paths, tmp_path):
         "--data_dir", paths.root, "--data_root", root, "--flow", "dis", "--max_side", 48, "--device", "cpu"
     )
     assert done.returncode == 0, done.stderr
-    assert is_complete(SequencePaths(root / "seq_48"), NAMES, True) is None
+    assert is_complete(SequencePaths(root / "seq_48"), NAMES, CHAINED) is None
     assert f"ready: {root / 'seq_48'}" in done.stdout
 
 

@@ -12,6 +12,7 @@ from loaders.flow_tracker import FlowTracker
 from loaders.sequence import load_video
 from scoring import load_exact_tracks
 from train import main as train
+from utils.flow_files import write_flow
 from utils.paths import SequencePaths
 from utils.tap_metrics import evaluate_tracker
 
@@ -47,8 +48,7 @@ def test_flow_tracks_a_known_motion(tmp_path):
             flow = np.full((20, 30, 2), (2 * (j - i), j - i), np.float32)
             if (i, j) == (2, 0):
                 flow += 5
-            paths.flow(a, b).parent.mkdir(exist_ok=True)
-            np.save(paths.flow(a, b), flow)
+            write_flow(paths, a, b, flow)
     paths.flow_stats.write_text(json.dumps({a: dict.fromkeys(names, 1) for a in names}))
     tracks, occluded = FlowTracker(FlowStore(paths, names), 20, 30)(np.array([[0, 10, 5], [1, 28.5, 5]], np.float32))
     np.testing.assert_allclose(tracks[0], [[10, 5], [12, 6], [14, 7]], atol=1e-5)

@@ -1,6 +1,7 @@
 """Files that are either whole or absent, whenever the process dies."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,3 +22,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_partial(root: Path) -> None:
+    """Delete the temporary files that killed writers left in a folder and below; no writer may be at work there."""
+    for path in Path(root).rglob(".*"):
+        if re.fullmatch(r"\..+\.\d+\.\w+", path.name) and path.is_file():
+            path.unlink()

@@ -151,6 +151,10 @@ def _data_flags(parser: configargparse.ArgumentParser) -> None:
         default="auto",
         help="appearance check; auto: dino with raft, sift with dis",
     )
+    add("--pairs", choices=["all", "sparse"], default="all", help="pairs with flow; sparse: near and doubled gaps")
+    add("--redo", **SWITCH, default=False, help="preprocess anew what was made with other settings")
+    add("--raft_batch", type=int, default=None, help="RAFT's pairs side by side (default: by memory)")
+    add("--raft_half", **SWITCH, default=False, help="RAFT in float16, for GPUs")
     add("--chain", **SWITCH, default=True, help="chain adjacent flow into denser correspondences")
     add("--raft_weights", default=None, help="RAFT weights file instead of the download")
     add("--dino_weights", default=None, help="DINO weights file instead of the download")

@@ -31,7 +31,11 @@ class SequencePaths:
         return self.root / "flow_stats.json"
 
     def flow(self, a: str, b: str) -> Path:
-        """Flow from frame `a` to frame `b`, [H,W,2] (dx, dy) pixels, float32 or float16."""
+        """Flow from frame `a` to frame `b`, packed (`utils.flow_files`)."""
+        return self.root / "raft_exhaustive" / f"{a}_{b}.flow"
+
+    def released_flow(self, a: str, b: str) -> Path:
+        """The same in published data: [H,W,2] (dx, dy) pixels, float32 or float16."""
         return self.root / "raft_exhaustive" / f"{a}_{b}.npy"
 
     def flow_mask(self, a: str, b: str) -> Path:

@@ -1,0 +1,137 @@
+"""Which pairs there are, and that their flows are written once, whole, the same by any number of processes."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from preprocessing.flow_pairs import write_flows
+from preprocessing.pairs import WINDOW, Pairs
+from utils.errors import InputError
+from utils.flow_files import missing_flows, pack_flow, read_flow, unpack_flow, write_flow
+from utils.paths import SequencePaths
+from utils.shard import Shard
+
+
+@pytest.mark.parametrize("num_frames", [2, 5, 9, 12])
+def test_all_pairs_come_once_each_sweep_beginning_beside_its_source(num_frames):
+    pairs = Pairs(num_frames)
+    found = pairs.all()
+    assert len(found) == num_frames * (num_frames - 1) == len(set(found)) and all(i != j for i, j in found)
+    assert all(abs(j - i) == 1 + k for i, js in pairs.sweeps() for k, j in enumerate(js))
+
+
+@pytest.mark.parametrize("num_frames", [2, 8, 9, 10, 33, 120, 500])
+def test_sparse_pairs_are_near_or_doubled_and_grow_as_n_log_n(num_frames):
+    pairs = Pairs(num_frames, "sparse")
+    gaps = [*range(1, WINDOW + 1), *(WINDOW * 2**k for k in range(1, 12))]
+    expected = {(i, j) for i in range(num_frames) for j in range(num_frames) if abs(i - j) in gaps}
+    assert set(pairs.all()) == expected and len(pairs.all()) == len(expected)
+    assert len(expected) <= 2 * num_frames * (WINDOW + np.log2(num_frames))
+
+
+def test_a_doubled_gap_comes_after_its_halves():
+    pairs = Pairs(100, "sparse")
+    order = {pair: k for k, pair in enumerate(pairs.all())}
+    for i, j in (pair for gap in pairs.doublings() for pair in pairs.at_gap(gap)):
+        middle = (i + j) // 2
+        assert max(order[i, middle], order[middle, j]) < order[i, j]
+
+
+class NamingEstimator:
+    """Flow whose value names its pair; counts what it is asked for, and fails where told to."""
+
+    workers = 2
+
+    def __init__(self, block=1, fail_at=None):
+        self.asked, self.block, self.fail_at = [], block, fail_at
+
+    def sweep(self, sweeps):
+        assert len(sweeps) <= self.block and len({js[0] > i for i, js in sweeps}) == 1
+        yield from (self.named(pair) for pair in sorted((abs(i - j), i, j) for i, js in sweeps for j in js))
+
+    def jump(self, pairs, starts):
+        assert len(pairs) <= self.block
+        for (i, j), start in zip(pairs, starts, strict=True):
+            middle = (i + j) // 2
+            assert (start == 10 * i + middle + 10 * middle + j).all()  # composed of its halves
+            yield self.named((abs(i - j), i, j))
+
+    def named(self, pair):
+        _, i, j = pair
+        self.asked.append((i, j))
+        if (i, j) == self.fail_at:
+            raise InputError("stop here")
+        return (i, j), np.full((2, 3, 2), 10 * i + j, np.float32)
+
+
+NAMES = [f"{k}.png" for k in range(4)]
+
+
+@pytest.mark.parametrize("block", [1, 3])
+def test_a_killed_run_keeps_its_files_and_is_finished_later(tmp_path, block):
+    paths, pairs = SequencePaths(tmp_path), Pairs(4)
+    with pytest.raises(InputError, match="stop here"):
+        write_flows(paths, NAMES, pairs, NamingEstimator(block, fail_at=(2, 3)))
+    left = missing_flows(paths, pairs.names(NAMES))
+    assert ("2.png", "3.png") in left and len(left) <= 12
+    write_flow(paths, "0.png", "1.png", np.zeros((2, 3, 2)))  # existing files are kept, whatever they hold
+    write_flows(paths, NAMES, pairs, NamingEstimator(block))
+    assert missing_flows(paths, pairs.names(NAMES)) == []
+    assert read_flow(paths, "0.png", "1.png").max() == 0
+    assert (read_flow(paths, "2.png", "3.png") == 23).all()
+    assert len(list(paths.flow("a", "b").parent.iterdir())) == 12
+    again = NamingEstimator(block)
+    write_flows(paths, NAMES, pairs, again)
+    assert again.asked == []
+
+
+def test_processes_share_the_pairs_and_miss_none(tmp_path):
+    names, pairs = [f"{k}.png" for k in range(34)], Pairs(34, "sparse")
+    estimators = [NamingEstimator(3) for _ in range(3)]
+    meeting = threading.Barrier(3)
+
+    class Part(Shard):
+        def wait(self):
+            meeting.wait()
+
+    work = [
+        threading.Thread(target=write_flows, args=(SequencePaths(tmp_path), names, pairs, estimator, Part(rank, 3)))
+        for rank, estimator in enumerate(estimators)
+    ]
+    for thread in work:
+        thread.start()
+    for thread in work:
+        thread.join()
+    asked = [pair for estimator in estimators for pair in estimator.asked]
+    assert sorted(asked) == sorted(pairs.all())
+    assert min(len(estimator.asked) for estimator in estimators) > 0.8 * len(asked) / 3
+    assert (read_flow(SequencePaths(tmp_path), "1.png", "33.png") == 43).all()
+
+
+def test_packing_keeps_a_32nd_of_a_pixel_and_nan():
+    rng = np.random.default_rng(0)
+    flow = (rng.standard_normal((23, 17, 2)) * [400, 3]).astype(np.float32)
+    flow[3, 5:9], flow[7, 7] = np.nan, 1e6
+    back = unpack_flow(pack_flow(flow))
+    assert back.dtype == np.float32 and (np.isnan(back) == np.isnan(flow)).all()
+    assert (back[7, 7] == (2**15 - 1) / 16).all()
+    flow[7, 7] = back[7, 7]
+    assert np.nanmax(np.abs(back - flow)) <= 1 / 32
+
+
+def test_flow_files_of_both_kinds_are_read_as_float32_or_refused(tmp_path):
+    paths = SequencePaths(tmp_path)
+    released = paths.released_flow("a", "b")
+    released.parent.mkdir()
+    np.save(released, np.full((2, 3, 2), 1.5, np.float16))
+    assert read_flow(paths, "a", "b").dtype == np.float32 and missing_flows(paths, [("a", "b")]) == []
+    write_flow(paths, "a", "b", np.full((2, 3, 2), 2.5))
+    assert (read_flow(paths, "a", "b") == 2.5).all()
+    np.save(paths.released_flow("a", "image"), np.zeros((2, 3, 3)))
+    paths.released_flow("a", "cut").write_bytes(released.read_bytes()[:-4])
+    paths.flow("a", "packedcut").write_bytes(paths.flow("a", "b").read_bytes()[:-4])
+    paths.flow("a", "text").write_text("not a flow")
+    for name in ("image", "cut", "packedcut", "text", "gone"):
+        with pytest.raises(InputError, match=name):
+            read_flow(paths, "a", name)
