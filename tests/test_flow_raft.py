@@ -7,7 +7,7 @@ from rule_weights import rule_weights
 from torchvision.models.optical_flow import raft_large
 
 from preprocessing import flow_raft
-from preprocessing.flow_raft import MIN_SIDE, RaftFlow, from_princeton, load_raft, pad_frames
+from preprocessing.flow_raft import CELL, MIN_SIDE, RaftFlow, from_princeton, load_raft, pad_frames
 from utils.errors import InputError
 
 
@@ -37,10 +37,11 @@ def test_flow_of_the_released_model(golden, tmp_path):
     data = np.load(golden / "golden_raft.npz")
     state = rule_weights(golden / "raft_official_keys.json", int(data["weights_seed"]))
     torch.save({f"module.{name}": value for name, value in state.items()}, tmp_path / "raft.pth")
-    flow = RaftFlow(np.empty(0), load_raft(tmp_path / "raft.pth", "cpu"))
-    encoded = [flow.encode(torch.from_numpy(data[name])) for name in ("image1", "image2")]
-    full, low = flow.refine(*encoded, None)
-    warm, _ = flow.refine(*encoded, torch.from_numpy(data["flow_low"]))
+    frames = [data[name][0].transpose(1, 2, 0) for name in ("image1", "image2")]
+    raft = RaftFlow(frames.__getitem__, load_raft(tmp_path / "raft.pth", "cpu"))
+    (features, context), (target, _) = (raft.encode(torch.from_numpy(data[name])) for name in ("image1", "image2"))
+    full, low = raft.refine(features, context, target, None)
+    warm, _ = raft.refine(features, context, target, torch.from_numpy(data["flow_low"]))
     assert np.abs(full.numpy() - data["flow_up"]).max() < 1e-2
     assert np.abs(low.numpy() - data["flow_low"]).max() < 1e-2
     assert np.abs(warm.numpy() - data["flow_up_warm"]).max() < 1e-2
@@ -53,19 +54,20 @@ def test_without_a_start_it_is_the_forward_pass_of_torchvision(network, monkeypa
     images = [torch.from_numpy(frame).permute(2, 0, 1)[None] / 127.5 - 1 for frame in frames]
     with torch.inference_mode():
         expected = network(*images, num_flow_updates=4)[-1]
-    found = next(RaftFlow(frames, network).sweep(0, [1]))
+    ((_, found),) = RaftFlow(frames.__getitem__, network).sweep([(0, [1])])
     assert np.allclose(found, expected[0].permute(1, 2, 0), atol=1e-3)
 
 
 def test_a_sweep_starts_from_the_flow_before_and_encodes_each_frame_once(network, monkeypatch):
-    raft = RaftFlow(video(3, 50, 70), network)
-    starts, encodings = [], []
-    encode = raft.encode
-    lows = [torch.full((1, 2, 16, 16), float(k)) for k in range(4)]
+    frames = video(4, 50, 70)
+    raft = RaftFlow(frames.__getitem__, network, block=2)
+    starts, encodings, encode = [], [], raft.encode
 
-    def fake_refine(source, target, start):
+    def fake_refine(features, context, target, start):
         starts.append(start)
-        return torch.zeros(1, 2, MIN_SIDE, MIN_SIDE), lows[len(starts) - 1]
+        batch = len(features)
+        low = torch.full((batch, 2, 16, 16), float(len(starts))) + torch.arange(batch).reshape(-1, 1, 1, 1) / 10
+        return torch.zeros(batch, 2, MIN_SIDE, MIN_SIDE), low
 
     def counted_encode(image):
         encodings.append(image)
@@ -73,11 +75,50 @@ def test_a_sweep_starts_from_the_flow_before_and_encodes_each_frame_once(network
 
     monkeypatch.setattr(raft, "refine", fake_refine)
     monkeypatch.setattr(raft, "encode", counted_encode)
-    flows = [*raft.sweep(0, [1, 2]), *raft.sweep(2, [1, 0])]
-    assert starts[0] is None and starts[1] is lows[0]
-    assert starts[2] is None and starts[3] is lows[2]
-    assert len(encodings) == 3
-    assert all(flow.shape == (50, 70, 2) for flow in flows)
+    flows = dict([*raft.sweep([(0, [1, 2, 3]), (1, [2, 3])]), *raft.sweep([(3, [2, 1])])])
+    assert set(flows) == {(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (3, 2), (3, 1)}
+    levels = [None if start is None else start[:, 0, 0, 0].tolist() for start in starts]
+    assert levels == [None, pytest.approx([1, 1.1]), pytest.approx([2]), None, pytest.approx([4])]
+    assert len(encodings) == 4
+    assert all(flow.shape == (50, 70, 2) for flow in flows.values())
+
+
+def test_pairs_side_by_side_get_the_flow_that_they_get_alone(network, monkeypatch):
+    monkeypatch.setattr(flow_raft, "NUM_UPDATES", 4)
+    frames = video(4, 50, 70)
+    sweeps = [(0, [1, 2]), (1, [2, 3]), (2, [3])]
+    together = dict(RaftFlow(frames.__getitem__, network, block=3).sweep(sweeps))
+    for sweep in sweeps:
+        for pair, flow in RaftFlow(frames.__getitem__, network, block=1).sweep([sweep]):
+            assert np.abs(flow - together[pair]).max() < 1e-2
+
+
+def test_a_jump_starts_from_the_flow_given(network, monkeypatch):
+    """With no update left, what comes out is the start, enlarged."""
+    monkeypatch.setattr(flow_raft, "NUM_UPDATES", 0)
+    raft = RaftFlow(video(2, 128, 160).__getitem__, network)
+    monkeypatch.setattr(flow_raft, "upsample_flow", lambda low, mask: CELL * low.repeat_interleave(8, 2).repeat_interleave(8, 3))
+    start = np.full((128, 160, 2), (16.0, -4.0), np.float32)
+    ((pair, flow),) = raft.jump([(0, 1)], [start])
+    assert pair == (0, 1) and np.allclose(flow, start)
+
+
+def test_memory_bounds_the_block_and_the_frames_kept(network, monkeypatch):
+    frames = video(3, 128, 128)
+    assert RaftFlow(frames.__getitem__, network).block == 16
+    monkeypatch.setattr(flow_raft, "CORRELATION_MEMORY", 3 * 6 * 256**2)
+    monkeypatch.setattr(flow_raft, "ENCODED_MEMORY", 0)
+    raft = RaftFlow(frames.__getitem__, network)
+    assert raft.block == 3 and raft.encoded.cache_info().maxsize == 2
+
+
+def test_half_precision_is_near_the_whole(network, monkeypatch):
+    monkeypatch.setattr(flow_raft, "NUM_UPDATES", 2)
+    frames = video(2, 128, 128)
+    (_, whole), (_, half) = (
+        next(RaftFlow(frames.__getitem__, network, half=half).sweep([(0, [1])])) for half in (False, True)
+    )
+    assert half.dtype == np.float32 and 0 < np.abs(half - whole).max() < 0.05 * np.abs(whole).max()
 
 
 @pytest.mark.parametrize("size", [(96, 160), (131, 150), (136, 128)])

@@ -1,0 +1,103 @@
+"""Whatever stops preprocessing, the same command ends with the same bytes; so do several processes."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import preprocessing.main_processing as main_processing
+from loaders.synthetic import make_scene
+from preprocessing.main_processing import preprocess
+from preprocessing.manifest import Settings
+from preprocessing.report import report_path
+from utils.errors import InputError
+from utils.paths import SequencePaths
+from utils.video_io import write_image
+
+SCRIPT = str(Path(main_processing.__file__))
+SPARSE = Settings(flow="dis", pairs="sparse")
+
+
+def copy_of_clip(root):
+    for t, frame in enumerate(make_scene(18, 32, 48, seed=1).video):
+        write_image(root / "color" / f"{t:02d}.png", frame)
+    return SequencePaths(root)
+
+
+def contents(root):
+    return {p.relative_to(root): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    paths = copy_of_clip(tmp_path_factory.mktemp("whole"))
+    preprocess(paths, SPARSE)
+    return contents(paths.root)
+
+
+def command(root, *launcher):
+    flags = ["--data_dir", str(root), "--flow", "dis", "--pairs", "sparse", "--device", "cpu"]
+    return [sys.executable, *launcher, SCRIPT, *flags]
+
+
+def test_killed_at_any_moment_it_ends_with_the_same_bytes(uninterrupted, tmp_path):
+    paths = copy_of_clip(tmp_path / "clip")
+    for after in (0.1, 0.5, 0.8):
+        process = subprocess.Popen(command(paths.root), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        while process.poll() is None and len(contents(paths.root)) < after * len(uninterrupted):
+            time.sleep(0.002)
+        assert process.poll() is None  # else there is nothing to kill
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        (paths.flow("a", "b").parent / f".00.png_01.png.{process.pid}.flow").write_bytes(b"half a file")
+    subprocess.run(command(paths.root), check=True, capture_output=True)
+    assert contents(paths.root) == uninterrupted
+
+
+def test_two_processes_make_the_same_bytes(uninterrupted, tmp_path):
+    paths = copy_of_clip(tmp_path / "clip")
+    done = subprocess.run(
+        command(paths.root, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"),
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("ready:") == 1
+    assert contents(paths.root) == uninterrupted
+
+
+def test_a_full_disk_is_one_sentence_and_the_run_goes_on_later(uninterrupted, tmp_path, monkeypatch):
+    paths, replace, room = copy_of_clip(tmp_path / "clip"), os.replace, iter(range(150))
+
+    def until_full(source, target):
+        if next(room, None) is None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", until_full)
+        with pytest.raises(InputError, match=r"No space left on device.*the same command goes on"):
+            preprocess(paths, SPARSE)
+    assert not [p for p in paths.root.rglob(".*")] and 100 < len(contents(paths.root)) < len(uninterrupted)
+    preprocess(paths, SPARSE)
+    assert contents(paths.root) == uninterrupted
+
+
+def test_the_report_names_the_frames_with_too_few_correspondences(tmp_path, capsys):
+    paths = copy_of_clip(tmp_path / "clip")
+    noise = np.random.default_rng(0).integers(0, 255, (32, 48, 3), np.uint8)
+    write_image(paths.color / "09.png", noise)
+    preprocess(paths, Settings(flow="dis"))
+    said = capsys.readouterr().out
+    assert "1 of 18 frames have few" in said and "09.png" in said and "valid at gap 1," in said
+    assert str(report_path(paths)) in said and report_path(paths).stat().st_size > 10_000
+    preprocess(paths, Settings(flow="dis"))
+    assert capsys.readouterr().out == ""  # once is enough
