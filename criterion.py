@@ -80,7 +80,8 @@ def distortion_loss(depths: Tensor, weights: Tensor) -> Tensor:
 
 def scene_flow_smoothness_loss(x: Tensor, x_previous: Tensor, x_next: Tensor) -> Tensor:
     """Mean |(x − x₋₁) − (x₊₁ − x)| of local points [*,3], the point with the largest mean over xyz dropped."""
-    residuals = (2 * x - x_previous - x_next).abs().mean(-1).flatten()
+    # Differences of neighbours are exact in floating point where 2x − x₋₁ − x₊₁ would lose the last digits.
+    residuals = ((x - x_previous) - (x_next - x)).abs().mean(-1).flatten()
     return mean_or_zero(residuals[without_largest(residuals)])
 
 

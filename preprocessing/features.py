@@ -26,9 +26,8 @@ Extractor = Callable[[np.ndarray], Tensor]  # uint8 [H,W,3] → [h,w,C]
 
 DINO_SIDE, DINO_MULTIPLE = 480, 64  # of the released preprocessing
 DINO_MEAN, DINO_STD = (0.485, 0.456, 0.406), (0.228, 0.224, 0.225)
-# Measured with the threshold (README.md): a stride of 4 px keeps 3/4 of the wrong points instead of half at
-# the same share of correct ones, while 2x2 cells separate them as well as the usual 4x4 in a quarter of the
-# space.
+# A stride of 4 px would keep half more of the wrong points at the same share of right ones; 2x2 cells separate them as
+# well as the usual 4x4, in a quarter of the space.
 SIFT_STRIDE, SIFT_CELLS, SIFT_CELL_SIZE = 2, 2, 4
 
 

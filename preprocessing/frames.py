@@ -7,7 +7,7 @@ under a hidden name and renamed once it is whole, so that a folder that exists i
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
@@ -25,6 +25,9 @@ from utils.video_io import (
     read_video,
     write_image,
 )
+
+# OpenCV's DIS flow takes nothing smaller.
+SMALLEST_SHORT_SIDE, SMALLEST_LONG_SIDE = 8, 12
 
 
 def scaled_size(height: int, width: int, max_side: int | None) -> tuple[int, int]:
@@ -54,14 +57,20 @@ def prepare_sequence(source: Path, max_side: int | None, data_root: Path = Path(
         data_root: folder in which copies are made.
 
     Raises:
-        InputError: nothing usable at `source`, or a copy of something else is in the way.
+        InputError: nothing usable at `source`, frames too small, or a copy of something else is in the way.
     """
     source = Path(source)
     frames = _source_frames(source)
     first = read_frame(frames[0]) if frames else next(iter(read_video(source)), None)
     if first is None:
         raise InputError(f"{source} holds no frame; expected a video of at least two")
-    resized = scaled_size(*first.shape[:2], max_side) != first.shape[:2]
+    height, width = scaled_size(*first.shape[:2], max_side)
+    if min(height, width) < SMALLEST_SHORT_SIDE or max(height, width) < SMALLEST_LONG_SIDE:
+        raise InputError(
+            f"frames of {source} would be {width}x{height} (width x height), expected at least {SMALLEST_LONG_SIDE} by "
+            f"{SMALLEST_SHORT_SIDE} pixels: give larger frames or another --max_side"
+        )
+    resized = (height, width) != first.shape[:2]
     if (source / "color").is_dir() and not resized and os.access(source, os.W_OK):
         return SequencePaths(source)
     target = _target_folder(source, max_side if resized else None, Path(data_root))
@@ -123,24 +132,34 @@ def _check_copy(target: Path, wanted: dict[str, object]) -> None:
 def _materialise(
     source: Path, frames: list[Path], max_side: int | None, target: Path, record: dict[str, object]
 ) -> None:
-    """Write the copy under a hidden name beside `target`, then rename it."""
+    """Write the copy under a hidden name beside `target`, then rename it; of unusable frames nothing stays."""
     partial = SequencePaths(target.with_name(f".{target.name}.partial"))
     shutil.rmtree(partial.root, ignore_errors=True)  # left by a killed run
     partial.root.mkdir(parents=True)
+    try:
+        size = _fill(source, frames, max_side, partial)
+        (partial.root / "source.json").write_text(json.dumps({**record, **size}, indent=1))
+        partial.root.rename(target)
+    except InputError:
+        shutil.rmtree(partial.root)
+        raise
+
+
+def _fill(source: Path, frames: list[Path], max_side: int | None, partial: SequencePaths) -> dict[str, int]:
+    """Write frames, masks and tracks; returns `num_frames`, `height` and `width`."""
     images: Iterable[np.ndarray] = (read_frame(path) for path in frames) if frames else read_video(source)
-    old, new, count = _write_frames(tqdm(images, "frames", len(frames) or None), partial, max_side)
+    with tqdm(images, "frames", len(frames) or None) as bar:
+        old, new, count = _write_frames(bar, partial, max_side)
     if count < 2:
         raise InputError(f"{source} holds {count} frame(s); expected at least two")
     if (source / "color").is_dir():
         _copy_masks(SequencePaths(source), frames, partial, old, new)
         _copy_tracks(SequencePaths(source), partial, old, new)
-    record = {**record, "num_frames": count, "height": new[0], "width": new[1]}
-    (partial.root / "source.json").write_text(json.dumps(record, indent=1))
-    partial.root.rename(target)
+    return {"num_frames": count, "height": new[0], "width": new[1]}
 
 
 def _write_frames(
-    images: Iterator[np.ndarray], paths: SequencePaths, max_side: int | None
+    images: Iterable[np.ndarray], paths: SequencePaths, max_side: int | None
 ) -> tuple[tuple[int, int], tuple[int, int], int]:
     """Write `color/%05d.png`; returns (height, width) before and after, and the number of frames."""
     old = new = (0, 0)

@@ -101,7 +101,8 @@ def pick_device(name: str) -> torch.device:
 def write_config(args: argparse.Namespace, folder: Path) -> None:
     """Leave the resolved flags as `args.txt` and the config file as `config.txt`."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "args.txt").write_text("".join(f"{name} = {value}\n" for name, value in sorted(vars(args).items())))
+    lines = "".join(f"{name} = {value}\n" for name, value in sorted(vars(args).items()))
+    (folder / "args.txt").write_text(lines, encoding="utf-8")  # a path may hold any letter
     if args.config:
         shutil.copyfile(args.config, folder / "config.txt")
 

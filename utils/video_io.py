@@ -5,11 +5,14 @@ through a byte buffer, because OpenCV cannot open non-ASCII paths on every syste
 """
 
 import re
+import struct
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import imageio.v2 as imageio
+import imageio_ffmpeg
 import numpy as np
 
 from utils.atomic import atomic_path
@@ -39,9 +42,16 @@ def list_frames(folder: Path) -> list[Path]:
     """Frames of a sequence, in natural order.
 
     Raises:
-        InputError: fewer than two images.
+        InputError: fewer than two images, or two of one name in different formats.
     """
     frames = image_files(folder)
+    by_stem: dict[str, Path] = {}
+    for frame in frames:
+        other = by_stem.setdefault(frame.stem, frame)
+        if other is not frame:  # masks, count maps and videos are named after the stem
+            raise InputError(
+                f"{folder} has both {other.name} and {frame.name}, expected one frame of a name: remove or rename one"
+            )
     if len(frames) < 2:
         raise InputError(
             f"found {len(frames)} image(s) in {folder}, expected at least two frames: "
@@ -50,8 +60,8 @@ def list_frames(folder: Path) -> list[Path]:
     return frames
 
 
-def decode_image(path: Path) -> np.ndarray:
-    """File → array as OpenCV decodes it unchanged: [H,W] or [H,W,C], C in (3, 4), BGR(A), 8 or 16 bit.
+def decode_image(path: Path, flags: int = cv2.IMREAD_UNCHANGED) -> np.ndarray:
+    """File → array as OpenCV decodes it (unchanged, or as `flags` say): [H,W] or [H,W,C], C in (3, 4), BGR(A).
 
     Raises:
         InputError: missing, empty, truncated or undecodable file, named in the message.
@@ -65,7 +75,7 @@ def decode_image(path: Path) -> np.ndarray:
     if _is_cut_short(data.tobytes()):
         raise InputError(f"cannot read {path}: the image is cut short; copy it again or remove it")
     try:
-        image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+        image = cv2.imdecode(data, flags)
     except cv2.error:
         image = None
     if image is None:
@@ -77,9 +87,15 @@ def _is_cut_short(raw: bytes) -> bool:
     """Whether a png or jpeg lacks its end marker: OpenCV decodes such files silently, part of it grey."""
     if raw.startswith(b"\x89PNG"):
         return b"IEND" not in raw
-    # A thumbnail inside the header has an end marker of its own; what cameras append after the last one is
-    # short.
-    return raw.startswith(b"\xff\xd8") and b"\xff\xd9" not in raw[-65536:]
+    if not raw.startswith(b"\xff\xd8"):
+        return False
+    # A thumbnail inside the header and what cameras append have end markers of their own, so the image's own is looked
+    # for, the first one after the header's segments. In its data 255 is always followed by 0 or another marker.
+    start = 2
+    while raw[start : start + 1] == b"\xff" and raw[start + 1 : start + 2] != b"\xda":
+        fill = raw[start + 1 : start + 2] == b"\xff"
+        start += 1 if fill else 2 + int.from_bytes(raw[start + 2 : start + 4], "big")
+    return b"\xff\xd9" not in raw[start:]
 
 
 def _to_uint8(image: np.ndarray) -> np.ndarray:
@@ -102,12 +118,17 @@ def to_rgb(image: np.ndarray) -> np.ndarray:
 
 
 def read_frame(path: Path) -> np.ndarray:
-    """One frame as RGB uint8 [H,W,3].
+    """One frame as RGB uint8 [H,W,3], upright as its EXIF orientation says.
 
     Raises:
-        InputError: missing, truncated or undecodable file, named in the message.
+        InputError: missing, truncated or undecodable file, or floats outside 0…1, named in the message.
     """
-    return to_rgb(decode_image(path))
+    image = decode_image(path, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
+    if np.issubdtype(image.dtype, np.floating) and not (image.min() >= 0 and image.max() <= 1):  # NaN fails too
+        raise InputError(
+            f"{path} holds floats from {image.min():g} to {image.max():g}, expected 0 to 1: convert it to 8 or 16 bit"
+        )
+    return to_rgb(image)
 
 
 def read_frames(paths: list[Path]) -> np.ndarray:
@@ -170,18 +191,36 @@ def read_video(path: Path) -> Iterator[np.ndarray]:
     """Frames of a video file one after the other, RGB uint8 [H,W,3].
 
     Raises:
-        InputError: missing, or not a video that ffmpeg can decode (raised when the first frame is asked for).
+        InputError: missing, empty or undecodable (raised when the first frame is asked for), or cut short (raised after
+            the last frame at the latest).
     """
-    if not Path(path).is_file():
+    path = Path(path).absolute()  # ffmpeg takes what precedes a colon in a relative path for a protocol
+    if not path.is_file():
         raise InputError(f"no video file at {path}")
+    if not path.stat().st_size:
+        raise InputError(f"cannot read {path}: the file is empty; copy it again")
     try:
-        with imageio.get_reader(path) as reader:
+        with imageio.get_reader(path, "GIF-PIL" if path.suffix.lower() == ".gif" else "FFMPEG") as reader:
             for frame in reader:
                 rgb = np.asarray(frame)  # RGB already; a gif may come grey or with alpha
                 yield rgb[..., :3].copy() if rgb.ndim == 3 and rgb.shape[2] >= 3 else to_rgb(rgb)
-    except (OSError, ValueError, RuntimeError, IndexError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise InputError(f"cannot read {path} as a video ({reason}); convert it to mp4 (H.264)") from error
+    except (OSError, ValueError, RuntimeError, IndexError, struct.error) as error:
+        # What failed is the last thing that ffmpeg says, and the first that Pillow does.
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        reason = lines[-1 if "stderr" in str(error) else 0]
+        raise InputError(f"cannot read {path} as a video ({reason}); copy it again or convert it to mp4") from error
+    if _video_is_cut_short(path):
+        raise InputError(f"cannot read {path}: the video is cut short; copy it again, or convert what is left of it")
+
+
+def _video_is_cut_short(path: Path) -> bool:
+    """Whether ffmpeg misses the end of an mp4, mov, mkv or webm: it gives the frames before without a word.
+
+    The number of frames would not tell: the duration in the header may be that of the sound.
+    """
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(path), "-map", "0:v:0"]
+    copied = subprocess.run([*command, "-c", "copy", "-f", "null", "-"], capture_output=True, stdin=subprocess.DEVNULL)
+    return b": partial file" in copied.stderr or b"File ended prematurely" in copied.stderr
 
 
 def write_video(path: Path, frames: np.ndarray, fps: float = 10) -> None:

@@ -1,0 +1,120 @@
+"""What the commands that unpack a benchmark share: flags, the archive, sequence folders that are whole or absent."""
+
+import argparse
+import errno
+import http.client
+import re
+import shutil
+import urllib.request
+import zipfile
+import zlib
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path, PureWindowsPath
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from utils.atomic import atomic_path
+from utils.errors import InputError
+from utils.paths import SequencePaths
+from utils.video_io import to_rgb
+
+
+def archive_flags(description: str, url: str) -> argparse.ArgumentParser:
+    """Parser with `--archive FILE` or `--download` (of `url`), `--out` and `--sequences`."""
+    parser = argparse.ArgumentParser(description=description)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--archive", type=Path, help="the downloaded file")
+    source.add_argument("--download", action="store_true", help=f"get {url} into --out once, and keep it there")
+    parser.add_argument("--out", type=Path, default=Path("data"), help="folder in which sequence folders are made")
+    parser.add_argument("--sequences", nargs="+", metavar="NAME", help="only these (default: all)")
+    return parser
+
+
+def find_archive(archive: Path | None, url: str, out: Path) -> Path:
+    """The file `archive`; with None what `url` gives, in `out` under its own name, downloaded unless it is there.
+
+    Raises:
+        InputError: no such file, or the download failed or came short.
+    """
+    if archive is not None and not archive.is_file():
+        raise InputError(f"no archive at {archive}: give the downloaded file, or --download instead")
+    target = archive or out / url.rsplit("/", 1)[-1]
+    if target.is_file():
+        return target
+    try:
+        with urllib.request.urlopen(url, timeout=60) as response, atomic_path(target) as temporary:
+            size = int(response.headers.get("Content-Length") or 0)
+            with tqdm.wrapattr(response, "read", size, desc=target.name) as source, temporary.open("wb") as file:
+                shutil.copyfileobj(source, file)
+            if temporary.stat().st_size < size:  # a connection that breaks off looks like the end of the file
+                raise OSError(f"{temporary.stat().st_size} of {size} bytes came")
+    except (OSError, http.client.HTTPException) as error:
+        raise InputError(f"cannot get {url} ({error}): try again, or give a copy with --archive") from error
+    return target
+
+
+@contextmanager
+def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
+    """The zip at `path`; faults found later, while its members are read, are reported alike.
+
+    Raises:
+        InputError: not a zip, damaged, encrypted, or a member's name leads out of a folder.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                inside = PureWindowsPath(name)  # knows both separators, and drives
+                if inside.anchor or ".." in inside.parts:
+                    raise InputError(f"{path} holds {name!r}, a name that leads out of its folder: nothing is unpacked")
+            yield archive
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError) as error:  # RuntimeError: encrypted
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # a full disk, say; EINVAL: a seek before 0
+            raise
+        raise InputError(f"cannot read {path} as a zip ({error}): delete it and download it again") from error
+
+
+def decode_rgb(data: bytes, origin: str) -> np.ndarray:
+    """Bytes of a png or jpeg → RGB uint8 [H,W,3], a palette as its colours; `origin` names it in the error.
+
+    Raises:
+        InputError: not an image.
+    """
+    with suppress(cv2.error):  # no bytes at all, or a header that promises too many pixels
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        if image is not None:
+            return to_rgb(image)
+    raise InputError(f"cannot decode {origin} as an image: delete the archive and download it again")
+
+
+def write_sequences(
+    out: Path, present: Collection[str], wanted: list[str] | None, write: Callable[[str, SequencePaths], None]
+) -> None:
+    """Make `out/<name>` for the `wanted` of the names `present` (all with None); one that exists is left as it is.
+
+    `write(name, paths)` fills a hidden folder beside the target, renamed once that returns and removed if it raises;
+    what a killed process left is removed first. So a folder that exists is whole, and a killed run can go on.
+
+    Raises:
+        InputError: a wanted name is not there, or one cannot be a folder's name; before anything is written.
+    """
+    names = dict.fromkeys(wanted or sorted(present))  # each once
+    if missing := [name for name in names if name not in present]:
+        raise InputError(f"no sequence {', '.join(missing)} in the archive, which holds: {', '.join(sorted(present))}")
+    if odd := [name for name in names if not re.fullmatch(r"[\w-]+", name)]:
+        raise InputError(f"{odd[0]!r} cannot name a sequence folder: expected letters, digits, _ and -")
+    for name in tqdm(names, desc="sequences"):
+        target, staged = out / name, SequencePaths(out / f".{name}.partial")
+        if target.exists():
+            tqdm.write(f"{target} exists and is left as it is")
+            continue
+        shutil.rmtree(staged.root, ignore_errors=True)
+        staged.root.mkdir(parents=True)
+        try:
+            write(name, staged)
+            staged.root.rename(target)
+        finally:
+            shutil.rmtree(staged.root, ignore_errors=True)
+    print(f"ready: {len(names)} sequence(s) in {out}")
