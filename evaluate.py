@@ -1,7 +1,7 @@
 """Score a trained model against exact tracks: `python evaluate.py --config configs/demo.txt`.
 
-Takes the flags of the training. Prints TAP-Vid's metrics of the model beside those of the raw flow that it was trained
-from, and leaves them as `scores.json` in the run's folder.
+Takes the flags of the training. Prints TAP-Vid's metrics of the model beside those of the raw flow, if any, that it was
+trained from, and leaves them as `scores.json` in the run's folder.
 """
 
 import json

@@ -9,6 +9,7 @@ from tqdm import tqdm
 from loaders.flow_store import FlowStore
 from loaders.flow_tracker import FlowTracker
 from networks.omnimotion import OmniMotion
+from utils.config import uses_flow
 from utils.paths import SequencePaths
 from utils.tap_metrics import Tracker, evaluate_tracker, format_table, summarize_tracker
 
@@ -54,10 +55,12 @@ def score_model(model: OmniMotion, exact: ExactTracks, args: Namespace) -> dict[
 def compare_with_flow(
     model: OmniMotion, paths: SequencePaths, names: list[str], exact: ExactTracks, args: Namespace
 ) -> dict[str, dict[str, float]]:
-    """Scores of the model and of tracking by its raw input flow on all exact tracks: rows of `format_table`."""
+    """Scores of the model and of its raw flow, if it has any, on all exact tracks: rows of `format_table`."""
     height, width = model.config.height, model.config.width
-    flow = FlowTracker(FlowStore(paths, names, prefer_chained=False), height, width)
-    trackers = {"raw flow": flow, "OmniMotion": model_tracker(model, args)}
+    trackers: dict[str, Tracker] = {}
+    if uses_flow(args):
+        trackers["raw flow"] = FlowTracker(FlowStore(paths, names, prefer_chained=False), height, width)
+    trackers["OmniMotion"] = model_tracker(model, args)
     return {name: summarize_tracker(track, *exact, height, width) for name, track in trackers.items()}
 
 

@@ -1,7 +1,7 @@
 """Optimise OmniMotion for one video: `python train.py --config configs/default.txt --data_dir <video or folder>`.
 
-Does the preprocessing that is missing, trains (or goes on with the run of the same name), draws the tracks of a grid of
-points and, where exact tracks exist, prints how the result compares with the flow it was given.
+Does the preprocessing that is missing (none for tracks alone), trains (or goes on with the run of the same name), draws
+the tracks of a grid of points and, where exact tracks exist, prints how the result compares with the flow it was given.
 """
 
 import sys
@@ -9,11 +9,12 @@ from pathlib import Path
 
 from loaders.flow_store import FlowStore
 from loaders.synthetic import make_scene, write_scene
+from loaders.track_file import read_tracks
 from runs import build_model, ensure_flow, open_clip, read_start, starting_point
 from scoring import compare_with_flow, comparison_text, load_exact_tracks, score_model
 from trainer import Trainer, TrainingDiverged
 from utils.checkpoint import checkpoint_path, find_checkpoint, set_aside
-from utils.config import parse_config, pick_device, run_dir, run_name, write_config
+from utils.config import parse_config, pick_device, run_dir, run_name, uses_flow, write_config
 from utils.errors import exits_on_input_error
 from utils.paths import SequencePaths
 from utils.run_log import RunLog
@@ -30,16 +31,21 @@ def main(argv: list[str] | None = None) -> None:
         write_scene(make_scene(), SequencePaths(Path(args.data_dir)))
     clip = open_clip(args)
     paths, names, video = clip.paths, clip.names, clip.video
+    tracks = read_tracks(Path(args.tracks), *video.shape[:3]) if args.tracks else None
     checkpoint = start and read_start(start, args, video)
     model = build_model(args, video, checkpoint, device)
-    ensure_flow(args, clip, device)
-    store = FlowStore(paths, names, prefer_chained=args.chain)
+    store = None
+    if uses_flow(args):
+        ensure_flow(args, clip, device)
+        store = FlowStore(paths, names, prefer_chained=args.chain)
     # Nothing was touched so far: whatever the flags ask for is possible from here on.
     earlier = set_aside(folder, start)
     if earlier:
         print(f"checkpoints of an earlier run are now in {earlier}")
     if start:
         print(f"going on from {start} (step {checkpoint['step']})")
+    if tracks is not None:
+        print(f"{tracks.px.shape[1]} tracks of {args.tracks}, read in {tracks.layout}")
     write_config(args, folder)
     log = RunLog(log_dir, resume_step=checkpoint["step"] if checkpoint else None)
     exact = load_exact_tracks(paths, len(video))
@@ -47,7 +53,9 @@ def main(argv: list[str] | None = None) -> None:
         args,
         model,
         video,
+        names,
         store,
+        tracks,
         folder,
         log,
         images=lambda step: training_images(model, video, store, step, args),

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from loaders.batches import Batch, FlowBatches, SamplingConfig, iterate_batches
+from loaders.batches import Batch, FlowBatches, MixedBatches, PairBatches, SamplingConfig, TrackBatches, iterate_batches
 from loaders.error_maps import error_map_path, load_error_maps, save_error_maps
 from loaders.flow_store import FlowStore
 from loaders.sequence import thumbnails
+from loaders.track_file import InputTracks
 from losses import compute_losses, weighted_sum
 from networks.omnimotion import OmniMotion
 from utils.checkpoint import checkpoint_path, save_checkpoint
@@ -42,7 +43,8 @@ class Trainer:
     Args:
         args: resolved flags (see `utils.config`).
         model: on the device to train on.
-        video: uint8 [T,H,W,3]; `store` its flow products.
+        video: uint8 [T,H,W,3]; `names` its frames' file names.
+        store, tracks: its flow products and its tracks; one of them may be None.
         run_dir: where checkpoints and error maps go.
         log: takes scalars and images; `images(step)` draws them, `scores()` measures against exact tracks if there
             are any.
@@ -54,14 +56,17 @@ class Trainer:
         args: Namespace,
         model: OmniMotion,
         video: np.ndarray,
-        store: FlowStore,
+        names: list[str],
+        store: FlowStore | None,
+        tracks: InputTracks | None,
         run_dir: Path,
         log: RunLog,
         images: Images,
         scores: Scores | None = None,
         checkpoint: dict | None = None,
     ):
-        self.args, self.model, self.video, self.store = args, model, video, store
+        self.args, self.model, self.video, self.names = args, model, video, names
+        self.store, self.tracks = store, tracks
         self.run_dir, self.log, self.images, self.scores = run_dir, log, images, scores
         rates = {"feature": args.lr_feature, "deform": args.lr_deform, "color": args.lr_color}
         groups = model.named_parameter_groups()
@@ -123,8 +128,7 @@ class Trainer:
             while self.step < args.num_iters and not stop.requested:
                 # Batches between two sets of error maps come from one dataset.
                 segment_end = min((self.step // args.i_cache + 1) * args.i_cache, args.num_iters)
-                dataset = FlowBatches(self.video, self.store, self._sampling(), self._error_maps())
-                for batch in iterate_batches(dataset, range(self.step, segment_end), args.num_workers):
+                for batch in iterate_batches(self._dataset(), range(self.step, segment_end), args.num_workers):
                     terms = self.train_step(batch.to(self.model.device))
                     bar.update()
                     self._report(terms, bar)
@@ -189,6 +193,15 @@ class Trainer:
                 rate *= self.scheduler.gamma  # as often as the scheduler does: a power would round otherwise
             group["lr"] = rate
 
+    def _dataset(self) -> PairBatches:
+        """The batches of flow, tracks or both, with the error maps in force at this step."""
+        sampling, parts = self._sampling(), []
+        if self.store is not None:
+            parts.append(FlowBatches(self.video, self.store, sampling, self._error_maps()))
+        if self.tracks is not None:
+            parts.append(TrackBatches(self.video, self.tracks, sampling))
+        return parts[0] if len(parts) == 1 else MixedBatches(parts, self.args.dataset_weights)
+
     def _sampling(self) -> SamplingConfig:
         args = self.args
         return SamplingConfig(
@@ -240,7 +253,7 @@ class Trainer:
         for p in range(len(batch.src_ids)):
             options = {"max_padding": self.args.max_padding, "mask_near": mask_near}
             terms = compute_losses(self.model, batch.pair(p), depths[p : p + 1], **options)
-            src, tgt = self.store.names[batch.src_ids[p]], self.store.names[batch.tgt_ids[p]]
+            src, tgt = self.names[batch.src_ids[p]], self.names[batch.tgt_ids[p]]
             for name, term in terms.items():
                 value, gradient = self._magnitudes(weights[name] * term)
                 what, size = ("value", value) if value >= gradient else ("gradient", gradient)

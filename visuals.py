@@ -50,12 +50,12 @@ def _track_in_pieces(model: OmniMotion, query_frame: int, px: torch.Tensor, args
 
 
 def training_images(
-    model: OmniMotion, video: NDArray, store: FlowStore, step: int, args: Namespace
+    model: OmniMotion, video: NDArray, store: FlowStore | None, step: int, args: Namespace
 ) -> dict[str, NDArray[np.uint8]]:
     """The pictures of one moment of the optimisation, uint8 RGB, by their TensorBoard names.
 
-    `flow`: input above prediction, of a frame to its next; `correspondence/*`: points of the first frame in later ones
-    and of a random pair that is trained; `depth` and `images` (truth above prediction) of the same frame as `flow`.
+    `correspondence/*`: points of the first frame in later ones and of a random pair that is trained; `depth`, `images`
+    (truth above prediction) and, with a `store`, `flow` (input above prediction, to the next frame) of a random frame.
     """
     num_frames = len(video)
     rng = np.random.default_rng([args.loader_seed, step])
@@ -80,7 +80,7 @@ def _correspondence(model: OmniMotion, video: NDArray, i: int, j: int, args: Nam
 
 
 def _dense_images(
-    model: OmniMotion, video: NDArray, store: FlowStore, i: int, args: Namespace
+    model: OmniMotion, video: NDArray, store: FlowStore | None, i: int, args: Namespace
 ) -> dict[str, NDArray[np.uint8]]:
     """Flow to the next frame, depth and colour of frame i, at a reduced size."""
     side = LOG_SIDE.get(model.device.type, DEFAULT_LOG_SIDE)
@@ -88,17 +88,18 @@ def _dense_images(
     tracks = model.map_points(i, px, [i + 1], args.use_max_loc, args.chunk_size, with_occlusion=False)
     predicted = (tracks.px[0].cpu() - px).reshape(rows, cols, 2).numpy()
     nearest = px.round().long().numpy()
-    given = store.flow(i, i + 1)[nearest[:, 1], nearest[:, 0]].reshape(rows, cols, 2)
-    scale = float(np.linalg.norm(given, axis=-1).max())
     rgb, depth = model.render(i, px, args.chunk_size)
     depth = depth.reshape(rows, cols).cpu().numpy()
     low, high = model.config.min_depth, model.config.max_depth
     truth = video[i][nearest[:, 1], nearest[:, 0]].reshape(rows, cols, 3)
     prediction = draw.to_uint8(rgb.reshape(rows, cols, 3).cpu().numpy())
-    return {
-        "flow": draw.stack_truth_over_prediction(
-            draw.flow_to_color(given, scale), draw.flow_to_color(predicted, scale)
-        ),
+    images = {
         "depth": draw.with_color_bar(draw.depth_to_color(depth, low, high), low, high, "depth"),
         "images": draw.stack_truth_over_prediction(truth, prediction),
     }
+    if store is not None:
+        given = store.flow(i, i + 1)[nearest[:, 1], nearest[:, 0]].reshape(rows, cols, 2)
+        scale = float(np.linalg.norm(given, axis=-1).max())
+        flows = (draw.flow_to_color(flow, scale) for flow in (given, predicted))
+        images["flow"] = draw.stack_truth_over_prediction(*flows)
+    return images

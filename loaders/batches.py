@@ -1,10 +1,11 @@
-"""Training batches from flow: a batch is a pure function of (seed, step, rank).
+"""Training batches from flow, tracks or both: a batch is a pure function of (seed, step, rank).
 
 Neither the number of workers nor a resume changes what is drawn: the dataset is indexed by step, and all it draws
 comes from a generator seeded by (seed, rank, step).
 """
 
 import signal
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
@@ -15,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from loaders.flow_store import FlowStore
 from loaders.pair_sampling import choose_pixels, cycled_frames, pair_weight, partner_probabilities
+from loaders.track_file import InputTracks
 from utils.coords import sample_bilinear
 from utils.schedules import max_frame_gap
 
@@ -53,25 +55,28 @@ class SamplingConfig:
     world_size: int = 1
 
 
-class FlowBatches(Dataset):
-    """Item `step` is the batch of that step.
+@dataclass(frozen=True)
+class Correspondences:
+    """N points of a frame, where they are in its partner frame, and their weights in the flow losses."""
+
+    partner: int
+    px: np.ndarray  # [N,2] float32 pixels
+    partner_px: np.ndarray  # [N,2]
+    weights: np.ndarray  # [N] float32, from the frame to its partner
+    weights_back: np.ndarray  # [N]
+
+
+class PairBatches(Dataset, ABC):
+    """Item `step` is the batch of that step; a subclass says which points of a frame correspond to which of another.
 
     Args:
         video: uint8 [T,H,W,3].
-        store: the flow products of its frames.
         config: see `SamplingConfig`.
         error_maps: flow errors [T,H,W] in pixels, > 0; None before the first set.
     """
 
-    def __init__(
-        self,
-        video: np.ndarray,
-        store: FlowStore,
-        config: SamplingConfig,
-        error_maps: np.ndarray | None = None,
-    ):
-        self.video, self.store, self.config, self.error_maps = video, store, config, error_maps
-        self.pixel_weights = [self._pixel_weights(i) for i in range(len(video))]
+    def __init__(self, video: np.ndarray, config: SamplingConfig, error_maps: np.ndarray | None = None):
+        self.video, self.config, self.error_maps = video, config, error_maps
 
     def __getitem__(self, step: int) -> Batch:
         config, num_frames = self.config, len(self.video)
@@ -86,8 +91,38 @@ class FlowBatches(Dataset):
         pairs = [self._pair(int(i), max_gap, rng) for i in frames]
         return Batch(*(torch.stack(values) for values in zip(*pairs, strict=True)))
 
+    @abstractmethod
+    def correspondences(self, i: int, max_gap: int, rng: np.random.Generator) -> Correspondences:
+        """Points of frame i and of a partner at most `max_gap` frames away, both drawn from `rng`."""
+
     def _pair(self, i: int, max_gap: int, rng: np.random.Generator) -> tuple[Tensor, ...]:
         """The fields of a `Batch` for one pair of frames that starts or ends in frame i."""
+        found = self.correspondences(i, max_gap, rng)
+        src, tgt, src_px, tgt_px, weights = i, found.partner, found.px, found.partner_px, found.weights
+        if rng.random() < 0.5:
+            src, tgt, src_px, tgt_px, weights = tgt, src, tgt_px, src_px, found.weights_back
+        frame = torch.from_numpy(self.video[src]).float().unsqueeze(0) / 255
+        src_px, tgt_px, weights = (torch.from_numpy(values) for values in (src_px, tgt_px, weights))
+        src_rgb = sample_bilinear(frame, src_px.unsqueeze(0))[0]
+        return torch.tensor(src), torch.tensor(tgt), src_px, tgt_px, src_rgb, weights
+
+
+class FlowBatches(PairBatches):
+    """Pixels of a frame and where flow takes them; `store` holds the flow products. Other args as `PairBatches`."""
+
+    def __init__(
+        self,
+        video: np.ndarray,
+        store: FlowStore,
+        config: SamplingConfig,
+        error_maps: np.ndarray | None = None,
+    ):
+        super().__init__(video, config, error_maps)
+        self.store = store
+        self.pixel_weights = [self._pixel_weights(i) for i in range(len(video))]
+
+    def correspondences(self, i: int, max_gap: int, rng: np.random.Generator) -> Correspondences:
+        """Valid pixels of frame i, rarely valid or badly predicted ones more often."""
         j = int(rng.choice(len(self.video), p=partner_probabilities(i, self.store.valid_counts, max_gap)))
         mask = self.store.mask(i, j)
         # Adjacent flow is believed everywhere: without it a pixel that is never valid would have no motion at all.
@@ -95,17 +130,11 @@ class FlowBatches(Dataset):
         weight = pair_weight(abs(i - j), max_gap) if valid.any() else 0.0
         index = self._choose_pixels(i, valid if valid.any() else np.ones_like(valid), rng)
         y, x = np.unravel_index(index, valid.shape)
-        px_i = torch.from_numpy(np.stack([x, y], -1).astype(np.float32))
-        px_j = px_i + torch.from_numpy(self.store.flow(i, j)[y, x])
-        weights = torch.full((len(index),), weight)
-        src, tgt, src_px, tgt_px = i, j, px_i, px_j
-        if rng.random() < 0.5:
-            # A point hidden in j is not what j's pixel shows: backwards it would teach the wrong motion.
-            src, tgt, src_px, tgt_px = j, i, px_j, px_i
-            weights = weights * torch.from_numpy(mask.consistent[y, x])
-        frame = torch.from_numpy(self.video[src]).float().unsqueeze(0) / 255
-        src_rgb = sample_bilinear(frame, src_px.unsqueeze(0))[0]
-        return torch.tensor(src), torch.tensor(tgt), src_px, tgt_px, src_rgb, weights
+        px = np.stack([x, y], -1).astype(np.float32)
+        weights = np.full(len(index), weight, np.float32)
+        # A point hidden in j is not what j's pixel shows: backwards it would teach the wrong motion.
+        weights_back = weights * mask.consistent[y, x]
+        return Correspondences(j, px, px + self.store.flow(i, j)[y, x], weights, weights_back)
 
     def _choose_pixels(self, i: int, valid: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         num_pts = self.config.num_pts
@@ -122,7 +151,47 @@ class FlowBatches(Dataset):
         return 1 / np.sqrt(self.store.count_map(i) + 1.0)
 
 
-def iterate_batches(dataset: FlowBatches, steps: range, num_workers: int) -> Iterator[Batch]:
+class TrackBatches(PairBatches):
+    """Points of `tracks` that are visible in both frames of a pair. Other args as `PairBatches`."""
+
+    def __init__(self, video: np.ndarray, tracks: InputTracks, config: SamplingConfig):
+        super().__init__(video, config)
+        self.tracks = tracks
+        visible = tracks.visible.astype(np.float32)
+        self.visible_counts = visible @ visible.T  # [T,T] points visible in both frames
+
+    def correspondences(self, i: int, max_gap: int, rng: np.random.Generator) -> Correspondences:
+        """Points visible in frame i, all equally often; without one, any pixels, of weight 0: only colours teach."""
+        px, visible, num_pts = self.tracks.px, self.tracks.visible, self.config.num_pts
+        p = partner_probabilities(i, self.visible_counts, max_gap)
+        # Unlike flow, which every neighbour has, there may be no track to it.
+        shared = np.where(self.visible_counts[i] > 0, p, 0)
+        j = int(rng.choice(len(px), p=shared / shared.sum() if shared.any() else p))
+        if not shared.any():
+            height, width = self.video.shape[1:3]
+            anywhere = rng.uniform(0, [width - 1, height - 1], (num_pts, 2)).astype(np.float32)
+            nothing = np.zeros(num_pts, np.float32)
+            return Correspondences(j, anywhere, anywhere, nothing, nothing)
+        both = visible[i] & visible[j]
+        index = choose_pixels(both, np.ones(len(both)), num_pts, rng)
+        weights = np.full(num_pts, pair_weight(abs(i - j), max_gap), np.float32)
+        return Correspondences(j, px[i, index], px[j, index], weights, weights)
+
+
+class MixedBatches(PairBatches):
+    """Each pair from one of `parts`, with P ∝ `part_weights`; frames are drawn as in the first part."""
+
+    def __init__(self, parts: list[PairBatches], part_weights: list[float]):
+        super().__init__(parts[0].video, parts[0].config, parts[0].error_maps)
+        self.parts, self.probabilities = parts, np.array(part_weights) / np.sum(part_weights)
+
+    def correspondences(self, i: int, max_gap: int, rng: np.random.Generator) -> Correspondences:
+        """Those of the part that is drawn."""
+        part = self.parts[rng.choice(len(self.parts), p=self.probabilities)]
+        return part.correspondences(i, max_gap, rng)
+
+
+def iterate_batches(dataset: PairBatches, steps: range, num_workers: int) -> Iterator[Batch]:
     """The batches of `steps` in order, prepared ahead by `num_workers` processes (0: in this one)."""
     yield from DataLoader(
         dataset,

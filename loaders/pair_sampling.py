@@ -35,10 +35,10 @@ def pair_weight(gap: int, max_gap: int) -> float:
 
 
 def choose_pixels(valid: np.ndarray, weights: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """`count` flat indices of pixels where `valid` [H,W], with P ∝ `weights` [H,W] > 0.
+    """`count` flat indices of pixels (or tracks) where `valid` [*], with P ∝ `weights` [*] > 0.
 
     Without replacement (Efraimidis & Spirakis, 2006: the smallest of exponential variates divided by the weights);
-    where fewer than `count` pixels are valid, all of them and then repeats.
+    where fewer than `count` are valid, all of them and then repeats.
     """
     candidates = np.flatnonzero(valid)
     keys = rng.standard_exponential(len(candidates)) / weights.ravel()[candidates]

@@ -9,7 +9,7 @@ import torch
 
 from loaders.batches import Batch, FlowBatches, SamplingConfig, iterate_batches
 from loaders.error_maps import load_error_maps, save_error_maps
-from loaders.flow_store import FlowStore
+from loaders.flow_store import FlowStore, PairMask
 from loaders.pair_sampling import choose_pixels, cycled_frames, pair_weight, partner_probabilities
 from loaders.sequence import load_video
 from utils.errors import InputError
@@ -148,3 +148,39 @@ def test_missing_and_foreign_statistics_are_told(scene_dir, tmp_path):
         FlowStore(SequencePaths(tmp_path), ["a.png", "b.png"])
     with pytest.raises(InputError, match="other frames"):
         FlowStore(SequencePaths(scene_dir), ["a.png", "b.png"])
+
+
+class FormulaStore:
+    """Flow products that are formulas, exact in float32 whatever made them."""
+
+    y, x = np.mgrid[:8, :10]
+    valid_counts = 60 - 10 * np.abs(np.subtract.outer(np.arange(5), np.arange(5)))
+
+    def flow(self, i: int, j: int) -> np.ndarray:
+        return np.stack([(j - i) * 0.5 + self.x / 8, (j - i) * 0.25 - self.y / 8], -1).astype(np.float32)
+
+    def mask(self, i: int, j: int) -> PairMask:
+        return PairMask((self.x + self.y + i) % 3 > 0, (self.x + j) % 5 == 0)
+
+    def count_map(self, i: int) -> np.ndarray:
+        return ((self.x * self.y + i) % 7).astype(np.uint16)
+
+
+def test_batches_of_flow_are_those_of_earlier_runs():
+    """Drawn when flow was the only input: a run that began then goes on with the same batches."""
+    video = (np.arange(5 * 8 * 10 * 3) * 7 % 256).astype(np.uint8).reshape(5, 8, 10, 3)
+    config = SamplingConfig(num_pairs=3, num_pts=4, start_interval=3, use_count_map=True, seed=5)
+    batch = FlowBatches(video, FormulaStore(), config)[7]
+    cos30 = np.cos(np.pi / 6).astype(np.float32)
+    assert batch.src_ids.tolist() == [0, 2, 1] and batch.tgt_ids.tolist() == [1, 4, 0]
+    assert batch.tgt_px[0].tolist() == [[9, 3], [2, 7], [1, 0], [8, 0]]
+    assert batch.src_px[1].tolist() == [[1, 7], [8, 1], [0, 5], [4, 5]]
+    assert batch.src_px[2].tolist() == [[10.625, 6.375], [10.625, 2], [3.875, 0.25], [5, 0.25]]
+    assert batch.weights.tolist() == [[1, 1, 1, 0], [cos30] * 4, [1, 1, 0, 1]]
+    np.testing.assert_allclose(batch.src_rgb.sum((1, 2)), [3.7867646, 6.3490195, 7.4367647], rtol=1e-6)
+    errors = np.abs(np.sin(np.arange(400.0))).reshape(5, 8, 10) + 0.1
+    batch = FlowBatches(video, FormulaStore(), config, errors)[0]
+    assert batch.src_ids.tolist() == [4, 4, 2] and batch.tgt_ids.tolist() == [2, 3, 1]
+    assert batch.src_px[1].tolist() == [[5, 7], [0, 0], [9, 2], [1, 6]]
+    assert batch.tgt_px[2].tolist() == [[-0.5, 0.625], [0.625, 1.5], [8.5, 5.875], [5.125, 4.125]]
+    assert batch.weights.tolist() == [[cos30] * 4, [1] * 4, [1] * 4]

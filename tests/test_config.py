@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from utils.config import parse_config, pick_device, run_name
+from utils.config import parse_config, pick_device, run_name, write_config
 from utils.errors import InputError, exits_on_input_error
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
@@ -17,6 +17,7 @@ RELEASED = {
     "num_samples_ray": 32, "pe_freq": 4, "min_depth": 0.0, "max_depth": 2.0, "start_interval": 20, "max_padding": 0.0,
     "chunk_size": 10000, "use_max_loc": False, "query_frame_id": 0, "vis_occlusion": False, "occlusion_th": 0.99,
     "foreground_mask_path": "", "i_print": 100, "i_img": 500, "i_weight": 20000, "i_cache": 20000,
+    "dataset_types": "flow", "dataset_weights": [1.0],
 }  # fmt: skip
 
 
@@ -69,11 +70,29 @@ def test_unknown_names_are_refused(tmp_path, capsys):
         ["--data_dir", "x", "--schedule_scale", "0"],
         ["--data_dir", "x", "--max_side", "0"],
         ["--data_dir", "x", "--coupling_width", "0"],
+        ["--data_dir", "x", "--dataset_types", "tracks"],
+        ["--data_dir", "x", "--tracks", "t.npz"],
+        ["--data_dir", "x", "--dataset_types", "flow+tracks", "--tracks", "t.npz"],
+        ["--data_dir", "x", "--dataset_types", "flow+tracks", "--tracks", "t.npz", "--dataset_weights", "1", "0"],
+        ["--data_dir", "x", "--dataset_types", "tracks", "--tracks", "t.npz", "--dataset_weights", "1", "1"],
+        ["--data_dir", "x", "--dataset_types", "tracks", "--tracks", "t.npz", "--dataset_weights", "nan"],
+        ["--data_dir", "x", "--dataset_types", "tracks", "--tracks", "t.npz", "--use_error_map"],
     ],
 )
 def test_impossible_values_are_refused(flags):
     with pytest.raises(InputError):
         parse_config(flags)
+
+
+@pytest.mark.parametrize("weights", ["[0.25, 0.75]", "[0.25,0.75]"])
+def test_a_config_file_can_mix_flow_and_tracks(tmp_path, weights):
+    config = tmp_path / "mix.txt"
+    config.write_text(f"dataset_types = flow+tracks\ndataset_weights = {weights}\ntracks = t.npz\n")
+    flags = ["--config", str(config), "--data_dir", "x"]
+    assert parse_config(flags).dataset_weights == [0.25, 0.75]
+    assert parse_config([*flags, "--dataset_weights", "2", "1"]).dataset_weights == [2, 1]
+    write_config(parse_config(flags), tmp_path / "run")
+    assert "dataset_weights = [0.25, 0.75]" in (tmp_path / "run" / "args.txt").read_text()
 
 
 def test_devices():

@@ -92,6 +92,8 @@ def test_without_raft_weights_there_is_no_silent_substitute(tiny_flags, tmp_path
         (["--query_frame_id", "6"], "query_frame_id"),
         (["--data_dir", "nowhere"], "nowhere"),
         (["--device", "tpu"], "tpu"),
+        (["--dataset_types", "flow+tracks", "--dataset_weights", "1", "1", "--tracks", "nowhere.npz"], "nowhere.npz"),
+        (["--dataset_types", "tracks", "--tracks", "nowhere.npz"], "--use_error_map false"),
     ],
 )
 def test_mistakes_are_told_before_training(tiny_flags, capsys, flags, part):

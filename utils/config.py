@@ -4,6 +4,7 @@ A config file holds `name = value` lines; the command line wins over it. Unknown
 """
 
 import argparse
+import math
 import shutil
 from pathlib import Path
 
@@ -69,7 +70,30 @@ def parse_config(argv: list[str] | None = None) -> argparse.Namespace:
         raise InputError("rays need --num_samples_ray of at least 2 and --min_depth below --max_depth")
     if args.num_imgs < 2:
         raise InputError(f"--num_imgs is {args.num_imgs}, but a motion needs at least 2 frames")
+    _check_inputs(args)
     return args
+
+
+def uses_flow(args: argparse.Namespace) -> bool:
+    """Whether optical flow supervises, alone or beside tracks."""
+    return "flow" in args.dataset_types.split("+")
+
+
+def _check_inputs(args: argparse.Namespace) -> None:
+    """Refuse flags of flow and tracks that contradict one another."""
+    types, weights = args.dataset_types.split("+"), args.dataset_weights
+    if len(weights) != len(types) or not all(0 < weight < math.inf for weight in weights):
+        raise InputError(
+            f"--dataset_weights is {weights}, expected a positive number for each of --dataset_types {'+'.join(types)}"
+        )
+    if ("tracks" in types) != bool(args.tracks):
+        found = "is given" if args.tracks else "is missing"
+        raise InputError(
+            f"--tracks {found}, but --dataset_types is {args.dataset_types}: tracks need --tracks FILE and "
+            "--dataset_types tracks or flow+tracks"
+        )
+    if args.use_error_map and not uses_flow(args):
+        raise InputError("error maps compare with flow, which --dataset_types tracks lacks: --use_error_map false")
 
 
 def run_name(args: argparse.Namespace) -> str:
@@ -131,6 +155,20 @@ def _general_flags(parser: configargparse.ArgumentParser) -> None:
 def _data_flags(parser: configargparse.ArgumentParser) -> None:
     add = parser.add_argument_group("data").add_argument
     add("--num_imgs", type=int, default=250, help="use at most this many frames")
+    add(
+        "--dataset_types",
+        choices=["flow", "tracks", "flow+tracks"],
+        default="flow",
+        help="what supervises motion; tracks alone need no flow",
+    )
+    add(
+        "--dataset_weights",
+        type=float,
+        nargs="+",
+        default=[1.0],
+        help="relative shares of the pairs, one for each of dataset_types",
+    )
+    add("--tracks", default="", help="npz file with the point tracks of any tracker, at the working resolution")
     add("--num_pairs", type=int, default=8, help="pairs of frames in a batch")
     add("--num_pts", type=int, default=256, help="points of each pair")
     add(
