@@ -6,12 +6,12 @@ Flow and masks are decoded when asked for: opening a store reads only the statis
 import json
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 from utils.errors import InputError
 from utils.flow_files import read_flow
 from utils.paths import SequencePaths
+from utils.video_io import decode_image
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,9 @@ class FlowStore:
         self.raw = paths
         self.paths = paths.chained if prefer_chained and paths.chained.flow_stats.exists() else paths
         self.names = names
-        self.valid_counts = self._read_stats()
+        counts = self._read_stats()
+        self.known = counts >= 0  # [T,T] bool: pairs with flow
+        self.valid_counts = np.maximum(counts, 0)
 
     def flow(self, i: int, j: int) -> np.ndarray:
         """Flow from frame i to j, [H,W,2] float32 pixels; the raw one where nothing was chained.
@@ -54,14 +56,15 @@ class FlowStore:
 
     def mask(self, i: int, j: int) -> PairMask:
         """Validity of the flow from frame i to j."""
-        image = _read_png(self.paths.flow_mask(self.names[i], self.names[j]))
+        image = decode_image(self.paths.flow_mask(self.names[i], self.names[j]))
         return PairMask(consistent=image[..., 2] > 0, rescued=image[..., 1] > 0)  # OpenCV gives B, G, R
 
     def count_map(self, i: int) -> np.ndarray:
         """In how many pairs each pixel of frame i is valid, [H,W] uint16."""
-        return _read_png(self.paths.count_map(self.names[i]))
+        return decode_image(self.paths.count_map(self.names[i]))
 
     def _read_stats(self) -> np.ndarray:
+        """Valid correspondences of every ordered pair [T,T]; −1 where there is no flow."""
         path, names = self.paths.flow_stats, self.names
         if not path.exists():
             raise InputError(
@@ -69,15 +72,8 @@ class FlowStore:
             )
         stats = json.loads(path.read_text())
         try:
-            return np.array([[stats[a].get(b, 0) for b in names] for a in names], dtype=np.int64)
+            return np.array([[stats[a].get(b, -1) for b in names] for a in names], dtype=np.int64)
         except KeyError as missing:
             raise InputError(
                 f"{path} has no entry for frame {missing}: it was made from other frames; preprocess again"
             ) from None
-
-
-def _read_png(path) -> np.ndarray:
-    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if image is None:
-        raise InputError(f"{path} is missing or unreadable: delete {path.parent} and run the preprocessing again")
-    return image

@@ -1,4 +1,7 @@
-"""Tracking by flow alone: each frame reached from the query frame by one direct flow. The baseline to beat."""
+"""Tracking by flow alone: each frame reached from the query frame by one direct flow, or by the fewest that there are.
+
+The baseline to beat.
+"""
 
 from functools import lru_cache
 
@@ -28,15 +31,29 @@ class FlowTracker:
             rows = np.flatnonzero(query_points[:, 0].astype(int) == i)
             px = torch.from_numpy(query_points[rows, 1:]).float()
             for j in range(num_frames):
-                there, hidden = (px, torch.zeros(len(px), dtype=torch.bool)) if i == j else self._step(i, j, px)
+                there, hidden = self._follow(i, j, px)
                 tracks[rows, j], occluded[rows, j] = there.numpy(), hidden.numpy()
         return tracks, occluded
 
-    def _step(self, i: int, j: int, px: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        there = px + sample_bilinear(self._flow(i, j), px.unsqueeze(0))[0]
-        back = there + sample_bilinear(self._flow(j, i), there.unsqueeze(0))[0]
-        misses = (back - px).norm(dim=-1) > CYCLE_THRESHOLD
-        return there, misses | ~inside_image(there, self.height, self.width)
+    def _follow(self, i: int, j: int, px: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Points px [N,2] of frame i in frame j, and which are hidden or lost on the way."""
+        hidden = torch.zeros(len(px), dtype=torch.bool)
+        for a, b in self._hops(i, j):
+            there = px + sample_bilinear(self._flow(a, b), px.unsqueeze(0))[0]
+            back = there + sample_bilinear(self._flow(b, a), there.unsqueeze(0))[0]
+            hidden |= (back - px).norm(dim=-1) > CYCLE_THRESHOLD
+            px = there
+        return px, hidden | ~inside_image(px, self.height, self.width)
+
+    def _hops(self, i: int, j: int) -> list[tuple[int, int]]:
+        """From frame i to j by pairs that have flow, the longest first; neighbours always have."""
+        hops = []
+        while i != j:
+            way = range(j, i, 1 if j < i else -1)  # the farthest first
+            reached = next(k for k in way if self.store.known[i, k])
+            hops.append((i, reached))
+            i = reached
+        return hops
 
     def _read_flow(self, i: int, j: int) -> torch.Tensor:
         return torch.from_numpy(self.store.flow(i, j)).unsqueeze(0)

@@ -56,7 +56,9 @@ def preprocess(
             full disk.
     """
     shard = shard or Shard()
-    names = [path.name for path in list_frames(paths.color)[:num_frames]]
+    names = [path.name for path in list_frames(paths.color)[: None if num_frames is None else max(0, num_frames)]]
+    if len(names) < 2:
+        raise InputError(f"--num_frames is {num_frames}, but a motion needs at least 2 frames")
     pairs = Pairs(len(names), settings.pairs)
     if is_published(paths, names):
         write_counts(paths, names, Pairs(len(names)), "filter", shard)

@@ -135,11 +135,11 @@ def reconcile(paths: SequencePaths, names: list[str], settings: Settings, redo: 
     if not redo and differing:
         _, name, was, now = differing[0]
         raise InputError(f"{paths.root} was preprocessed with {name} {was}, but {now} is asked for: {ADVICE}")
-    for stage in PRODUCTS if changed else {s for stage, *_ in differing for s in DEPENDENTS[stage]}:
-        for product in PRODUCTS[stage]:
-            _delete(paths.root / product)
+    stale = set(PRODUCTS) if changed else {later for stage, *_ in differing for later in DEPENDENTS[stage]}
+    for product in (product for stage in stale for product in PRODUCTS[stage]):
+        _delete(paths.root / product)
     for stage, values in wanted.items():
-        kept = {} if stage in {d[0] for d in differing} else found["settings"].get(stage, {})
+        kept = {} if stage in stale else found["settings"].get(stage, {})
         values |= {name: kept.get(name) for name, value in values.items() if value is None}
     record = {"settings": wanted, "versions": {p: version(p) for p in PACKAGES}, "frames": found["frames"] | frames}
     with atomic_path(manifest_path(paths)) as temporary:

@@ -42,9 +42,7 @@ def counts_missing(paths: SequencePaths, names: list[str], pairs: Pairs) -> bool
     return not set(pairs.names(names)) <= counted or not all(paths.count_map(name).is_file() for name in names)
 
 
-def write_counts(
-    paths: SequencePaths, names: list[str], pairs: Pairs, label: str, shard: Shard | None = None
-) -> None:
+def write_counts(paths: SequencePaths, names: list[str], pairs: Pairs, label: str, shard: Shard | None = None) -> None:
     """Count maps and `flow_stats.json` from the masks, unless they are there.
 
     Valid is what is cycle-consistent or rescued. A map counts, for each pixel, the valid pairs that start there. The

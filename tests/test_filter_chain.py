@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.straightforward import filter_and_chain
 from preprocessing.chain_flow import Chain, chain_flow, read_chained
 from preprocessing.consistency import (
     appearance_similarity,
@@ -17,8 +18,8 @@ from preprocessing.consistency import (
     similar_colour,
 )
 from preprocessing.filter_flow import filter_flow
-from preprocessing.pairs import Pairs
 from preprocessing.pair_files import counts_missing, read_pair_mask, write_pair_mask
+from preprocessing.pairs import Pairs
 from utils.coords import inside_image, pixel_grid
 from utils.errors import InputError
 from utils.flow_files import read_flow, write_flow
@@ -221,3 +222,64 @@ def test_pair_masks_survive_the_disk(tmp_path):
     write_pair_mask(SequencePaths(tmp_path), "a.jpg", "b.jpg", consistent, rescued)
     back = read_pair_mask(SequencePaths(tmp_path), "a.jpg", "b.jpg")
     assert (back[0] == consistent).all() and (back[1] == rescued).all()
+
+
+@pytest.mark.parametrize("cells", [(6, 9), (20, 28)])  # few: products of cells; many: products of points
+def test_filter_and_chain_agree_with_the_straightforward_way(scene_dir, tmp_path, cells):
+    names = [f"{t:05d}.png" for t in range(5)]
+    ours, plain = SequencePaths(tmp_path / "ours"), SequencePaths(tmp_path / "plain")
+    for name in names:
+        write_image(ours.color / name, decode_image(scene_dir / "color" / name)[..., ::-1])
+        frame = torch.from_numpy(decode_image(ours.color / name) / 255.0)[None].movedim(-1, 1)
+        feature = torch.nn.functional.interpolate(frame, cells, mode="area")[0].movedim(0, -1) - frame.mean((2, 3))
+        ours.feature("dino", name).parent.mkdir(parents=True, exist_ok=True)
+        np.save(ours.feature("dino", name), feature.numpy().astype(np.float16))
+    for a in names:
+        for b in (name for name in names if name != a):
+            write_flow(ours, a, b, read_flow(SequencePaths(scene_dir), a, b))
+    shutil.copytree(ours.root, plain.root)
+    filter_flow(ours, names, "dino")
+    chain_flow(ours, names, "dino")
+    filter_and_chain(plain, "dino", names)
+    filled = 0
+    for a, b in Pairs(5).names(names):
+        for paths, other in ((ours, plain), (ours.chained, plain.chained)):
+            masks = zip(read_pair_mask(paths, a, b), read_pair_mask(other, a, b), strict=True)
+            assert all((mine != theirs).mean() <= 2e-3 for mine, theirs in masks)  # rounding at the thresholds
+        mine, theirs = (read_flow(paths.chained, a, b) for paths in (ours, plain))
+        both = np.isfinite(mine) & np.isfinite(theirs)
+        filled += both.sum()
+        assert (np.isfinite(mine) != np.isfinite(theirs)).mean() <= 2e-3
+        assert np.abs(mine - theirs)[both].max(initial=0) <= 1 / 16
+    assert filled > 100
+
+
+@pytest.mark.parametrize("cells", [(2, 3), (1, 4), (7, 5)])
+def test_products_of_cells_are_products_of_points(cells):
+    generator = torch.Generator().manual_seed(0)
+    maps = [torch.randn(*cells, 16, generator=generator) for _ in range(2)]
+    px = [torch.rand(500, 2, generator=generator) * torch.tensor([W - 1.0, H - 1.0]) for _ in range(2)]
+    px[0][:4] = torch.tensor([[0.0, 0], [W - 1, 0], [0, H - 1], [W - 1, H - 1]])
+    few = appearance_similarity(*maps, *px, (H, W))
+    one_by_one = torch.cat([appearance_similarity(*maps, a[None], b[None], (H, W)) for a, b in zip(*px, strict=True)])
+    assert torch.allclose(few, one_by_one, atol=1e-5)
+
+
+def test_sparse_pairs_are_chained_from_their_halves(tmp_path):
+    """Every direct flow beyond gap 8 is wrong: what is valid there came from the halves."""
+    paths, names = SequencePaths(tmp_path), [f"{t:02d}.png" for t in range(18)]
+    pairs = Pairs(18, "sparse")
+    paths.feature("dino", "x").parent.mkdir(parents=True)
+    for name in names:
+        write_image(paths.color / name, np.full((H, W, 3), 100, np.uint8))
+        np.save(paths.feature("dino", name), np.ones((4, 6, 3), np.float16))
+    for i, j in pairs.all():
+        write_flow(paths, names[i], names[j], constant(j - i, 6.0 if abs(i - j) > 8 else 0.0).numpy())
+    filter_flow(paths, names, "dino", pairs=pairs)
+    chain_flow(paths, names, "dino", pairs=pairs)
+    assert json.loads(paths.flow_stats.read_text())["00.png"]["16.png"] == 0
+    for i, j in ((0, 16), (17, 1)):
+        flow, valid = read_chained(paths, names[i], names[j])
+        stays = slice(0, W - 16) if j > i else slice(16, W)
+        assert valid[:, stays].all() and valid.sum() == H * (W - 16)
+        assert torch.allclose(flow[valid], torch.tensor([float(j - i), 0.0]), atol=1e-3)

@@ -5,11 +5,7 @@ import numpy as np
 import pytest
 
 from preprocessing.flow_dis import DisFlow
-from preprocessing.flow_pairs import compose, write_flows
-from preprocessing.pairs import Pairs
-from utils.errors import InputError
-from utils.flow_files import missing_flows, read_flow, write_flow
-from utils.paths import SequencePaths
+from preprocessing.flow_pairs import compose
 
 
 def moving_video(num_frames, step, height=96, width=160):

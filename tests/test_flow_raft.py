@@ -97,7 +97,9 @@ def test_a_jump_starts_from_the_flow_given(network, monkeypatch):
     """With no update left, what comes out is the start, enlarged."""
     monkeypatch.setattr(flow_raft, "NUM_UPDATES", 0)
     raft = RaftFlow(video(2, 128, 160).__getitem__, network)
-    monkeypatch.setattr(flow_raft, "upsample_flow", lambda low, mask: CELL * low.repeat_interleave(8, 2).repeat_interleave(8, 3))
+    monkeypatch.setattr(
+        flow_raft, "upsample_flow", lambda low, mask: CELL * low.repeat_interleave(8, 2).repeat_interleave(8, 3)
+    )
     start = np.full((128, 160, 2), (16.0, -4.0), np.float32)
     ((pair, flow),) = raft.jump([(0, 1)], [start])
     assert pair == (0, 1) and np.allclose(flow, start)

@@ -11,8 +11,8 @@ import pytest
 
 import preprocessing.main_processing as main_processing
 import preprocessing.manifest as manifest
-from preprocessing.main_processing import is_complete, preprocess
 from loaders.flow_store import FlowStore
+from preprocessing.main_processing import is_complete, preprocess
 from preprocessing.manifest import Settings, manifest_path, read_manifest
 from utils.errors import InputError
 from utils.paths import SequencePaths

@@ -8,14 +8,12 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import preprocessing.main_processing as main_processing
 from loaders.synthetic import make_scene
 from preprocessing.main_processing import preprocess
 from preprocessing.manifest import Settings
-from preprocessing.report import report_path
 from utils.errors import InputError
 from utils.paths import SequencePaths
 from utils.video_io import write_image
@@ -89,15 +87,3 @@ def test_a_full_disk_is_one_sentence_and_the_run_goes_on_later(uninterrupted, tm
     assert not [p for p in paths.root.rglob(".*")] and 100 < len(contents(paths.root)) < len(uninterrupted)
     preprocess(paths, SPARSE)
     assert contents(paths.root) == uninterrupted
-
-
-def test_the_report_names_the_frames_with_too_few_correspondences(tmp_path, capsys):
-    paths = copy_of_clip(tmp_path / "clip")
-    noise = np.random.default_rng(0).integers(0, 255, (32, 48, 3), np.uint8)
-    write_image(paths.color / "09.png", noise)
-    preprocess(paths, Settings(flow="dis"))
-    said = capsys.readouterr().out
-    assert "1 of 18 frames have few" in said and "09.png" in said and "valid at gap 1," in said
-    assert str(report_path(paths)) in said and report_path(paths).stat().st_size > 10_000
-    preprocess(paths, Settings(flow="dis"))
-    assert capsys.readouterr().out == ""  # once is enough

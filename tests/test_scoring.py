@@ -40,6 +40,23 @@ def test_without_a_model_or_exact_tracks_it_refuses(tiny_flags, scene_dir, tmp_p
     assert "gt_tracks.npz is missing" in capsys.readouterr().err
 
 
+def test_flow_tracks_through_the_pairs_there_are(tmp_path):
+    """Frames shift by (1, 0) a step; without the pair 0 → 3 the way leads over 2."""
+    paths, names = SequencePaths(tmp_path), [f"{t}.png" for t in range(4)]
+    pairs = {(0, 1), (1, 2), (2, 3), (0, 2)}
+    pairs |= {(j, i) for i, j in pairs}
+    stats = {a: {} for a in names}
+    for i, j in pairs:
+        write_flow(paths, names[i], names[j], np.full((20, 30, 2), (j - i, 0), np.float32))
+        stats[names[i]][names[j]] = 1
+    paths.flow_stats.write_text(json.dumps(stats))
+    tracker = FlowTracker(FlowStore(paths, names), 20, 30)
+    assert tracker._hops(0, 3) == [(0, 2), (2, 3)] and tracker._hops(3, 0) == [(3, 2), (2, 0)]
+    tracks, occluded = tracker(np.array([[0, 10, 5], [3, 27.5, 5], [0, 27, 5]], np.float32))
+    np.testing.assert_allclose(tracks[:2, :, 0], [[10, 11, 12, 13], [24.5, 25.5, 26.5, 27.5]], atol=1e-5)
+    assert occluded.tolist() == [[False] * 4, [False] * 4, [False, False, False, True]]
+
+
 def test_flow_tracks_a_known_motion(tmp_path):
     """Frames shift by (2, 1) a step; the flow says so, but for one pair that contradicts its way back."""
     paths, names = SequencePaths(tmp_path), ["0.png", "1.png", "2.png"]

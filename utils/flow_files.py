@@ -7,7 +7,6 @@ the products of chaining it says that nothing was chained there.
 
 import struct
 import zlib
-from pathlib import Path
 
 import numpy as np
 
@@ -83,4 +82,3 @@ def missing_flows(paths: SequencePaths, pairs: list[tuple[str, str]]) -> list[tu
     folder = paths.flow("a", "b").parent
     here = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
     return [pair for pair in pairs if not {paths.flow(*pair).name, paths.released_flow(*pair).name} & here]
-

@@ -1,0 +1,187 @@
+"""What preprocessing costs: `python -m benchmarks.preprocess --data_dir SEQ [--max_side N] [--num_frames T]`.
+
+Three parts, each in a process of its own:
+raft    pairs a second, each frame encoded once or both frames of each pair; the same random weights, the same output
+filter  filtering and chaining against `benchmarks.straightforward`, files and all, on the first frames
+whole   every stage on the whole clip with --flow dis: time, peak memory, bytes on disk
+"""
+
+import argparse
+import json
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torchvision.models.optical_flow import raft_large
+
+import preprocessing.main_processing as main_processing
+from benchmarks.straightforward import filter_and_chain
+from preprocessing.chain_flow import chain_flow
+from preprocessing.features import feature_extractor, write_features
+from preprocessing.filter_flow import filter_flow
+from preprocessing.flow_dis import DisFlow
+from preprocessing.flow_pairs import write_flows
+from preprocessing.flow_raft import RaftFlow
+from preprocessing.frames import prepare_sequence
+from preprocessing.manifest import Settings
+from preprocessing.pairs import Pairs
+from utils.paths import SequencePaths
+from utils.video_io import list_frames, read_frame
+
+RAFT_FRAMES, FILTER_FRAMES = 4, 8
+STAGES = ("write_flows", "write_features", "filter_flow", "chain_flow")
+
+
+def part_raft(paths: SequencePaths, args: argparse.Namespace) -> dict:
+    """Forward sweeps of a few frames, both ways; medians of the times of a pair."""
+    torch.manual_seed(0)
+    network = raft_large(weights=None).eval().requires_grad_(False).to(args.device)
+    frames = [read_frame(path) for path in list_frames(paths.color)[:RAFT_FRAMES]]
+    sweeps = [(0, list(range(1, RAFT_FRAMES)))]
+
+    def run(forget: bool) -> tuple[list[float], list[np.ndarray]]:
+        raft = RaftFlow(frames.__getitem__, network, block=1)
+        if not forget:
+            for k in range(RAFT_FRAMES):
+                raft.encoded(k)  # shared by all pairs of a clip: 2(T − 1) pairs a frame
+        times, flows, sweep = [], [], raft.sweep(sweeps)
+        for _ in sweeps[0][1]:
+            if forget:
+                raft.encoded.cache_clear()
+            start = time.perf_counter()
+            flows.append(next(sweep)[1])
+            times.append(time.perf_counter() - start)
+        return times, flows
+
+    run(True)  # warm up
+    (once, flows), (each, same) = run(False), run(True)
+    difference = max(float(np.abs(a - b).max()) for a, b in zip(flows, same, strict=True))
+    once_s, each_s = float(np.median(once)), float(np.median(each))
+    return {
+        "pairs/s, a frame encoded once": 1 / once_s,
+        "pairs/s, encoded for each pair": 1 / each_s,
+        "ratio": each_s / once_s,
+        "largest difference of the flows, px": difference,
+    }
+
+
+def part_filter(paths: SequencePaths, args: argparse.Namespace) -> dict:
+    """The same flows and features filtered and chained in both ways."""
+    names = [path.name for path in list_frames(paths.color)[:FILTER_FRAMES]]
+    pairs, found = Pairs(len(names)), {}
+    with tempfile.TemporaryDirectory() as folder:
+        ours, plain = (SequencePaths(Path(folder) / name) for name in ("ours", "plain"))
+        for name in names:
+            ours.color.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(paths.color / name, ours.color / name)
+        write_flows(ours, names, pairs, DisFlow(lambda k: read_frame(ours.color / names[k])))
+        write_features(ours, names, "sift", feature_extractor("sift", "cpu"))
+        _write_features_like_dino(ours, names)
+        for kind in ("dino", "sift"):
+            shutil.rmtree(plain.root, ignore_errors=True)
+            shutil.copytree(ours.root, plain.root, ignore=shutil.ignore_patterns("raft_masks", "count*", "chained"))
+            for product in ("raft_masks", "chained"):
+                shutil.rmtree(ours.root / product, ignore_errors=True)
+            start = time.perf_counter()
+            filter_flow(ours, names, kind)
+            chain_flow(ours, names, kind)
+            middle = time.perf_counter()
+            filter_and_chain(plain, kind, names)
+            seconds = middle - start, time.perf_counter() - middle
+            per_pair = [1000 * value / len(pairs.all()) for value in seconds]
+            found[f"{kind}: ms a pair"], found[f"{kind}: ms a pair, straightforward"] = per_pair
+            found[f"{kind}: ratio"] = seconds[1] / seconds[0]
+    return found
+
+
+def _write_features_like_dino(paths: SequencePaths, names: list[str]) -> None:
+    """Maps of DINO's size, alike from frame to frame: the time does not depend on what is in them."""
+    height, width = read_frame(paths.color / names[0]).shape[:2]
+    rows, columns = (max(2, round(30 * side / min(height, width))) for side in (height, width))
+    features = np.random.default_rng(0).standard_normal((rows, columns, 384)).astype(np.float16)
+    for name in names:
+        paths.feature("dino", name).parent.mkdir(parents=True, exist_ok=True)
+        np.save(paths.feature("dino", name), features)
+
+
+def part_whole(paths: SequencePaths, args: argparse.Namespace) -> dict:
+    """Every stage, timed, in a copy of the frames."""
+    times: dict[str, float] = {}
+
+    def timed(name: str):
+        stage = getattr(main_processing, name)
+
+        def run(*values):
+            start = time.perf_counter()
+            stage(*values)
+            times[name] = time.perf_counter() - start
+
+        return run
+
+    for name in STAGES:
+        setattr(main_processing, name, timed(name))
+    with tempfile.TemporaryDirectory(dir=args.scratch) as folder:
+        copy = SequencePaths(Path(folder) / "clip")
+        frames = list_frames(paths.color)[: args.num_frames]
+        copy.color.mkdir(parents=True)
+        for frame in frames:
+            shutil.copyfile(frame, copy.color / frame.name)
+        main_processing.preprocess(copy, Settings(flow="dis", pairs=args.pairs), device=args.device)
+        size = {
+            p.name: sum(f.stat().st_size for f in p.rglob("*") if f.is_file())
+            for p in copy.root.iterdir()
+            if p.is_dir()
+        }
+    height, width = read_frame(frames[0]).shape[:2]
+    pairs = len(Pairs(len(frames), args.pairs).all())
+    return {
+        "frames, width, height, pairs": [len(frames), width, height, pairs],
+        **{f"{name}, s": seconds for name, seconds in times.items()},
+        "peak memory, GB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
+        **{f"{name}, GB": count / 1e9 for name, count in size.items()},
+        "all files, GB (also the peak: nothing is deleted)": sum(size.values()) / 1e9,
+        "released layout, float32, with chaining, GB": 2 * 8 * height * width * len(frames) * (len(frames) - 1) / 1e9,
+    }
+
+
+PARTS = {"raft": part_raft, "filter": part_filter, "whole": part_whole}
+
+
+def main() -> None:
+    """Run the parts in turn, print a table, write JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data_dir", type=Path, required=True, help="video, folder of frames or sequence folder")
+    parser.add_argument("--max_side", type=int, help="working resolution")
+    parser.add_argument("--num_frames", type=int, help="of the whole run: the first frames only")
+    parser.add_argument("--pairs", choices=["all", "sparse"], default="all", help="of the whole run")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to measure")
+    parser.add_argument("--device", default="cpu", help="where RAFT, filtering and chaining run")
+    parser.add_argument("--scratch", type=Path, help="folder for the whole run's files (default: the system's)")
+    parser.add_argument("--json", type=Path, help="write the figures there as well")
+    parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.alone:
+        paths = prepare_sequence(args.data_dir, args.max_side)
+        print("\n" + json.dumps(PARTS[args.parts[0]](paths, args)))
+        return
+    figures = {}
+    for part in args.parts:
+        flags = [flag for flag in sys.argv[1:] if flag not in PARTS and flag != "--parts"]
+        command = [sys.executable, "-m", "benchmarks.preprocess", *flags, "--alone", "--parts", part]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        figures[part] = json.loads(done.stdout.splitlines()[-1])
+        print(f"{part}:")
+        for name, value in figures[part].items():
+            print(f"  {name:52s} {value if isinstance(value, list) else f'{value:.3g}'}")
+    if args.json:
+        args.json.write_text(json.dumps(figures, indent=1))
+
+
+if __name__ == "__main__":
+    main()
