@@ -27,6 +27,10 @@ MASK_ONE = 1 - 1e-5
 # exact tracks (README.md): 88 % and more of the right points of moving objects stay, 40 to 85 % of the wrong ones go.
 COSINE_THRESHOLD = {"dino": 0.5, "sift": 0.85}
 
+# Products of cells that cost as much as looking up the features of a point: 8 vectors, and a matrix product does about
+# 8 times the work of lookups in the same time.
+PRODUCTS_PER_POINT = 64
+
 
 def lookup(maps: Tensor, px: Tensor) -> Tensor:
     """Bilinear lookup of `maps` [*,H,W,C] at `px` [*,H',W',2], the same leading dimensions → [*,H',W',C]."""
@@ -85,8 +89,8 @@ def appearance_similarity(
         for px, maps in ((px_a, features_a), (px_b, features_b))
     )
     # Many points share few cells: each pair of cells is multiplied once, and a point mixes 16 products instead of 8
-    # vectors. A product of matrices does about 8 times the work of lookups in the same time.
-    few_cells = features_a[..., 0].numel() * features_b[..., 0].numel() < 64 * len(px_a)
+    # vectors.
+    few_cells = features_a[..., 0].numel() * features_b[..., 0].numel() < PRODUCTS_PER_POINT * len(px_a)
     cosine = _products_of_cells(features_a, features_b) if few_cells else _products_of_points(features_a, features_b)
     # In pieces: 384 channels for every pixel of a frame would not fit beside the rest.
     return torch.cat([cosine(a, b) for a, b in zip(px_a.split(65536), px_b.split(65536), strict=True)])

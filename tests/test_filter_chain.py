@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+import preprocessing.consistency as consistency
 from benchmarks.straightforward import filter_and_chain
 from preprocessing.chain_flow import Chain, chain_flow, read_chained
 from preprocessing.consistency import (
@@ -224,14 +225,15 @@ def test_pair_masks_survive_the_disk(tmp_path):
     assert (back[0] == consistent).all() and (back[1] == rescued).all()
 
 
-@pytest.mark.parametrize("cells", [(6, 9), (20, 28)])  # few: products of cells; many: products of points
-def test_filter_and_chain_agree_with_the_straightforward_way(scene_dir, tmp_path, cells):
+@pytest.mark.parametrize("products_per_point", [0, 1e9])  # products of points, products of cells
+def test_filter_and_chain_agree_with_the_straightforward_way(scene_dir, tmp_path, monkeypatch, products_per_point):
+    monkeypatch.setattr(consistency, "PRODUCTS_PER_POINT", products_per_point)
     names = [f"{t:05d}.png" for t in range(5)]
     ours, plain = SequencePaths(tmp_path / "ours"), SequencePaths(tmp_path / "plain")
     for name in names:
         write_image(ours.color / name, decode_image(scene_dir / "color" / name)[..., ::-1])
         frame = torch.from_numpy(decode_image(ours.color / name) / 255.0)[None].movedim(-1, 1)
-        feature = torch.nn.functional.interpolate(frame, cells, mode="area")[0].movedim(0, -1) - frame.mean((2, 3))
+        feature = torch.nn.functional.interpolate(frame, (6, 9), mode="area")[0].movedim(0, -1) - frame.mean((2, 3))
         ours.feature("dino", name).parent.mkdir(parents=True, exist_ok=True)
         np.save(ours.feature("dino", name), feature.numpy().astype(np.float16))
     for a in names:
