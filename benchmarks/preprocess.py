@@ -34,7 +34,7 @@ from preprocessing.pairs import Pairs
 from utils.paths import SequencePaths
 from utils.video_io import list_frames, read_frame
 
-RAFT_FRAMES, FILTER_FRAMES = 4, 8
+RAFT_FRAMES, FILTER_FRAMES = 4, 6
 STAGES = ("write_flows", "write_features", "filter_flow", "chain_flow")
 
 

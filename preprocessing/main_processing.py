@@ -29,7 +29,7 @@ from utils.errors import InputError, exits_on_input_error
 from utils.flow_files import missing_flows
 from utils.paths import SequencePaths
 from utils.shard import Shard
-from utils.video_io import list_frames, read_frame
+from utils.video_io import frames_of_one_size, list_frames, read_frame
 
 
 def preprocess(
@@ -65,6 +65,9 @@ def preprocess(
         return
     if shard.rank == 0:
         _refuse_unknown_origin(paths, pairs.names(names))
+        if is_complete(paths, names, settings) is not None:
+            for _ in frames_of_one_size([paths.color / name for name in names]):
+                pass  # an unusable frame is found before hours of work
         reconcile(paths, names, settings, redo)
     shard.wait()
     if is_complete(paths, names, settings) is not None:

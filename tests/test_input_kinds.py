@@ -18,8 +18,11 @@ from PIL import Image
 import preprocessing.main_processing as main_processing
 import train
 import viz
+from loaders.flow_store import FlowStore
 from preprocessing.main_processing import is_complete
+from preprocessing.manifest import Settings
 from preprocessing.pair_files import write_counts, write_pair_mask
+from preprocessing.pairs import Pairs
 from utils.paths import SequencePaths
 from utils.run_log import RunLog
 from utils.video_io import list_frames, read_frame, read_frames, read_video, write_video
@@ -72,9 +75,10 @@ def check_prepared(root: Path, expected: np.ndarray, tolerance: float) -> None:
     files = list_frames(paths.color)
     video, names = read_frames(files), [file.name for file in files]
     assert video.shape == expected.shape and np.abs(video.astype(int) - expected).mean() <= tolerance
-    assert is_complete(paths, names, chain=True) is None
+    assert is_complete(paths, names, Settings(flow="dis")) is None
+    store = FlowStore(paths, names)
     for t in range(1, len(names)):
-        flow = np.load(paths.chained.flow(names[0], names[t]))
+        flow = store.flow(0, t)
         assert np.abs(np.median(flow, (0, 1)) - (-STEP * t, 0)).max() < 0.3
 
 
@@ -276,7 +280,8 @@ def forget_flow_of(paths: SequencePaths, frame: int) -> None:
         for other in names[:frame] + names[frame + 1 :]:
             write_pair_mask(products, names[frame], other, nothing, nothing)
             write_pair_mask(products, other, names[frame], nothing, nothing)
-        write_counts(products, names, "none")
+        products.flow_stats.unlink()
+        write_counts(products, names, Pairs(len(names)), "none")
 
 
 def test_training_refuses_before_it_writes(tiny_flags, tmp_path, capsys):

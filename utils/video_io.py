@@ -131,23 +131,27 @@ def read_frame(path: Path) -> np.ndarray:
     return to_rgb(image)
 
 
-def read_frames(paths: list[Path]) -> np.ndarray:
-    """Frames as RGB uint8 [T,H,W,3].
+def frames_of_one_size(paths: list[Path]) -> Iterator[np.ndarray]:
+    """Frames as RGB uint8 [H,W,3], one after the other.
 
     Raises:
         InputError: an unreadable frame, or frames of different sizes (the first odd one is named).
     """
-    first = read_frame(paths[0])
-    video = np.empty((len(paths), *first.shape), np.uint8)
-    for index, path in enumerate(paths):
-        frame = first if index == 0 else read_frame(path)
-        if frame.shape != first.shape:
+    size = None
+    for path in paths:
+        frame = read_frame(path)
+        size = size or frame.shape
+        if frame.shape != size:
             raise InputError(
-                f"{path} is {frame.shape[1]}x{frame.shape[0]} but {paths[0].name} is "
-                f"{first.shape[1]}x{first.shape[0]} (width x height): all frames must have one size"
+                f"{path} is {frame.shape[1]}x{frame.shape[0]} but {paths[0].name} is {size[1]}x{size[0]} (width x "
+                "height): all frames must have one size"
             )
-        video[index] = frame
-    return video
+        yield frame
+
+
+def read_frames(paths: list[Path]) -> np.ndarray:
+    """Frames as RGB uint8 [T,H,W,3]. Raises InputError as `frames_of_one_size` does."""
+    return np.stack(list(frames_of_one_size(paths)))
 
 
 def _foreground(image: np.ndarray) -> np.ndarray:
