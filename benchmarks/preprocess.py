@@ -1,7 +1,7 @@
 """What preprocessing costs: `python -m benchmarks.preprocess --data_dir SEQ [--max_side N] [--num_frames T]`.
 
 Three parts, each in a process of its own:
-raft    pairs a second, each frame encoded once or both frames of each pair; the same random weights, the same output
+raft    pairs a second, each frame encoded once, or by torchvision for each pair; random weights, same output
 filter  filtering and chaining against `benchmarks.straightforward`, files and all, on the first frames
 whole   every stage on the whole clip with --flow dis: time, peak memory, bytes on disk
 """
@@ -14,7 +14,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -27,48 +29,51 @@ from preprocessing.features import feature_extractor, write_features
 from preprocessing.filter_flow import filter_flow
 from preprocessing.flow_dis import DisFlow
 from preprocessing.flow_pairs import write_flows
-from preprocessing.flow_raft import RaftFlow
+from preprocessing.flow_raft import NUM_UPDATES, RaftFlow
 from preprocessing.frames import prepare_sequence
 from preprocessing.manifest import Settings
 from preprocessing.pairs import Pairs
 from utils.paths import SequencePaths
 from utils.video_io import list_frames, read_frame
 
+T = TypeVar("T")
 RAFT_FRAMES, FILTER_FRAMES = 4, 6
 STAGES = ("write_flows", "write_features", "filter_flow", "chain_flow")
 
 
 def part_raft(paths: SequencePaths, args: argparse.Namespace) -> dict:
-    """Forward sweeps of a few frames, both ways; medians of the times of a pair."""
+    """Neighbouring pairs by our parts and by torchvision's forward pass; medians of the times of a pair."""
     torch.manual_seed(0)
     network = raft_large(weights=None).eval().requires_grad_(False).to(args.device)
     frames = [read_frame(path) for path in list_frames(paths.color)[:RAFT_FRAMES]]
-    sweeps = [(0, list(range(1, RAFT_FRAMES)))]
-
-    def run(forget: bool) -> tuple[list[float], list[np.ndarray]]:
-        raft = RaftFlow(frames.__getitem__, network, block=1)
-        if not forget:
-            for k in range(RAFT_FRAMES):
-                raft.encoded(k)  # shared by all pairs of a clip: 2(T − 1) pairs a frame
-        times, flows, sweep = [], [], raft.sweep(sweeps)
-        for _ in sweeps[0][1]:
-            if forget:
-                raft.encoded.cache_clear()
-            start = time.perf_counter()
-            flows.append(next(sweep)[1])
-            times.append(time.perf_counter() - start)
-        return times, flows
-
-    run(True)  # warm up
-    (once, flows), (each, same) = run(False), run(True)
-    difference = max(float(np.abs(a - b).max()) for a, b in zip(flows, same, strict=True))
-    once_s, each_s = float(np.median(once)), float(np.median(each))
+    raft = RaftFlow(frames.__getitem__, network, block=1)
+    encoding = [_seconds(lambda k=k: raft.encoded(k))[0] for k in range(RAFT_FRAMES)]
+    images = [raft._padded(k)[0] / 127.5 - 1 for k in range(RAFT_FRAMES)]
+    (height, width), (top, left) = raft.size, raft.corner
+    ours, theirs, differences = [], [], []
+    for k in range(RAFT_FRAMES - 1):
+        seconds, ((_, flow),) = _seconds(lambda k=k: list(raft.sweep([(k, [k + 1])])))
+        ours.append(seconds)
+        with torch.inference_mode():
+            seconds, flows = _seconds(lambda k=k: network(images[k], images[k + 1], num_flow_updates=NUM_UPDATES))
+        theirs.append(seconds)
+        same = flows[-1][0, :, top : top + height, left : left + width].permute(1, 2, 0)
+        differences.append(float(np.abs(same.cpu().numpy() - flow).max()))
+    once, each = float(np.median(ours)), float(np.median(theirs))
     return {
-        "pairs/s, a frame encoded once": 1 / once_s,
-        "pairs/s, encoded for each pair": 1 / each_s,
-        "ratio": each_s / once_s,
-        "largest difference of the flows, px": difference,
+        "pairs/s, frames encoded once": 1 / once,
+        "pairs/s, torchvision's forward for each pair": 1 / each,
+        "ratio": each / once,
+        "s to encode a frame, once for 2(T − 1) pairs": float(np.median(encoding)),
+        "largest difference of the flows, px": max(differences),
     }
+
+
+def _seconds(work: Callable[[], T]) -> tuple[float, T]:
+    """How long `work` takes, and its result."""
+    start = time.perf_counter()
+    result = work()
+    return time.perf_counter() - start, result
 
 
 def part_filter(paths: SequencePaths, args: argparse.Namespace) -> dict:
