@@ -11,7 +11,7 @@ from loaders.sequence import load_video, same_clip, thumbnails
 from networks.official_checkpoint import read_as_ours
 from networks.omnimotion import ModelConfig, OmniMotion, load_model
 from preprocessing.frames import prepare_sequence
-from preprocessing.main_processing import is_complete, preprocess
+from preprocessing.main_processing import preprocess, require_complete
 from preprocessing.manifest import Settings
 from utils.checkpoint import find_checkpoint, read_checkpoint
 from utils.config import run_dir
@@ -54,9 +54,7 @@ def ensure_flow(args: Namespace, clip: Clip, device: torch.device) -> None:
     """Do what preprocessing is missing, or refuse (`--preprocess never`)."""
     settings = Settings.of(args)
     if args.preprocess == "never":
-        missing = is_complete(clip.paths, clip.names, settings)
-        if missing:
-            raise InputError(f"--preprocess never, but {clip.paths.root} lacks {missing}; preprocess or drop the flag")
+        require_complete(clip.paths, clip.names, settings)
         return
     preprocess(clip.paths, settings, device=device, num_frames=len(clip.names), redo=args.redo)
 

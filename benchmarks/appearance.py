@@ -15,8 +15,8 @@ import torch
 
 from preprocessing.consistency import NEAR_GAP, appearance_similarity, cycle_masks
 from preprocessing.features import sift_map
-from preprocessing.flow_pairs import load_flow
 from utils.coords import sample_bilinear
+from utils.flow_files import read_flow
 from utils.paths import SequencePaths
 from utils.video_io import list_frames, read_frame
 
@@ -39,7 +39,7 @@ def similarities(paths: SequencePaths) -> dict[str, np.ndarray]:
         x, y = px.round().long().unbind(-1)
         on_object = masks[i][y, x]
         for j in (j for j in range(len(names)) if abs(i - j) >= NEAR_GAP):
-            flow, back = (torch.from_numpy(load_flow(paths.flow(names[a], names[b]))) for a, b in ((i, j), (j, i)))
+            flow, back = (torch.from_numpy(read_flow(paths, names[a], names[b])) for a, b in ((i, j), (j, i)))
             ends = px + sample_bilinear(flow[None], px[None])[0]
             cosine = appearance_similarity(maps[i], maps[j], px, ends, flow.shape[:2]).numpy()
             error = np.linalg.norm(ends.numpy() - points[seen, j], axis=-1)

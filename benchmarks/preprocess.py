@@ -46,8 +46,8 @@ def part_raft(paths: SequencePaths, args: argparse.Namespace) -> dict:
     torch.manual_seed(0)
     network = raft_large(weights=None).eval().requires_grad_(False).to(args.device)
     frames = [read_frame(path) for path in list_frames(paths.color)[:RAFT_FRAMES]]
-    raft = RaftFlow(frames.__getitem__, network, block=1)
-    encoding = [_seconds(lambda k=k: raft.encoded(k))[0] for k in range(RAFT_FRAMES)]
+    raft = RaftFlow(frames.__getitem__, network, block=RAFT_FRAMES)
+    encoding = [_seconds(lambda k=k: (raft.features(k), raft.context(k)))[0] for k in range(RAFT_FRAMES)]
     images = [raft._padded(k)[0] / 127.5 - 1 for k in range(RAFT_FRAMES)]
     (height, width), (top, left) = raft.size, raft.corner
     ours, theirs, differences = [], [], []
@@ -90,9 +90,12 @@ def part_filter(paths: SequencePaths, args: argparse.Namespace) -> dict:
         _write_features_like_dino(ours, names)
         for kind in ("dino", "sift"):
             shutil.rmtree(plain.root, ignore_errors=True)
-            shutil.copytree(ours.root, plain.root, ignore=shutil.ignore_patterns("raft_masks", "count*", "chained"))
-            for product in ("raft_masks", "chained"):
+            shutil.copytree(
+                ours.root, plain.root, ignore=shutil.ignore_patterns("raft_masks", "count*", "chained", "flow_stats*")
+            )
+            for product in ("raft_masks", "count_maps", "chained"):
                 shutil.rmtree(ours.root / product, ignore_errors=True)
+            ours.flow_stats.unlink(missing_ok=True)
             start = time.perf_counter()
             filter_flow(ours, names, kind)
             chain_flow(ours, names, kind)
@@ -148,10 +151,10 @@ def part_whole(paths: SequencePaths, args: argparse.Namespace) -> dict:
     return {
         "frames, width, height, pairs": [len(frames), width, height, pairs],
         **{f"{name}, s": seconds for name, seconds in times.items()},
-        "peak memory, GB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
+        "peak memory, GB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
         **{f"{name}, GB": count / 1e9 for name, count in size.items()},
         "all files, GB (also the peak: nothing is deleted)": sum(size.values()) / 1e9,
-        "released layout, float32, with chaining, GB": 2 * 8 * height * width * len(frames) * (len(frames) - 1) / 1e9,
+        "flow alone in the released layout, float32, GB": 8 * height * width * len(frames) * (len(frames) - 1) / 1e9,
     }
 
 
@@ -177,8 +180,8 @@ def main() -> None:
         return
     figures = {}
     for part in args.parts:
-        flags = [flag for flag in sys.argv[1:] if flag not in PARTS and flag != "--parts"]
-        command = [sys.executable, "-m", "benchmarks.preprocess", *flags, "--alone", "--parts", part]
+        # Later flags win: the part alone.
+        command = [sys.executable, "-m", "benchmarks.preprocess", *sys.argv[1:], "--alone", "--parts", part]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         figures[part] = json.loads(done.stdout.splitlines()[-1])
         print(f"{part}:")

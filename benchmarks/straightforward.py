@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from preprocessing.consistency import COSINE_THRESHOLD, CYCLE_THRESHOLD, NEAR_GAP, OCCLUSION_FACTOR, RGB_THRESHOLD
-from preprocessing.pair_files import read_pair_mask, write_pair_mask
+from preprocessing.pair_files import write_pair_mask
 from preprocessing.pairs import Pairs
-from utils.flow_files import read_flow, write_flow
+from utils.flow_files import read_flow, read_pair_mask, write_flow
 from utils.paths import SequencePaths
 from utils.video_io import read_frame
 

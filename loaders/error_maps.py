@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from utils.atomic import atomic_path
+from utils.atomic import write_array
 
 BLUR = (5, 5)  # pixels; an error is spread to its neighbourhood (released constant)
 
@@ -21,8 +21,7 @@ def error_map_path(run_dir: Path, step: int) -> Path:
 
 def save_error_maps(path: Path, error_maps: np.ndarray) -> None:
     """Write flow errors [T,H,W] in pixels, float16, whole or not at all."""
-    with atomic_path(path) as temporary:
-        np.save(temporary, np.minimum(error_maps, np.finfo(np.float16).max).astype(np.float16))
+    write_array(path, np.minimum(error_maps, np.finfo(np.float16).max).astype(np.float16))
 
 
 def load_error_maps(path: Path) -> np.ndarray:

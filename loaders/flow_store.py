@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from utils.errors import InputError
-from utils.flow_files import read_flow
+from utils.flow_files import read_flow, read_pair_mask
 from utils.paths import SequencePaths
 from utils.video_io import decode_image
 
@@ -56,8 +56,7 @@ class FlowStore:
 
     def mask(self, i: int, j: int) -> PairMask:
         """Validity of the flow from frame i to j."""
-        image = decode_image(self.paths.flow_mask(self.names[i], self.names[j]))
-        return PairMask(consistent=image[..., 2] > 0, rescued=image[..., 1] > 0)  # OpenCV gives B, G, R
+        return PairMask(*read_pair_mask(self.paths, self.names[i], self.names[j]))
 
     def count_map(self, i: int) -> np.ndarray:
         """In how many pairs each pixel of frame i is valid, [H,W] uint16."""
@@ -70,10 +69,12 @@ class FlowStore:
             raise InputError(
                 f"{path} is missing: run the preprocessing of this sequence (or drop `--preprocess never`)"
             )
-        stats = json.loads(path.read_text())
         try:
+            stats = json.loads(path.read_text())
             return np.array([[stats[a].get(b, -1) for b in names] for a in names], dtype=np.int64)
         except KeyError as missing:
             raise InputError(
                 f"{path} has no entry for frame {missing}: it was made from other frames; preprocess again"
             ) from None
+        except (ValueError, AttributeError, TypeError) as error:
+            raise InputError(f"{path} is damaged ({error}): delete it and run the preprocessing again") from None

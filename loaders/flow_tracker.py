@@ -13,6 +13,7 @@ from utils.coords import inside_image, sample_bilinear
 
 # A point whose way there and back misses by more is called occluded: the threshold of the preprocessing filter.
 CYCLE_THRESHOLD = 3.0  # pixels
+MEMORY = 2**29  # bytes of flows kept
 
 
 class FlowTracker:
@@ -20,7 +21,7 @@ class FlowTracker:
 
     def __init__(self, store: FlowStore, height: int, width: int):
         self.store, self.height, self.width = store, height, width
-        self._flow = lru_cache(maxsize=4 * len(store.names))(self._read_flow)
+        self._flow = lru_cache(max(4, MEMORY // (8 * height * width)))(self._read_flow)
 
     def __call__(self, query_points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Tracks [N,T,2] in pixels and occluded [N,T]."""

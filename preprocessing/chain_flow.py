@@ -15,9 +15,9 @@ from tqdm import tqdm
 
 from preprocessing.consistency import extend_chain, similar_colour
 from preprocessing.filter_flow import Device, FeatureMaps
-from preprocessing.pair_files import missing_masks, read_pair_mask, write_counts, write_pair_mask
+from preprocessing.pair_files import missing_masks, write_counts, write_pair_mask
 from preprocessing.pairs import Pairs
-from utils.flow_files import missing_flows, read_flow, write_flow
+from utils.flow_files import missing_flows, read_flow, read_pair_mask, write_flow
 from utils.paths import SequencePaths
 from utils.shard import Shard
 from utils.video_io import read_frame

@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from preprocessing.dino_network import dino_tokens, load_dino
-from utils.atomic import atomic_path
+from utils.atomic import write_array
 from utils.coords import sample_bilinear
 from utils.errors import InputError
 from utils.paths import SequencePaths
@@ -81,5 +81,4 @@ def write_features(paths: SequencePaths, names: list[str], kind: str, extract: E
     """Write the missing feature files."""
     for name in tqdm(missing_features(paths, names, kind), desc=f"features ({kind})", unit="frame"):
         features = extract(read_frame(paths.color / name))
-        with atomic_path(paths.feature(kind, name)) as temporary:
-            np.save(temporary, features.cpu().numpy().astype(np.float16))
+        write_array(paths.feature(kind, name), features.cpu().numpy().astype(np.float16))

@@ -6,6 +6,7 @@ and always computed whole, from their beginning: a killed run repeats the unfini
 bytes as an uninterrupted one, on any number of processes.
 """
 
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -105,8 +106,12 @@ def _write(
     def is_missing(pair: Pair) -> bool:
         return (names[pair[0]], names[pair[1]]) in missing
 
+    stopped = threading.Event()
+
     def work(job: Job) -> None:
         for (i, j), flow in job.estimate():
+            if stopped.is_set():
+                return
             if is_missing((i, j)):
                 write_flow(paths, names[i], names[j], flow)
             bar.update()
@@ -122,5 +127,6 @@ def _write(
             for future in as_completed(futures):
                 future.result()
         except BaseException:
+            stopped.set()  # a block takes long
             pool.shutdown(wait=False, cancel_futures=True)
             raise

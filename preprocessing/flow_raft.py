@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models.optical_flow import RAFT, Raft_Large_Weights, raft_large
 from torchvision.models.optical_flow._utils import make_coords_grid, upsample_flow
 
@@ -96,12 +96,12 @@ def pad_frames(frames: Tensor) -> tuple[Tensor, tuple[int, int]]:
 class RaftFlow:
     """RAFT between the frames `read(index)` uint8 [H,W,3]; a `FlowEstimator`. Each frame is encoded once.
 
-    (Once for all, where the encoded frames fit into `ENCODED_MEMORY`; else once for each block of sources.)
+    (Once for all, where their features fit into `ENCODED_MEMORY`: 80 frames of 854x480; else once for each block.)
 
     Args:
         read: gives a frame.
         network: RAFT, on the device to use.
-        block: pairs side by side; None: as many as `CORRELATION_MEMORY` holds, at most 16.
+        block: pairs side by side; None: as many as `CORRELATION_MEMORY` holds, at least 1, at most 16.
         half: compute in float16 (a GPU's option).
     """
 
@@ -116,20 +116,17 @@ class RaftFlow:
         padded, self.corner = self._padded(0)
         cells = padded[0, 0].numel() // CELL**2
         self.block = block or max(1, min(16, CORRELATION_MEMORY // (6 * cells**2)))  # float32, four levels: 5.3 bytes
-        self.encoded = lru_cache(max(2, ENCODED_MEMORY // (512 * 4 * cells)))(self._encode_frame)
-
-    def encode(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Image [B,3,H,W] in 0…255, padded → matching features and context, [B,256,H/8,W/8] each."""
-        image = image / 127.5 - 1
-        with torch.inference_mode(), self._precision():
-            return self.network.feature_encoder(image).float(), self.network.context_encoder(image).float()
+        # A target needs its features alone; the contexts of a block's sources, and some to spare.
+        frames = max(self.block + 1, ENCODED_MEMORY // (256 * 4 * cells))
+        self.features = lru_cache(frames)(lambda index: self._encode(self.network.feature_encoder, index))
+        self.context = lru_cache(self.block)(lambda index: self._encode(self.network.context_encoder, index))
 
     @torch.inference_mode()
     def refine(self, features: Tensor, context: Tensor, target: Tensor, start: Tensor | None) -> tuple[Tensor, Tensor]:
         """Flow between encoded frames.
 
         Args:
-            features, context: of the sources (see `encode`).
+            features, context: of the sources, [B,256,H/8,W/8] each.
             target: features of the targets.
             start: low-resolution flow [B,2,H/8,W/8] in cells to start from; None: zero.
 
@@ -170,14 +167,16 @@ class RaftFlow:
 
     def _refine_pairs(self, pairs: list[Pair], start: Tensor | None) -> tuple[np.ndarray, Tensor]:
         """Flows [B,H,W,2] of the pairs, and low-resolution flows [B,2,h,w]."""
-        features, context = (torch.cat([self.encoded(i)[k] for i, _ in pairs]) for k in (0, 1))
-        target = torch.cat([self.encoded(j)[0] for _, j in pairs])
+        features, target = (torch.cat([self.features(index) for index in side]) for side in zip(*pairs, strict=True))
+        context = torch.cat([self.context(source) for source, _ in pairs])
         flow, low = self.refine(features, context, target, start)
         (height, width), (top, left) = self.size, self.corner
         return flow[..., top : top + height, left : left + width].permute(0, 2, 3, 1).cpu().numpy(), low
 
-    def _encode_frame(self, index: int) -> tuple[Tensor, Tensor]:
-        return self.encode(self._padded(index)[0])
+    def _encode(self, encoder: nn.Module, index: int) -> Tensor:
+        """What an encoder makes of a frame, [1,256,H/8,W/8]."""
+        with torch.inference_mode(), self._precision():
+            return encoder(self._padded(index)[0] / 127.5 - 1).float()
 
     def _padded(self, index: int) -> tuple[Tensor, tuple[int, int]]:
         return pad_frames(torch.from_numpy(self.read(index)).to(self.device).permute(2, 0, 1)[None].float())

@@ -12,6 +12,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script, only this folder would be found
 
+from preprocessing import manifest
 from preprocessing.chain_flow import chain_flow
 from preprocessing.features import feature_extractor, missing_features, write_features
 from preprocessing.filter_flow import filter_flow
@@ -19,8 +20,8 @@ from preprocessing.flow_dis import DisFlow
 from preprocessing.flow_pairs import FlowEstimator, write_flows
 from preprocessing.flow_raft import RaftFlow, load_raft
 from preprocessing.frames import prepare_sequence
-from preprocessing.manifest import FEATURES, FLOWS, Settings, manifest_path, reconcile
-from preprocessing.pair_files import counts_missing, missing_masks, write_counts
+from preprocessing.manifest import FEATURES, FLOWS, Settings, manifest_path
+from preprocessing.pair_files import counts_missing, missing_masks
 from preprocessing.pairs import MODES, Pairs
 from preprocessing.report import report, report_path
 from utils.atomic import remove_partial
@@ -59,43 +60,60 @@ def preprocess(
     names = [path.name for path in list_frames(paths.color)[: None if num_frames is None else max(0, num_frames)]]
     if len(names) < 2:
         raise InputError(f"--num_frames is {num_frames}, but a motion needs at least 2 frames")
-    pairs = Pairs(len(names), settings.pairs)
     if is_published(paths, names):
-        write_counts(paths, names, Pairs(len(names)), "filter", shard)
         return
-    if shard.rank == 0:
-        _refuse_unknown_origin(paths, pairs.names(names))
+    try:
+        shard.first(lambda: _prepare(paths, names, settings, redo))
         if is_complete(paths, names, settings) is not None:
-            for _ in frames_of_one_size([paths.color / name for name in names]):
-                pass  # an unusable frame is found before hours of work
-        reconcile(paths, names, settings, redo)
-    shard.wait()
-    if is_complete(paths, names, settings) is not None:
-        try:
-            _do_missing_stages(paths, names, settings, pairs, device, shard)
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            raise InputError(
-                f"cannot write in {paths.root} ({error.strerror}): make room there; nothing that is done is "
-                "lost, and the same command goes on"
-            ) from error
-    if shard.rank == 0 and not report_path(paths).exists():
-        print(report(paths.chained if settings.chain else paths, names, report_path(paths)))
+            _do_missing_stages(paths, names, settings, device, shard)
+        if shard.rank == 0 and not report_path(paths).exists():
+            print(report(paths.chained if settings.chain else paths, names, report_path(paths)))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise InputError(
+            f"cannot write in {paths.root} ({error.strerror}): make room there; nothing that is done is lost, and the "
+            "same command goes on"
+        ) from error
+
+
+def require_complete(paths: SequencePaths, names: list[str], settings: Settings) -> None:
+    """Raise InputError unless training has all it needs, made in this way from these frames."""
+    missing = is_complete(paths, names, settings)
+    if missing:
+        raise InputError(f"--preprocess never, but {paths.root} lacks {missing}; preprocess or drop the flag")
+    if not is_published(paths, names):
+        manifest.check(paths, names, settings, complete=True)
+
+
+def _prepare(paths: SequencePaths, names: list[str], settings: Settings, redo: bool) -> None:
+    """Refuse what cannot be used and record what will be made, before any work."""
+    _refuse_unknown_origin(paths, names)
+    complete = is_complete(paths, names, settings) is None
+    if not complete:
+        for _ in frames_of_one_size([paths.color / name for name in names]):
+            pass  # an unusable frame is found before hours of work
+    if redo:
+        manifest.clear_stale(paths, names, settings, complete)
+    else:
+        manifest.check(paths, names, settings, complete)
+    complete = is_complete(paths, names, settings) is None
+    manifest.record(paths, names, settings, complete)
+    if not complete:
+        report_path(paths).unlink(missing_ok=True)
+        for product in (product for products in manifest.PRODUCTS.values() for product in products):
+            remove_partial(paths.root / product)
 
 
 def _do_missing_stages(
-    paths: SequencePaths, names: list[str], settings: Settings, pairs: Pairs, device: torch.device | str, shard: Shard
+    paths: SequencePaths, names: list[str], settings: Settings, device: torch.device | str, shard: Shard
 ) -> None:
-    """Flow, features, filter, chain: the networks are loaded before anything is written."""
-    extract = estimator = None
+    """Flow, features, filter, chain: the networks are loaded before anything is computed."""
+    pairs, extract, estimator = Pairs(len(names), settings.pairs), None, None
     if missing_flows(paths, pairs.names(names)):
         estimator = _flow_estimator(settings, lambda index: read_frame(paths.color / names[index]), device)
     if _features_needed(paths, names, settings):
         extract = feature_extractor(settings.features, device, settings.dino_weights)
-    if shard.rank == 0:
-        report_path(paths).unlink(missing_ok=True)
-        remove_partial(paths.root)
     shard.wait()
     if estimator is not None:
         write_flows(paths, names, pairs, estimator, shard)
@@ -110,21 +128,22 @@ def _do_missing_stages(
 
 
 def is_published(paths: SequencePaths, names: list[str]) -> bool:
-    """Whether flow and masks of all pairs are there without a record of ours: data in the released layout."""
-    every = Pairs(len(names)).names(names)
-    return not manifest_path(paths).is_file() and not missing_flows(paths, every) and not missing_masks(paths, every)
+    """Whether all that the released preprocessing writes is there without a record of ours; it is used as it is."""
+    every, maps = Pairs(len(names)).names(names), [paths.count_map(name) for name in names]
+    counted = paths.flow_stats.is_file() and all(path.is_file() for path in maps)
+    recorded = manifest_path(paths).is_file()
+    return counted and not recorded and not missing_flows(paths, every) and not missing_masks(paths, every)
 
 
 def is_complete(paths: SequencePaths, frame_names: list[str], settings: Settings) -> str | None:
     """What is missing for training, in words; None when nothing is. Published data need no chaining."""
-    published = is_published(paths, frame_names)
-    pairs = Pairs(len(frame_names), "all" if published else settings.pairs)
-    every = pairs.names(frame_names)
-    chained = [("chained/", paths.chained)] if settings.chain and not published else []
-    for prefix, stage in [("", paths), *chained]:
-        if missing := missing_flows(stage, every):
+    if is_published(paths, frame_names):
+        return None
+    pairs = Pairs(len(frame_names), settings.pairs)
+    for prefix, stage in [("", paths), *([("chained/", paths.chained)] if settings.chain else [])]:
+        if missing := missing_flows(stage, pairs.names(frame_names)):
             return f"{len(missing)} flows in {prefix}raft_exhaustive (first: {stage.flow(*missing[0]).name})"
-        if missing := missing_masks(stage, every):
+        if missing := missing_masks(stage, pairs.names(frame_names)):
             return f"{len(missing)} masks in {prefix}raft_masks (first: {stage.flow_mask(*missing[0]).name})"
         if counts_missing(stage, frame_names, pairs):
             return f"count maps or flow_stats.json in {stage.root}"
@@ -146,12 +165,15 @@ def _flow_estimator(settings: Settings, read, device: torch.device | str) -> Flo
     return RaftFlow(read, load_raft(settings.raft_weights, device), settings.raft_batch, settings.raft_half)
 
 
-def _refuse_unknown_origin(paths: SequencePaths, every: list[tuple[str, str]]) -> None:
-    folder = paths.flow("a", "b").parent
-    if not manifest_path(paths).is_file() and 0 < len(missing_flows(paths, every)) < len(every):
+def _refuse_unknown_origin(paths: SequencePaths, names: list[str]) -> None:
+    """Products that no record of ours and no complete published set explains would be mixed with ours."""
+    products = [product for products in manifest.PRODUCTS.values() for product in products]
+    found = [product for product in products if (paths.root / product).exists()]
+    if found and not manifest_path(paths).is_file():
         raise InputError(
-            f"{folder} holds flows for some pairs only and no preprocess.json says how they were made: delete "
-            f"{folder} or complete it"
+            f"{paths.root} holds {', '.join(found)}, but no preprocess.json says how they were made, and for published "
+            f"data flow, masks, count maps or flow_stats.json of some of the {len(names)} frames are missing: complete "
+            "them, or move these away"
         )
 
 
@@ -186,9 +208,7 @@ def main(arguments: list[str] | None = None) -> None:
     args = _parse(arguments)
     settings, shard = Settings.of(args), Shard.join()
     device = shard.device(pick_device(args.device))
-    if shard.rank == 0:
-        paths = prepare_sequence(args.data_dir, args.max_side, args.data_root)
-    shard.wait()  # for the frames
+    shard.first(lambda: prepare_sequence(args.data_dir, args.max_side, args.data_root))
     paths = prepare_sequence(args.data_dir, args.max_side, args.data_root)
     preprocess(paths, settings, device=device, num_frames=args.num_frames, redo=args.redo, shard=shard)
     if shard.rank == 0:

@@ -15,7 +15,7 @@ from pathlib import Path
 from preprocessing.consistency import COSINE_THRESHOLD, CYCLE_THRESHOLD, RGB_THRESHOLD
 from preprocessing.flow_raft import NUM_UPDATES
 from preprocessing.pairs import MODES, WINDOW
-from utils.atomic import atomic_path
+from utils.atomic import write_whole
 from utils.errors import InputError
 from utils.flow_files import STEPS_PER_PX
 from utils.paths import SequencePaths
@@ -38,6 +38,8 @@ DEPENDENTS = {
     "chain": ("chain",),
 }
 FORMAT = 1
+DOWNLOADED = "the download"
+WEIGHTS = (("flow", "raft_weights"), ("features", "dino_weights"))
 ADVICE = "add --redo to make anew what depends on it, or ask for what is there"
 PACKAGES = ("torch", "torchvision", "kornia", "opencv-python", "numpy")
 
@@ -63,6 +65,8 @@ class Settings:
         for name, known in (("flow", FLOWS), ("features", FEATURES), ("pairs", MODES)):
             if getattr(self, name) not in known:
                 raise InputError(f"unknown method: --{name} {getattr(self, name)!r}; choose among {', '.join(known)}")
+        if self.raft_batch is not None and self.raft_batch < 1:
+            raise InputError(f"--raft_batch is {self.raft_batch}, expected at least 1")
         if self.features == "auto":
             object.__setattr__(self, "features", AUTO_FEATURES[self.flow])
 
@@ -74,7 +78,7 @@ class Settings:
         return cls(**values | weights)
 
     def by_stage(self) -> dict[str, dict[str, object]]:
-        """The settings that decide each stage's products; None agrees with anything."""
+        """The settings that decide each stage's products; None where one has no bearing."""
         raft, dino, sparse = self.flow == "raft", self.features == "dino", self.pairs == "sparse"
         return {
             "flow": {
@@ -84,10 +88,13 @@ class Settings:
                 "window": WINDOW if sparse else None,
                 "steps per pixel": STEPS_PER_PX,
                 "updates": NUM_UPDATES if raft else None,
-                "raft_weights": digest(self.raft_weights) if raft else None,
+                "raft_weights": (digest(self.raft_weights) or DOWNLOADED) if raft else None,
                 "raft_half": self.raft_half if raft else None,
             },
-            "features": {"features": self.features, "dino_weights": digest(self.dino_weights) if dino else None},
+            "features": {
+                "features": self.features,
+                "dino_weights": (digest(self.dino_weights) or DOWNLOADED) if dino else None,
+            },
             "filter": {"cycle threshold": CYCLE_THRESHOLD, "cosine threshold": COSINE_THRESHOLD[self.features]},
             "chain": {"colour threshold": RGB_THRESHOLD},
         }
@@ -118,41 +125,73 @@ def read_manifest(paths: SequencePaths) -> dict | None:
         raise InputError(f"{path} is damaged ({error}): delete it and what preprocessing made beside it") from error
 
 
-def reconcile(paths: SequencePaths, names: list[str], settings: Settings, redo: bool) -> None:
-    """Make sure that what the folder holds was made like this from these frames, and record it before it grows.
+def check(paths: SequencePaths, names: list[str], settings: Settings, complete: bool) -> None:
+    """Make sure that what the folder holds was made in this way from these frames.
+
+    `complete`: nothing is missing; then weights that are not named again are not asked for either.
 
     Raises:
-        InputError: naming what differs; with `redo` that is deleted instead, and all that depends on it.
+        InputError: naming what differs.
     """
-    found, wanted = read_manifest(paths) or {"settings": {}, "frames": {}}, settings.by_stage()
-    if "settings" not in found:  # a record of an earlier version, with other files
-        found = {"settings": {"flow": {"format": 0}}, "frames": {}}
-    frames = {name: digest(paths.color / name) for name in names}
-    changed = [name for name in names if found["frames"].get(name, frames[name]) != frames[name]]
-    differing = _differences(found["settings"], wanted)
-    if not redo and changed:
-        raise InputError(f"{paths.color / changed[0]} has changed since its flow was computed: {ADVICE}")
-    if not redo and differing:
-        _, name, was, now = differing[0]
+    for stage, name, was, now in _differences(paths, names, settings, complete):
+        if stage == "frames":
+            raise InputError(f"{paths.color / name} {now} since the flow was computed: {ADVICE}")
         raise InputError(f"{paths.root} was preprocessed with {name} {was}, but {now} is asked for: {ADVICE}")
-    stale = set(PRODUCTS) if changed else {later for stage, *_ in differing for later in DEPENDENTS[stage]}
-    for product in (product for stage in stale for product in PRODUCTS[stage]):
-        _delete(paths.root / product)
-    for stage, values in wanted.items():
-        kept = {} if stage in stale else found["settings"].get(stage, {})
-        values |= {name: kept.get(name) for name, value in values.items() if value is None}
-    record = {"settings": wanted, "versions": {p: version(p) for p in PACKAGES}, "frames": found["frames"] | frames}
-    with atomic_path(manifest_path(paths)) as temporary:
-        temporary.write_text(json.dumps(record, indent=1))
 
 
-def _differences(found: dict, wanted: dict) -> list[tuple[str, str, object, object]]:
-    """(stage, setting, recorded, wanted) of what differs where both are known."""
-    both = [(s, name, found.get(s, {}).get(name), now) for s, values in wanted.items() for name, now in values.items()]
-    return [(s, name, was, now) for s, name, was, now in both if None not in (was, now) and was != now]
+def clear_stale(paths: SequencePaths, names: list[str], settings: Settings, complete: bool) -> None:
+    """Delete what was made in another way, and all that depends on it; after changed frames that is everything.
+
+    Raises:
+        InputError: published flow would be deleted.
+    """
+    stages = {stage for stage, *_ in _differences(paths, names, settings, complete)}
+    stale = set(PRODUCTS) if "frames" in stages else {later for stage in stages for later in DEPENDENTS[stage]}
+    if "flow" in stale and any((paths.root / "raft_exhaustive").glob("*.npy")):
+        raise InputError(
+            f"{paths.root}/raft_exhaustive holds published flow (.npy), which is not deleted: move it away"
+        )
+    for path in (paths.root / product for stage in sorted(stale) for product in PRODUCTS[stage]):
+        if path.is_dir():
+            shutil.rmtree(path)
+        path.unlink(missing_ok=True)
 
 
-def _delete(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    path.unlink(missing_ok=True)
+def record(paths: SequencePaths, names: list[str], settings: Settings, complete: bool) -> None:
+    """Write down settings, versions and frames, before the products of these grow; call `check` first."""
+    found, wanted = read_manifest(paths) or {}, settings.by_stage()
+    kept = found.get("settings", {}) if complete else {}
+    for stage, name in WEIGHTS:
+        if wanted[stage][name] == DOWNLOADED:
+            wanted[stage][name] = kept.get(stage, {}).get(name, DOWNLOADED)
+    known = found.get("frames", {})
+    frames = {name: digest(paths.color / name) for name in names}
+    frames |= known if list(known)[: len(names)] == names else {}  # those of a longer clip that is used in part
+    content = {"settings": wanted, "versions": {p: version(p) for p in PACKAGES}, "frames": frames}
+    text = json.dumps(content, indent=1)
+    if not manifest_path(paths).is_file() or manifest_path(paths).read_text() != text:
+        write_whole(manifest_path(paths), text.encode())
+
+
+def _differences(
+    paths: SequencePaths, names: list[str], settings: Settings, complete: bool
+) -> list[tuple[str, str, object, object]]:
+    """(stage, setting, recorded, wanted) of what differs; ("frames", name, None, in words)."""
+    manifest = read_manifest(paths)
+    if manifest is None:
+        return []
+    if "settings" not in manifest:  # a record of an earlier version, with other files
+        manifest = {"settings": {"flow": {"format": 0}}, "frames": {}}
+    found, frames, differing = manifest["settings"], manifest["frames"], []
+    for was, now in zip(frames, names, strict=False):  # as many as both have: a clip may be used in part, or grow
+        if was != now:
+            differing.append(("frames", was, None, "was removed" if was not in names else "got a new neighbour"))
+        elif frames[was] != digest(paths.color / now):
+            differing.append(("frames", now, None, "has changed"))
+    for stage, values in settings.by_stage().items():
+        for name, now in values.items():
+            was = found.get(stage, {}).get(name)
+            unasked = (stage, name) in WEIGHTS and complete and now == DOWNLOADED
+            if None not in (was, now) and was != now and not unasked:
+                differing.append((stage, name, was, now))
+    return differing

@@ -6,23 +6,18 @@ import numpy as np
 from tqdm import tqdm
 
 from preprocessing.pairs import Pairs
-from utils.atomic import atomic_path
+from utils.atomic import write_whole
 from utils.errors import InputError
+from utils.flow_files import read_pair_mask
 from utils.paths import SequencePaths
 from utils.shard import Shard
-from utils.video_io import read_frame, write_image
+from utils.video_io import write_image
 
 
 def write_pair_mask(paths: SequencePaths, a: str, b: str, consistent: np.ndarray, rescued: np.ndarray) -> None:
     """Write bool [H,W] masks of the flow a→b as the png that `SequencePaths.flow_mask` describes."""
     channels = [consistent, rescued, np.zeros_like(consistent)]
     write_image(paths.flow_mask(a, b), np.stack(channels, -1).astype(np.uint8) * 255)
-
-
-def read_pair_mask(paths: SequencePaths, a: str, b: str) -> tuple[np.ndarray, np.ndarray]:
-    """(cycle-consistent, rescued as occluded), bool [H,W] each."""
-    image = read_frame(paths.flow_mask(a, b))
-    return image[..., 0] > 127, image[..., 1] > 127
 
 
 def missing_masks(paths: SequencePaths, pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -33,13 +28,16 @@ def missing_masks(paths: SequencePaths, pairs: list[tuple[str, str]]) -> list[tu
 
 
 def counts_missing(paths: SequencePaths, names: list[str], pairs: Pairs) -> bool:
-    """Whether count maps or statistics of these pairs are missing."""
+    """Whether count maps are missing, or statistics of exactly these pairs: a longer clip's counts are others."""
+    return _counted(paths) != set(pairs.names(names)) or not all(paths.count_map(name).is_file() for name in names)
+
+
+def _counted(paths: SequencePaths) -> set[tuple[str, str]]:
     try:
         stats = json.loads(paths.flow_stats.read_text())
-    except (OSError, ValueError):
-        return True
-    counted = {(a, b) for a, row in stats.items() for b in row}
-    return not set(pairs.names(names)) <= counted or not all(paths.count_map(name).is_file() for name in names)
+        return {(a, b) for a, row in stats.items() for b in row}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return set()
 
 
 def write_counts(paths: SequencePaths, names: list[str], pairs: Pairs, label: str, shard: Shard | None = None) -> None:
@@ -50,16 +48,19 @@ def write_counts(paths: SequencePaths, names: list[str], pairs: Pairs, label: st
     """
     shard = shard or Shard()
     if shard.rank == 0 and counts_missing(paths, names, pairs):
+        paths.flow_stats.unlink(missing_ok=True)
         targets: dict[str, list[str]] = {name: [] for name in names}
         for i, j in sorted(pairs.all()):
             targets[names[i]].append(names[j])
-        stats: dict[str, dict[str, int]] = {}
+        stats: dict[str, dict[str, int]] = {a: {} for a in names}
         for a in tqdm(names, desc=f"{label} counts", unit="frame"):
-            valid = [np.logical_or(*read_pair_mask(paths, a, b)) for b in targets[a]]
-            stats[a] = {b: int(mask.sum()) for b, mask in zip(targets[a], valid, strict=True)}
-            write_image(paths.count_map(a), np.sum(valid, 0, dtype=np.uint16))
+            total = np.uint16(0)
+            for b in targets[a]:
+                valid = np.logical_or(*read_pair_mask(paths, a, b))
+                stats[a][b] = int(valid.sum())
+                total = total + valid.astype(np.uint16)
+            write_image(paths.count_map(a), total)
         if not any(sum(row.values()) for row in stats.values()):
             raise InputError(f"no flow in {paths.root} is valid anywhere: look at the frames, or try another --flow")
-        with atomic_path(paths.flow_stats) as temporary:
-            temporary.write_text(json.dumps(stats))
+        write_whole(paths.flow_stats, json.dumps(stats).encode())
     shard.wait()

@@ -9,6 +9,7 @@ import torch
 
 import preprocessing.consistency as consistency
 from benchmarks.straightforward import filter_and_chain
+from loaders.flow_store import FlowStore
 from preprocessing.chain_flow import Chain, chain_flow, read_chained
 from preprocessing.consistency import (
     appearance_similarity,
@@ -19,11 +20,13 @@ from preprocessing.consistency import (
     similar_colour,
 )
 from preprocessing.filter_flow import filter_flow
-from preprocessing.pair_files import counts_missing, read_pair_mask, write_pair_mask
+from preprocessing.main_processing import preprocess, require_complete
+from preprocessing.manifest import Settings
+from preprocessing.pair_files import counts_missing, write_counts, write_pair_mask
 from preprocessing.pairs import Pairs
 from utils.coords import inside_image, pixel_grid
 from utils.errors import InputError
-from utils.flow_files import read_flow, write_flow
+from utils.flow_files import read_flow, read_pair_mask, write_flow
 from utils.paths import SequencePaths
 from utils.video_io import decode_image, write_image
 
@@ -192,13 +195,42 @@ def test_masks_of_the_released_filter(golden, released):
     different = total = 0
     for a in names:
         for b in (name for name in names if name != a):
-            landing = pixel_grid(48, 72) + torch.from_numpy(read_flow(paths, a, b))
-            inside = inside_image(landing, 48, 72).numpy()
+            flow = torch.from_numpy(read_flow(paths, a, b))
+            inside = inside_image(pixel_grid(*flow.shape[:2]) + flow, *flow.shape[:2]).numpy()
             for ours, their in zip(read_pair_mask(paths, a, b), read_pair_mask(theirs, a, b), strict=True):
                 different += (ours != their)[inside].sum()
                 total += inside.sum()
                 assert not ours[~inside].any()
     assert different <= 1e-4 * total
+
+
+@pytest.mark.parity
+def test_counts_follow_from_the_released_masks(golden, released):
+    paths, names = released
+    shutil.rmtree(paths.root / "count_maps")
+    paths.flow_stats.unlink()
+    write_counts(paths, names, Pairs(len(names)), "golden")
+    theirs = SequencePaths(golden / "preprocess" / "filtered")
+    assert json.loads(paths.flow_stats.read_text()) == json.loads(theirs.flow_stats.read_text())
+    for name in names:
+        np.testing.assert_array_equal(decode_image(paths.count_map(name)), decode_image(theirs.count_map(name)))
+
+
+@pytest.mark.parity
+def test_published_data_are_used_as_they_are(released):
+    """Without a record of ours: nothing is made or changed, whatever is asked for; the flow is read from .npy."""
+    paths, names = released
+    before = {p: p.read_bytes() for p in paths.root.rglob("*") if p.is_file()}
+    for settings in (Settings(), Settings(flow="dis", pairs="sparse")):
+        preprocess(paths, settings)
+        require_complete(paths, names, settings)
+    assert {p: p.read_bytes() for p in paths.root.rglob("*") if p.is_file()} == before
+    store = FlowStore(paths, names)
+    np.testing.assert_array_equal(store.flow(0, 2), np.load(paths.released_flow(names[0], names[2])))
+    assert store.known[~np.eye(len(names), dtype=bool)].all()
+    paths.flow_mask(names[0], names[1]).unlink()
+    with pytest.raises(InputError, match=r"no preprocess.json says .* published"):
+        preprocess(paths, Settings(flow="dis"), redo=True)
 
 
 @pytest.mark.parity

@@ -1,6 +1,7 @@
 """Which pairs there are, and that their flows are written once, whole, the same by any number of processes."""
 
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -135,3 +136,16 @@ def test_flow_files_of_both_kinds_are_read_as_float32_or_refused(tmp_path):
     for name in ("image", "cut", "packedcut", "text", "gone"):
         with pytest.raises(InputError, match=name):
             read_flow(paths, "a", name)
+
+
+def test_the_first_error_ends_all_blocks_at_their_next_pair(tmp_path):
+    class Slow(NamingEstimator):
+        def sweep(self, sweeps):
+            for found in super().sweep(sweeps):
+                time.sleep(0.05)
+                yield found
+
+    names, estimator = [f"{k}.png" for k in range(40)], Slow(fail_at=(1, 2))
+    with pytest.raises(InputError, match="stop here"):
+        write_flows(SequencePaths(tmp_path), names, Pairs(40), estimator)
+    assert len(estimator.asked) < 15  # of 39 in the other block

@@ -39,7 +39,7 @@ def test_flow_of_the_released_model(golden, tmp_path):
     torch.save({f"module.{name}": value for name, value in state.items()}, tmp_path / "raft.pth")
     frames = [data[name][0].transpose(1, 2, 0) for name in ("image1", "image2")]
     raft = RaftFlow(frames.__getitem__, load_raft(tmp_path / "raft.pth", "cpu"))
-    (features, context), (target, _) = (raft.encode(torch.from_numpy(data[name])) for name in ("image1", "image2"))
+    features, context, target = raft.features(0), raft.context(0), raft.features(1)
     full, low = raft.refine(features, context, target, None)
     warm, _ = raft.refine(features, context, target, torch.from_numpy(data["flow_low"]))
     assert np.abs(full.numpy() - data["flow_up"]).max() < 1e-2
@@ -61,7 +61,7 @@ def test_without_a_start_it_is_the_forward_pass_of_torchvision(network, monkeypa
 def test_a_sweep_starts_from_the_flow_before_and_encodes_each_frame_once(network, monkeypatch):
     frames = video(4, 50, 70)
     raft = RaftFlow(frames.__getitem__, network, block=2)
-    starts, encodings, encode = [], [], raft.encode
+    starts, encodings, encode = [], [], raft._encode
 
     def fake_refine(features, context, target, start):
         starts.append(start)
@@ -69,17 +69,17 @@ def test_a_sweep_starts_from_the_flow_before_and_encodes_each_frame_once(network
         low = torch.full((batch, 2, 16, 16), float(len(starts))) + torch.arange(batch).reshape(-1, 1, 1, 1) / 10
         return torch.zeros(batch, 2, MIN_SIDE, MIN_SIDE), low
 
-    def counted_encode(image):
-        encodings.append(image)
-        return encode(image)
+    def counted_encode(encoder, index):
+        encodings.append(index)
+        return encode(encoder, index)
 
     monkeypatch.setattr(raft, "refine", fake_refine)
-    monkeypatch.setattr(raft, "encode", counted_encode)
+    monkeypatch.setattr(raft, "_encode", counted_encode)
     flows = dict([*raft.sweep([(0, [1, 2, 3]), (1, [2, 3])]), *raft.sweep([(3, [2, 1])])])
     assert set(flows) == {(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (3, 2), (3, 1)}
     levels = [None if start is None else start[:, 0, 0, 0].tolist() for start in starts]
     assert levels == [None, pytest.approx([1, 1.1]), pytest.approx([2]), None, pytest.approx([4])]
-    assert len(encodings) == 4
+    assert sorted(encodings) == [0, 0, 1, 1, 2, 3, 3]  # features of each, the contexts of the three sources
     assert all(flow.shape == (50, 70, 2) for flow in flows.values())
 
 
@@ -111,7 +111,7 @@ def test_memory_bounds_the_block_and_the_frames_kept(network, monkeypatch):
     monkeypatch.setattr(flow_raft, "CORRELATION_MEMORY", 3 * 6 * 256**2)
     monkeypatch.setattr(flow_raft, "ENCODED_MEMORY", 0)
     raft = RaftFlow(frames.__getitem__, network)
-    assert raft.block == 3 and raft.encoded.cache_info().maxsize == 2
+    assert raft.block == 3 and raft.features.cache_info().maxsize == 4
 
 
 def test_half_precision_is_near_the_whole(network, monkeypatch):

@@ -1,6 +1,7 @@
 """The stages together: complete, resumable, and never two methods in one folder."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +13,9 @@ import pytest
 import preprocessing.main_processing as main_processing
 import preprocessing.manifest as manifest
 from loaders.flow_store import FlowStore
-from preprocessing.main_processing import is_complete, preprocess
+from preprocessing.main_processing import is_complete, preprocess, require_complete
 from preprocessing.manifest import Settings, manifest_path, read_manifest
+from preprocessing.report import report_path
 from utils.errors import InputError
 from utils.paths import SequencePaths
 from utils.video_io import decode_image, write_image
@@ -39,8 +41,11 @@ def snapshot(paths):
 
 
 def clear(paths):
-    for path in [p for p in paths.root.rglob("*") if p.is_file() and p.parent != paths.color]:
-        path.unlink()
+    for path in paths.root.iterdir():
+        if path.is_dir() and path != paths.color:
+            shutil.rmtree(path)
+        elif path != paths.color:
+            path.unlink()
 
 
 def test_dis_makes_everything_training_needs(paths):
@@ -147,22 +152,78 @@ def test_redo_after_a_frame_changed_gives_what_a_fresh_folder_gives(paths):
     assert snapshot(paths) == redone
 
 
-def test_flows_of_unknown_origin_are_not_mixed_with_ours(paths):
-    preprocess(paths, Settings(flow="dis", chain=False))
-    (paths.root / "preprocess.json").unlink()
+def test_products_of_unknown_origin_are_not_mixed_with_ours(paths):
+    preprocess(paths, UNCHAINED)
+    manifest_path(paths).unlink()
+    before = snapshot(paths)
+    preprocess(paths, Settings(flow="raft"))  # complete: as published data are, used as it is
+    assert snapshot(paths) == before
     paths.flow(NAMES[0], NAMES[1]).unlink()
-    with pytest.raises(InputError, match="some pairs only"):
-        preprocess(paths, Settings(flow="dis"))
+    for redo in (False, True):
+        with pytest.raises(InputError, match=r"no preprocess\.json says how they were made"):
+            preprocess(paths, UNCHAINED, redo=redo)
+    shutil.rmtree(paths.root / "raft_exhaustive")  # what depends on it is as unknown
+    with pytest.raises(InputError, match=r"holds features, raft_masks, count_maps, flow_stats\.json, but no"):
+        preprocess(paths, UNCHAINED)
 
 
-def test_published_data_count_as_complete(paths):
-    preprocess(paths, Settings(flow="dis", chain=False))
-    (paths.root / "preprocess.json").unlink()
-    paths.flow_stats.unlink()
-    assert "flow_stats.json" in is_complete(paths, NAMES, CHAINED)
-    preprocess(paths, Settings(flow="raft"))
-    assert is_complete(paths, NAMES, CHAINED) is None
-    assert not paths.chained.root.exists()
+def test_published_flow_is_never_deleted(paths):
+    preprocess(paths, UNCHAINED)
+    np.save(paths.released_flow(NAMES[0], NAMES[1]), np.zeros((48, 64, 2), np.float32))
+    with pytest.raises(InputError, match="not deleted: move it away"):
+        preprocess(paths, Settings(flow="dis", pairs="sparse"), redo=True)
+
+
+def test_a_part_of_a_clip_gets_the_counts_of_that_part(paths, tmp_path):
+    other = SequencePaths(tmp_path / "other")
+    shutil.copytree(paths.color, other.color)
+    preprocess(paths, CHAINED)
+    preprocess(paths, CHAINED, num_frames=3)
+    preprocess(other, CHAINED, num_frames=3)
+    for mine, fresh in ((paths, other), (paths.chained, other.chained)):
+        assert mine.flow_stats.read_bytes() == fresh.flow_stats.read_bytes()
+        assert mine.count_map(NAMES[0]).read_bytes() == fresh.count_map(NAMES[0]).read_bytes()
+    assert report_path(paths).read_bytes() == report_path(other).read_bytes()
+
+
+def test_removed_frames_are_noticed(paths):
+    preprocess(paths, CHAINED)
+    (paths.color / NAMES[1]).unlink()
+    with pytest.raises(InputError, match=f"{NAMES[1]} was removed since"):
+        preprocess(paths, CHAINED)
+    preprocess(paths, CHAINED, redo=True)
+    redone = snapshot(paths)
+    clear(paths)
+    preprocess(paths, CHAINED)
+    assert snapshot(paths) == redone
+
+
+def test_weights_are_asked_for_where_they_matter(paths, tmp_path):
+    weights = tmp_path / "weights.pth"
+    weights.write_bytes(b"some weights")
+    preprocess(paths, CHAINED)
+    record = read_manifest(paths)
+    record["settings"] = Settings(raft_weights=weights).by_stage()
+    manifest_path(paths).write_text(json.dumps(record))
+    preprocess(paths, Settings())  # complete: whatever weights were used
+    assert read_manifest(paths)["settings"] == record["settings"]
+    other = tmp_path / "other.pth"
+    other.write_bytes(b"other weights")
+    with pytest.raises(InputError, match="preprocessed with raft_weights"):
+        preprocess(paths, Settings(raft_weights=other))
+    paths.flow(NAMES[0], NAMES[1]).unlink()
+    with pytest.raises(InputError, match=r"raft_weights .* but the download is asked for"):
+        preprocess(paths, Settings())
+
+
+def test_never_preprocessing_still_refuses_what_was_made_otherwise(paths):
+    preprocess(paths, CHAINED)
+    require_complete(paths, NAMES, CHAINED)
+    with pytest.raises(InputError, match="preprocessed with flow dis, but raft"):
+        require_complete(paths, NAMES, Settings())
+    write_image(paths.color / NAMES[3], np.zeros((48, 64, 3), np.uint8))
+    with pytest.raises(InputError, match="has changed"):
+        require_complete(paths, NAMES, CHAINED)
 
 
 def test_changed_frames_are_noticed(paths):
@@ -170,11 +231,11 @@ def test_changed_frames_are_noticed(paths):
     preprocess(paths, Settings(flow="dis"))
     write_image(paths.color / NAMES[3], np.zeros((48, 64, 3), np.uint8))
     preprocess(paths, Settings(flow="dis"), num_frames=3)
-    with pytest.raises(InputError, match=f"{NAMES[3]} has changed since its flow"):
+    with pytest.raises(InputError, match=f"{NAMES[3]} has changed since the flow"):
         preprocess(paths, Settings(flow="dis"))
 
 
-@pytest.mark.parametrize("options", [{"flow": "farneback"}, {"features": "surf"}])
+@pytest.mark.parametrize("options", [{"flow": "farneback"}, {"features": "surf"}, {"pairs": "some"}])
 def test_unknown_methods_are_refused(paths, options):
     with pytest.raises(InputError, match="unknown method"):
         Settings(**{"flow": "dis", **options})

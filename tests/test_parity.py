@@ -1,7 +1,6 @@
 """Parity with the released implementation: same weights, same batch, same depths, same numbers."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,6 +16,7 @@ from utils.rays import points_on_rays, project
 from utils.volrend import composite
 
 pytestmark = pytest.mark.parity
+SIZE = (48, 72)  # of a clip that the checkpoint could be of: it holds none
 
 
 @pytest.fixture(scope="module")
@@ -86,46 +86,30 @@ def test_losses(model, batch, numbers):
     torch.testing.assert_close(total.double(), numbers["loss_Loss"], rtol=1e-4, atol=1e-6)
 
 
-def gradients(model, batch, depths, numbers) -> dict[str, torch.Tensor]:
-    model.zero_grad()
-    weighted_sum(compute_losses(model, batch, depths), golden_weights(numbers)).backward()
-    return {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
-
-
-def rounded_otherwise(values: torch.Tensor, seed: int) -> torch.Tensor:
-    """The values moved by at most one unit in the last place of float32."""
-    steps = torch.randint(-1, 2, values.shape, generator=torch.Generator().manual_seed(seed))
-    return values * (1 + torch.finfo(torch.float32).eps * steps)
-
-
 def test_gradients(model, batch, numbers):
     """Within 1e-3, as far as float32 decides it.
 
     Where rounding takes a unit's input across 0, the kink of its leaky ReLU makes gradients jump: one unit in the last
-    place of the inputs moves some norms by 5e-3 and more, and float64 is 3e-3 away from the stored norms. Which units
-    are hit depends on the processor. So nine tenths of the norms must agree as they are, and the others with
-    what our code gives for other roundings of the inputs.
+    place of the inputs moves half of the norms by 3e-4 and some by more than 5e-3, and float64 is 3e-3 away from the
+    stored norms. Which units are hit depends on the processor. So nine tenths of the norms must agree within 1e-3, and
+    all within 5e-3.
     """
-    found = [gradients(model, batch, numbers["depths"], numbers)]
-    for seed in range(8):
-        moved = replace(batch, src_px=rounded_otherwise(batch.src_px, seed))
-        found.append(gradients(model, moved, rounded_otherwise(numbers["depths"], 100 + seed), numbers))
+    model.zero_grad()
+    weighted_sum(compute_losses(model, batch, numbers["depths"]), golden_weights(numbers)).backward()
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
     norms = {key.removeprefix("gradnorm_"): value for key, value in numbers.items() if key.startswith("gradnorm_")}
-    assert {our_name(key) for key in norms} == set(found[0])
-    agree = []
-    for key, norm in norms.items():
-        ours = torch.stack([values[our_name(key)].norm() for values in found]).double()
-        agree.append(((ours[0] - norm).abs() <= 1e-3 * norm + 1e-9).item())
-        nearest = norm.double().clamp(ours.min(), ours.max())
-        torch.testing.assert_close(nearest, norm.double(), rtol=1e-3, atol=1e-9)
-    assert np.mean(agree) > 0.9
+    assert {our_name(key) for key in norms} == set(gradients)
+    ours = torch.stack([gradients[our_name(key)].norm() for key in norms]).double()
+    theirs = torch.stack(list(norms.values())).double()
+    torch.testing.assert_close(ours, theirs, rtol=5e-3, atol=1e-9)
+    assert share_beyond((ours - theirs).abs() - 1e-3 * theirs, 1e-9) <= 0.1
     whole = {
         "grad_color_out": "volume.net.output.weight",
         "grad_deform_l0": "warp.layers.0.scale_shift.0.weight",
         "grad_feat_l0": "warp.code_net.linears.0.weight",
     }
     for key, name in whole.items():
-        difference, theirs = (found[0][name] - numbers[key]).abs(), numbers[key].abs()
+        difference, theirs = (gradients[name] - numbers[key]).abs(), numbers[key].abs()
         assert share_beyond(difference - 1e-3 * theirs, 1e-4 * theirs.max()) <= 0.05
         assert difference.norm() <= 5e-3 * theirs.norm()
 
@@ -179,20 +163,20 @@ def without_masks(official: dict) -> dict:
 
 
 def test_order_of_couplings_without_masks_is_rebuilt(official):
-    assert convert(without_masks(official), 48, 72)["model_config"] == convert(official, 48, 72)["model_config"]
+    assert convert(without_masks(official), *SIZE)["model_config"] == convert(official, *SIZE)["model_config"]
 
 
 def test_order_of_couplings_of_another_seed_is_refused(official):
     code = {k: v.flip(0) if k.endswith("linear.weight") else v for k, v in official["feature_mlp"].items()}
     with pytest.raises(InputError, match="cannot be rebuilt"):
-        convert({**without_masks(official), "feature_mlp": code}, 48, 72)
+        convert({**without_masks(official), "feature_mlp": code}, *SIZE)
 
 
 @pytest.mark.parametrize("entry", ["num_imgs", "optimizer", "scheduler"])
 def test_an_incomplete_released_file_is_refused(official, entry, tmp_path):
     save_checkpoint(tmp_path / "model.pth", {key: value for key, value in official.items() if key != entry})
     with pytest.raises(InputError, match=f"lacks '{entry}'"):
-        read_as_ours(tmp_path / "model.pth", 48, 72)
+        read_as_ours(tmp_path / "model.pth", *SIZE)
 
 
 def test_file_is_read_as_ours(golden, numbers):

@@ -2,19 +2,24 @@
 
 import errno
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import preprocessing.main_processing as main_processing
 from loaders.synthetic import make_scene
 from preprocessing.main_processing import preprocess
 from preprocessing.manifest import Settings
+from utils.atomic import write_array
 from utils.errors import InputError
+from utils.flow_files import write_flow
 from utils.paths import SequencePaths
 from utils.video_io import write_image
 
@@ -46,14 +51,14 @@ def command(root, *launcher):
 
 def test_killed_at_any_moment_it_ends_with_the_same_bytes(uninterrupted, tmp_path):
     paths = copy_of_clip(tmp_path / "clip")
-    for after in (0.1, 0.5, 0.8):
+    for after in (0.2, 0.7):
         process = subprocess.Popen(command(paths.root), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        while process.poll() is None and len(contents(paths.root)) < after * len(uninterrupted):
+        while process.poll() is None and sum(p.is_file() for p in paths.root.rglob("*")) < after * len(uninterrupted):
             time.sleep(0.002)
         assert process.poll() is None  # else there is nothing to kill
         process.send_signal(signal.SIGKILL)
         process.wait()
-        (paths.flow("a", "b").parent / f".00.png_01.png.{process.pid}.flow").write_bytes(b"half a file")
+        (paths.flow("a", "b").parent / f".00.png_01.png.{process.pid}.partial.flow").write_bytes(b"half a file")
     subprocess.run(command(paths.root), check=True, capture_output=True)
     assert contents(paths.root) == uninterrupted
 
@@ -70,6 +75,43 @@ def test_two_processes_make_the_same_bytes(uninterrupted, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("ready:") == 1
     assert contents(paths.root) == uninterrupted
+
+
+def test_a_mistake_is_told_by_every_process_without_a_traceback(tmp_path):
+    done = subprocess.run(
+        command(tmp_path / "nowhere", "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode != 0 and done.stderr.count("error: nothing at") == 2
+    assert 'main_processing.py", line' not in done.stderr
+
+
+@contextmanager
+def room_for(size):
+    """Any file beyond `size` bytes cannot be written, by C code neither."""
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.mark.parametrize("size", [20, 300])
+def test_a_file_that_does_not_fit_is_an_error_and_is_not_there(tmp_path, size):
+    noise = np.random.default_rng(0).integers(0, 255, (30, 40, 3), np.uint8)
+    writers = [
+        lambda: write_image(tmp_path / "image.png", noise),
+        lambda: write_array(tmp_path / "array.npy", noise),
+        lambda: write_flow(SequencePaths(tmp_path), "a", "b", noise[..., :2].astype(np.float32)),
+    ]
+    for write in writers:
+        with room_for(size), pytest.raises(OSError):
+            write()
+    assert not [p for p in tmp_path.rglob("*") if p.is_file()]
 
 
 def test_a_full_disk_is_one_sentence_and_the_run_goes_on_later(uninterrupted, tmp_path, monkeypatch):

@@ -1,10 +1,13 @@
 """Files that are either whole or absent, whenever the process dies."""
 
+import io
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import numpy as np
 
 
 @contextmanager
@@ -16,7 +19,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
     try:
         yield temporary
         os.replace(temporary, path)
@@ -24,8 +27,21 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file, whole or not at all; raises OSError where the disk is full (numpy's own writing need not)."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_array(path: Path, array: np.ndarray) -> None:
+    """Write a .npy file, whole or not at all."""
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    write_whole(path, buffer.getvalue())
+
+
 def remove_partial(root: Path) -> None:
     """Delete the temporary files that killed writers left in a folder and below; no writer may be at work there."""
-    for path in Path(root).rglob(".*"):
-        if re.fullmatch(r"\..+\.\d+\.\w+", path.name) and path.is_file():
+    for path in Path(root).rglob(".*.partial.*"):
+        if re.fullmatch(r"\..+\.\d+\.partial\.\w+", path.name) and path.is_file():
             path.unlink()

@@ -10,7 +10,7 @@ class InputError(Exception):
 
 
 def exits_on_input_error(main: Callable[..., None]) -> Callable[..., None]:
-    """Decorator for an entry point: print an `InputError` on stderr and exit with status 2."""
+    """Decorator for an entry point: an `InputError` is one line on stderr and exit status 2, Ctrl-C one and 130."""
 
     @functools.wraps(main)
     def wrapped(*args, **kwargs) -> None:
@@ -19,5 +19,8 @@ def exits_on_input_error(main: Callable[..., None]) -> Callable[..., None]:
         except InputError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
+        except KeyboardInterrupt:
+            print("\nstopped; what is done is kept, and the same command goes on from there", file=sys.stderr)
+            sys.exit(130)
 
     return wrapped

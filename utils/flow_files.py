@@ -10,9 +10,10 @@ import zlib
 
 import numpy as np
 
-from utils.atomic import atomic_path
+from utils.atomic import write_whole
 from utils.errors import InputError
 from utils.paths import SequencePaths
+from utils.video_io import read_frame
 
 STEPS_PER_PX = 16
 NOTHING = np.iinfo(np.int16).min  # stands for NaN
@@ -54,8 +55,7 @@ def unpack_flow(packed: bytes) -> np.ndarray:
 
 def write_flow(paths: SequencePaths, a: str, b: str, flow: np.ndarray) -> None:
     """Write the flow a→b [H,W,2] pixels, packed, whole or not at all."""
-    with atomic_path(paths.flow(a, b)) as temporary:
-        temporary.write_bytes(pack_flow(flow))
+    write_whole(paths.flow(a, b), pack_flow(flow))
 
 
 def read_flow(paths: SequencePaths, a: str, b: str) -> np.ndarray:
@@ -75,6 +75,16 @@ def read_flow(paths: SequencePaths, a: str, b: str) -> np.ndarray:
     if flow.ndim != 3 or flow.shape[-1] != 2:
         raise InputError(f"{path} holds an array of shape {list(flow.shape)}; expected a flow [H,W,2]")
     return flow.astype(np.float32, copy=False)
+
+
+def read_pair_mask(paths: SequencePaths, a: str, b: str) -> tuple[np.ndarray, np.ndarray]:
+    """Validity of the flow a→b, bool [H,W] each: cycle-consistent, and rescued (hidden in b, but plausible).
+
+    Raises:
+        InputError: missing, damaged, or not a colour image.
+    """
+    image = read_frame(paths.flow_mask(a, b))
+    return image[..., 0] > 127, image[..., 1] > 127
 
 
 def missing_flows(paths: SequencePaths, pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -15,7 +15,7 @@ import imageio.v2 as imageio
 import imageio_ffmpeg
 import numpy as np
 
-from utils.atomic import atomic_path
+from utils.atomic import atomic_path, write_whole
 from utils.errors import InputError
 
 # What OpenCV and ffmpeg read.
@@ -244,5 +244,4 @@ def write_image(path: Path, rgb: np.ndarray) -> None:
     done, data = cv2.imencode(Path(path).suffix, image)
     if not done:
         raise InputError(f"OpenCV cannot write {path}: choose another suffix (png, jpg)")
-    with atomic_path(path) as temporary:
-        data.tofile(temporary)
+    write_whole(path, data.tobytes())
