@@ -166,7 +166,8 @@ def record(paths: SequencePaths, names: list[str], settings: Settings, complete:
             wanted[stage][name] = kept.get(stage, {}).get(name, DOWNLOADED)
     known = found.get("frames", {})
     frames = {name: digest(paths.color / name) for name in names}
-    frames |= known if list(known)[: len(names)] == names else {}  # those of a longer clip that is used in part
+    if list(known)[: len(names)] == names:  # a longer clip, used in part
+        frames = known | frames
     content = {"settings": wanted, "versions": {p: version(p) for p in PACKAGES}, "frames": frames}
     text = json.dumps(content, indent=1)
     if not manifest_path(paths).is_file() or manifest_path(paths).read_text() != text:
