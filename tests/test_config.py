@@ -117,3 +117,8 @@ def test_input_errors_become_one_sentence_and_status_2(capsys):
         main()
     assert stopped.value.code == 2
     assert capsys.readouterr().err == "error: found 1, expected 2; do 3\n"
+
+
+def test_picking_a_device_makes_tiny_numbers_zero():
+    pick_device("cpu")
+    assert (torch.full((8,), 2e-38) * 0.25 == 0).all() and (torch.full((8,), 2e-38) > 0).all()

@@ -110,9 +110,14 @@ def run_dir(args: argparse.Namespace) -> Path:
 def pick_device(name: str) -> torch.device:
     """`auto` is cuda where there is one, else mps, else cpu.
 
+    On a CPU, numbers below 1e-38 become 0 from here on. The Gaussians of the code net and the transmittance behind a
+    surface are full of them once a model is trained, and a CPU takes many times as long over each: a step of the demo's
+    last third takes 0.13 s, not 0.33 s. Threads inherit this, so it comes before the first computation.
+
     Raises:
         InputError: a device that this machine or this PyTorch does not have.
     """
+    torch.set_flush_denormal(True)
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         return torch.device(next(kind for kind, present in available.items() if present))
