@@ -9,7 +9,6 @@ from tqdm import tqdm
 
 from preprocessing.consistency import (
     COSINE_THRESHOLD,
-    CYCLE_THRESHOLD,
     NEAR_GAP,
     cycle_masks,
     keep_similar,
@@ -45,7 +44,6 @@ def filter_flow(
     device: Device = "cpu",
     pairs: Pairs | None = None,
     shard: Shard | None = None,
-    threshold: float = CYCLE_THRESHOLD,
 ) -> None:
     """Write the masks of the pairs that have none yet, then the counts.
 
@@ -58,7 +56,6 @@ def filter_flow(
         device: where to compute.
         pairs: the pairs that have flow; None: all.
         shard: this process's part.
-        threshold: of the cycle, pixels.
     """
     pairs, shard = pairs or Pairs(len(names)), shard or Shard()
     missing = set(missing_masks(paths, pairs.names(names)))
@@ -69,7 +66,7 @@ def filter_flow(
         a, b = names[i], names[j]
         flow, back = (torch.from_numpy(read_flow(paths, *pair)).to(device) for pair in ((a, b), (b, a)))
         for pair, there, again in (((a, b), flow, back), ((b, a), back, flow)):
-            consistent, rescued = cycle_masks(there, again, threshold)
+            consistent, rescued = cycle_masks(there, again)
             if j - i >= NEAR_GAP:  # near pairs are rescued, far ones compared by appearance
                 consistent, rescued = maps.keep_similar(consistent, there, *pair), torch.zeros_like(rescued)
             write_pair_mask(paths, *pair, consistent.cpu().numpy(), rescued.cpu().numpy())

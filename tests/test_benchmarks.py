@@ -1,18 +1,13 @@
-"""Every benchmark starts."""
+"""Every benchmark still fits the code that it measures."""
 
-import subprocess
-import sys
+import importlib
 from pathlib import Path
 
 import pytest
 
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
-COMMANDS = [path.stem for path in FOLDER.glob("*.py") if "argparse" in path.read_text(encoding="utf-8")]
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_it_tells_its_flags(name):
-    done = subprocess.run(
-        [sys.executable, "-m", f"benchmarks.{name}", "--help"], cwd=FOLDER.parent, capture_output=True, text=True
-    )
-    assert done.returncode == 0 and "usage" in done.stdout, done.stderr
+@pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.py")))
+def test_it_can_be_imported(name):
+    importlib.import_module(f"benchmarks.{name}")

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from loaders.flow_store import FlowStore
+from loaders.synthetic import make_scene, write_scene
 from train import main
 from utils.paths import SequencePaths
 from utils.video_io import read_video, write_video
@@ -107,3 +109,13 @@ def test_demo_scene_is_made_where_asked(tiny_flags, tmp_path, monkeypatch, capsy
     monkeypatch.setattr("train.make_scene", lambda: make_scene(3, 32, 48))
     main([*tiny_flags, "--data_dir", "data/demo", "--synthetic", "--num_iters", "1"])
     assert (tmp_path / "data" / "demo" / "gt_tracks.npz").exists()
+
+
+def test_sparse_pairs_train_and_are_scored(tiny_flags, tmp_path, capsys):
+    write_scene(make_scene(11, 32, 48, seed=2), SequencePaths(tmp_path / "long"))
+    flags = [*tiny_flags, "--data_dir", "long", "--pairs", "sparse"]
+    main([*flags, "--num_iters", "6"])
+    assert "raw flow" in capsys.readouterr().out
+    store = FlowStore(SequencePaths(tmp_path / "long"), [f"{t:05d}.png" for t in range(11)])
+    assert store.known[0, 8] and not store.known[0, 9] and store.valid_counts[0, 9] == 0
+    assert "preprocessed with pairs sparse, but all" in refusal([*flags, "--pairs", "all", "--num_iters", "7"], capsys)

@@ -1,0 +1,64 @@
+"""How long a training step takes: `python -m benchmarks.step_time --config configs/demo.txt` after a training run.
+
+Four medians, each in a process of its own: the networks as they start and as the run left them, with subnormal numbers
+kept and with them flushed to 0 (as `train.py` does on a CPU). Batches are drawn beforehand and are the same.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from loaders.batches import FlowBatches
+from loaders.flow_store import FlowStore
+from runs import build_model, open_clip, read_start
+from trainer import Trainer
+from utils.checkpoint import find_checkpoint
+from utils.config import parse_config, run_dir
+
+STEPS = 30
+
+
+def median_step(flags: list[str], trained: bool) -> float:
+    """Seconds of a step on the CPU, in this process."""
+    args = parse_config(flags)
+    clip = open_clip(args)
+    path = find_checkpoint(run_dir(args), args.ckpt_path) if trained else None
+    checkpoint = path and read_start(path, args, clip.video)
+    model = build_model(args, clip.video, checkpoint, torch.device("cpu"))
+    store = FlowStore(clip.paths, clip.names, prefer_chained=args.chain)
+    folder = Path("unused")  # nothing is saved or logged
+    trainer = Trainer(
+        args, model, clip.video, clip.names, store, None, folder, log=None, images=None, checkpoint=checkpoint
+    )
+    dataset = FlowBatches(clip.video, store, trainer._sampling())
+    batches = [dataset[step] for step in range(STEPS)]
+    times = []
+    for batch in batches:
+        start = time.perf_counter()
+        trainer.train_step(batch)
+        times.append(time.perf_counter() - start)
+    return float(np.median(times))
+
+
+def main() -> None:
+    """Print the four medians."""
+    if sys.argv[1] in ("kept", "flushed"):
+        torch.set_flush_denormal(sys.argv[1] == "flushed")  # before the threads are made, which inherit it
+        print(json.dumps(median_step(sys.argv[3:], sys.argv[2] == "trained")))
+        return
+    for state in ("new", "trained"):
+        for subnormals in ("kept", "flushed"):
+            command = [sys.executable, "-m", "benchmarks.step_time", subnormals, state, *sys.argv[1:]]
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+            print(
+                f"{state:8s} networks, subnormal numbers {subnormals:8s} {float(done.stdout.split()[-1]):.3f} s a step"
+            )
+
+
+if __name__ == "__main__":
+    main()
