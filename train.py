@@ -43,7 +43,8 @@ def main(argv: list[str] | None = None) -> None:
     if earlier:
         print(f"checkpoints of an earlier run are now in {earlier}")
     if start:
-        print(f"going on from {start} (step {checkpoint['step']})")
+        left = "" if checkpoint["step"] < args.num_iters else f": all of the {args.num_iters} are done, drawing again"
+        print(f"going on from {start} (step {checkpoint['step']}){left}")
     if tracks is not None:
         print(f"{tracks.px.shape[1]} tracks of {args.tracks}, read in {tracks.layout}")
     write_config(args, folder)

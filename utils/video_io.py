@@ -177,7 +177,7 @@ def read_mask(path: Path, height: int, width: int) -> np.ndarray:
         InputError: missing, of other proportions than the frames, or selecting nothing.
     """
     if not Path(path).is_file():
-        raise InputError(f"no mask at {path}: expected one mask image for each frame")
+        raise InputError(f"no mask at {path}: give an image file, RGBA, grey or RGB")
     mask = _foreground(decode_image(path))
     rows, columns = mask.shape
     # Reducing rounds one side by up to half a pixel: that much the proportions may differ.
