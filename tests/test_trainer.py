@@ -144,7 +144,7 @@ def test_a_half_done_update_is_not_saved(tiny_flags, monkeypatch):
 
     train(tiny_flags, "--num_iters", "2")
     monkeypatch.setattr(torch.optim.Adam, "step", cut_short)
-    stopped_by(KeyboardInterrupt, [*tiny_flags, "--num_iters", "8"])
+    assert stopped_by(SystemExit, [*tiny_flags, "--num_iters", "8"]).code == 130
     assert find_checkpoint(RUN, None).name == "model_000002.pth"
 
 
