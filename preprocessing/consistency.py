@@ -27,8 +27,8 @@ MASK_ONE = 1 - 1e-5
 # exact tracks (README.md): 88 % and more of the right points of moving objects stay, 40 to 85 % of the wrong ones go.
 COSINE_THRESHOLD = {"dino": 0.5, "sift": 0.85}
 
-# Products of cells that cost as much as looking up the features of a point: 8 vectors, and a matrix product does about
-# 8 times the work of lookups in the same time.
+# Products of cells that cost as much as looking up the features of a point: a rough
+# figure, on which only the time depends.
 PRODUCTS_PER_POINT = 64
 
 

@@ -10,8 +10,8 @@ from utils.draw import figure_image
 from utils.paths import SequencePaths
 from utils.video_io import decode_image, write_image
 
-# A frame is poor if so little of it is valid on average in its pairs of up to NEAR frames' distance; measured against
-# nothing but experience: on clips that track well it is above 0.6.
+# A frame is poor if so little of it is valid on average in its pairs of up to NEAR frames' distance; a guess,
+# not a measurement.
 NEAR, POOR = 4, 0.3
 MAPS = 12  # count maps shown
 

@@ -1,6 +1,6 @@
 """Flow on disk: a packed file of our own, or the released `.npy`.
 
-A packed file holds fixed-point numbers of 1/16 px (at most 1/32 px off, far below what optical flow knows; 3 to 4 times
+A packed file holds fixed-point numbers of 1/16 px (at most 1/32 px off, far below what optical flow knows; 2 to 4 times
 smaller than float16), as zlib-compressed differences along both axes, for smooth flow has small ones. NaN survives: in
 the products of chaining it says that nothing was chained there.
 """
@@ -19,7 +19,7 @@ STEPS_PER_PX = 16
 NOTHING = np.iinfo(np.int16).min  # stands for NaN
 HEADER = struct.Struct("<8sII")  # magic, height, width
 MAGIC = b"OMFLOW01"
-LEVEL = 1  # of zlib: 6 takes four times as long for 7 % less
+LEVEL = 1  # of zlib: 6 takes 7 times as long for a fifth less
 
 
 def pack_flow(flow: np.ndarray) -> bytes:
