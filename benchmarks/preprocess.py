@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TypeVar
 
@@ -134,10 +135,10 @@ def part_whole(paths: SequencePaths, args: argparse.Namespace) -> dict:
 
     for name in STAGES:
         setattr(main_processing, name, timed(name))
-    with tempfile.TemporaryDirectory(dir=args.scratch) as folder:
+    with nullcontext(args.keep) if args.keep else tempfile.TemporaryDirectory() as folder:
         copy = SequencePaths(Path(folder) / "clip")
         frames = list_frames(paths.color)[: args.num_frames]
-        copy.color.mkdir(parents=True)
+        copy.color.mkdir(parents=True, exist_ok=True)
         for frame in frames:
             shutil.copyfile(frame, copy.color / frame.name)
         main_processing.preprocess(copy, Settings(flow="dis", pairs=args.pairs), device=args.device)
@@ -170,7 +171,7 @@ def main() -> None:
     parser.add_argument("--pairs", choices=["all", "sparse"], default="all", help="of the whole run")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to measure")
     parser.add_argument("--device", default="cpu", help="where RAFT, filtering and chaining run")
-    parser.add_argument("--scratch", type=Path, help="folder for the whole run's files (default: the system's)")
+    parser.add_argument("--keep", type=Path, help="keep the whole run's files there (killed, it goes on from them)")
     parser.add_argument("--json", type=Path, help="write the figures there as well")
     parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()

@@ -1,0 +1,93 @@
+"""Gradients whose ReLUs stand on chosen sides, for comparing gradients between processors.
+
+Where a unit's input is so near 0 that rounding decides its sign, the side of its kink is a matter of the processor. No
+value moves by it, but gradient norms do, by up to 3e-2: the colours of the volume vary so fast that the gradients of
+the samples nearly cancel. The sides of such units are therefore unknowns of a comparison, and the search below finds
+those of the other run; all else must agree.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+UNDECIDED = 2e-6  # float32 and float64 differ by up to 1.3e-6 at inputs this small, 6 couplings deep
+
+Gradients = dict[str, Tensor]
+
+
+class Unit(NamedTuple):
+    """Entry `index` of the activation that is called as number `call` in a forward pass."""
+
+    call: int
+    index: tuple[int, ...]
+
+
+class Kinks:
+    """Takes the place of (leaky) ReLUs: same values, but units in `flipped` pass gradients as on their other side."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.flipped: set[Unit] = set()
+        self.start()
+        leaky_relu = F.leaky_relu
+        monkeypatch.setattr(
+            F, "leaky_relu", lambda x, slope=0.01, inplace=False: self._activate(leaky_relu(x, slope), x, slope)
+        )
+        monkeypatch.setattr(F, "relu", lambda x, inplace=False: self._activate(leaky_relu(x, 0.0), x, 0.0))
+
+    def start(self) -> None:
+        """Forget the calls of the last forward pass."""
+        self.inputs: list[Tensor] = []
+        self.outputs: list[Tensor] = []
+        self.slopes: list[float] = []  # of the negative side
+
+    def _activate(self, y: Tensor, x: Tensor, slope: float) -> Tensor:
+        call = len(self.inputs)
+        self.inputs.append(x)
+        self.slopes.append(slope)
+        flipped = [unit for unit in self.flipped if unit.call == call]
+        if flipped:
+            change = torch.zeros_like(x)
+            for unit in flipped:
+                change[unit.index] = self.slope_change(unit)
+            y = y + (x - x.detach()) * change
+        y.retain_grad()
+        self.outputs.append(y)
+        return y
+
+    def undecided(self) -> list[Unit]:
+        """Units whose side rounding decides."""
+        return [
+            Unit(call, tuple(index))
+            for call, x in enumerate(self.inputs)
+            for index in torch.nonzero(x.detach().abs() < UNDECIDED).tolist()
+        ]
+
+    def slope_change(self, unit: Unit) -> float:
+        """What a flip adds to the slope of a unit."""
+        return (1 - self.slopes[unit.call]) * (-1 if self.inputs[unit.call][unit.index] > 0 else 1)
+
+
+def search_sides(
+    gradients: Gradients, flips: dict[Unit, Gradients], mismatch: Callable[[Gradients], Tensor]
+) -> set[Unit]:
+    """The units whose flips bring `gradients` nearest to what `mismatch` (a scalar) compares with, found one by one.
+
+    `flips` holds what each flip adds to the gradients (to first order: two flips on one path are not a sum).
+    """
+    flipped, least = set(), mismatch(gradients)
+    while True:
+        trials = {
+            unit: mismatch(gradients | {name: gradients[name] + part for name, part in change.items()})
+            for unit, change in flips.items()
+            if unit not in flipped
+        }
+        best = min(trials, key=trials.__getitem__, default=None)
+        if best is None or trials[best] >= least:
+            return flipped
+        flipped.add(best)
+        least = trials[best]
+        gradients = gradients | {name: gradients[name] + part for name, part in flips[best].items()}
