@@ -7,6 +7,7 @@ elsewhere: there the raw flow holds, valid or not.
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import pairwise
 
 import torch
@@ -21,6 +22,9 @@ from utils.flow_files import missing_flows, read_flow, read_pair_mask, write_flo
 from utils.paths import SequencePaths
 from utils.shard import Shard
 from utils.video_io import read_frame
+
+# Bytes of adjacent flows kept: every sweep goes through those on its side. A longer clip reads them again.
+STEPS_MEMORY = 2**29
 
 
 def chain_flow(
@@ -58,13 +62,15 @@ class Chain:
     def __init__(self, paths: SequencePaths, names: list[str], features: str, device: Device):
         self.paths, self.names, self.device = paths, names, device
         self.features = FeatureMaps(paths, features, device)
+        steps = STEPS_MEMORY // (10 * read_frame(paths.color / names[0])[..., 0].size)  # two float32, two bool a pixel
+        self._step = lru_cache(steps)(self._direct)
 
     def sweep(self, i: int, targets: list[int]) -> Iterator[tuple[tuple[int, int], Tensor, Tensor, Tensor]]:
         """Consecutive targets beginning beside i."""
         flow, valid, rescued = self._direct(i, targets[0])
         yield (i, targets[0]), torch.full_like(flow, torch.nan), valid, rescued
         for previous, j in pairwise(targets):
-            step, step_valid, _ = self._direct(previous, j)
+            step, step_valid, _ = self._step(previous, j)
             chained, filled, direct, direct_valid, rescued = self._extend((i, j), flow, valid, step, step_valid)
             flow, valid = torch.where(filled[..., None], chained, direct), filled | direct_valid
             yield (i, j), _only(chained, filled), valid, rescued & ~valid

@@ -43,11 +43,13 @@ def unpack_flow(packed: bytes) -> np.ndarray:
         raise ValueError("not a packed flow")
     _, height, width = HEADER.unpack(packed[: HEADER.size])
     try:
-        planes = np.frombuffer(zlib.decompress(packed[HEADER.size :]), np.uint8).reshape(2, 2, height, width)
+        low, high = np.frombuffer(zlib.decompress(packed[HEADER.size :]), np.uint8).reshape(2, 2, height, width)
     except zlib.error as error:
         raise ValueError(f"a damaged packed flow: {error}") from error
-    differences = np.ascontiguousarray(planes.transpose(2, 3, 1, 0)).view(np.int16)[..., 0]
-    steps = differences.cumsum(1, dtype=np.int16).cumsum(0, dtype=np.int16)
+    steps = (low | high.astype(np.uint16) << 8).view(np.int16)  # [2,H,W]; differences so far
+    for axis in (2, 1):
+        np.cumsum(steps, axis, out=steps)
+    steps = np.moveaxis(steps, 0, -1)
     flow = steps.astype(np.float32) / STEPS_PER_PX
     flow[steps == NOTHING] = np.nan
     return flow
