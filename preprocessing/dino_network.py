@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.models.vision_transformer import VisionTransformer
 
-from preprocessing.weights import StateDict, download, load_strictly, read_state_dict
+from preprocessing.weights import StateDict, check_remembered, download, load_strictly, read_state_dict
 
 DINO_URL = "https://dl.fbaipublicfiles.com/dino/dino_deitsmall16_pretrain/dino_deitsmall16_pretrain.pth"
 PATCH = 16  # pixels
@@ -52,10 +52,11 @@ def build_dino() -> VisionTransformer:
 def load_dino(weights: Path | None, device: torch.device | str) -> VisionTransformer:
     """DINO in evaluation mode with the release's weights, from a file or downloaded.
 
-    The release states no checksum, so what a download is checked for is every name and every shape.
+    The release states no checksum: a download is checked for every name and shape, and from then on by the SHA-256 that
+    it had (`weights.check_remembered`).
 
     Raises:
-        InputError: unusable file, or no way to download.
+        InputError: unusable file, no way to download, or a download that has changed since.
     """
     if weights is not None:
         state, origin = read_state_dict(weights), str(weights)
@@ -69,6 +70,8 @@ def load_dino(weights: Path | None, device: torch.device | str) -> VisionTransfo
         )
     network = build_dino()
     load_strictly(network, from_release(state), origin)
+    if weights is None:
+        check_remembered(Path(torch.hub.get_dir()) / "checkpoints" / Path(DINO_URL).name)
     return network.to(device).eval().requires_grad_(False)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from preprocessing.consistency import COSINE_THRESHOLD, CYCLE_THRESHOLD, RGB_THRESHOLD
 from preprocessing.flow_raft import NUM_UPDATES
-from preprocessing.pairs import MODES, WINDOW
+from preprocessing.pairs import MODES, WINDOW, Pairs
 from utils.atomic import write_whole
 from utils.errors import InputError
 from utils.flow_files import STEPS_PER_PX
@@ -37,6 +37,7 @@ DEPENDENTS = {
     "filter": ("filter", "chain"),
     "chain": ("chain",),
 }
+CHOICE_OF_PAIRS = (("flow", "pairs"), ("flow", "window"))
 FORMAT = 1
 DOWNLOADED = "the download"
 WEIGHTS = (("flow", "raft_weights"), ("features", "dino_weights"))
@@ -142,19 +143,40 @@ def check(paths: SequencePaths, names: list[str], settings: Settings, complete: 
 def clear_stale(paths: SequencePaths, names: list[str], settings: Settings, complete: bool) -> None:
     """Delete what was made in another way, and all that depends on it; after changed frames that is everything.
 
+    Where just the choice of pairs has changed, near pairs are the same in all of them and stay.
+
     Raises:
         InputError: published flow would be deleted.
     """
-    stages = {stage for stage, *_ in _differences(paths, names, settings, complete)}
+    differences = _differences(paths, names, settings, complete)
+    stages = {stage for stage, name, *_ in differences if (stage, name) not in CHOICE_OF_PAIRS}
     stale = set(PRODUCTS) if "frames" in stages else {later for stage in stages for later in DEPENDENTS[stage]}
     if "flow" in stale and any((paths.root / "raft_exhaustive").glob("*.npy")):
         raise InputError(
             f"{paths.root}/raft_exhaustive holds published flow (.npy), which is not deleted: move it away"
         )
     for path in (paths.root / product for stage in sorted(stale) for product in PRODUCTS[stage]):
-        if path.is_dir():
-            shutil.rmtree(path)
-        path.unlink(missing_ok=True)
+        _delete(path)
+    if len(differences) > 0 and not stages:
+        for made in (paths, paths.chained):
+            _clear_far(made, names)
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+
+
+def _clear_far(paths: SequencePaths, names: list[str]) -> None:
+    """Delete flow and masks of the pairs beyond the window of `--pairs sparse`, and all counts."""
+    near = [(names[i], names[j]) for i, targets in Pairs(len(names), "sparse").sweeps() for j in targets]
+    kept = {file for pair in near for file in (paths.flow(*pair), paths.flow_mask(*pair))}
+    for path in [*paths.root.glob("raft_exhaustive/*.flow"), *paths.root.glob("raft_masks/*.png")]:
+        if path not in kept:
+            path.unlink()
+    for counts in ("count_maps", "flow_stats.json"):
+        _delete(paths.root / counts)
 
 
 def record(paths: SequencePaths, names: list[str], settings: Settings, complete: bool) -> None:

@@ -1,5 +1,6 @@
 """Pretrained weights from a file or a URL into a network; a failure is one sentence that says what to do."""
 
+import hashlib
 import pickle
 import urllib.error
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from utils.atomic import write_whole
 from utils.errors import InputError
 
 StateDict = dict[str, Tensor]
@@ -41,6 +43,24 @@ def download(fetch: Callable[[], StateDict], url: str, advice: str) -> StateDict
     except (urllib.error.URLError, OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
         reason = " ".join(str(error).split())[:160]
         raise InputError(f"cannot get {url} ({reason}): {advice}") from error
+
+
+def check_remembered(path: Path) -> None:
+    """Compare a downloaded file with the SHA-256 written beside it when it was first used (`<name>.sha256`).
+
+    For files whose publisher states no checksum: what is trusted once may not change afterwards.
+
+    Raises:
+        InputError: the file has changed.
+    """
+    digest, note = hashlib.sha256(path.read_bytes()).hexdigest(), path.with_name(path.name + ".sha256")
+    if not note.is_file():
+        write_whole(note, digest.encode())
+    elif (remembered := note.read_text().strip()) != digest:
+        raise InputError(
+            f"{path} has SHA-256 {digest[:16]}…, but had {remembered[:16]}… when it was downloaded: delete both that "
+            "file and its .sha256, and it is downloaded again"
+        )
 
 
 def load_strictly(network: nn.Module, state: StateDict, origin: str) -> None:

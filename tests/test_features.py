@@ -104,3 +104,17 @@ def test_wrong_kinds_and_weights_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     with pytest.raises(InputError, match=r"https://.*dino.*--dino_weights.*--features sift"):
         load_dino(None, "cpu")
+
+
+def test_a_download_that_has_changed_is_refused(tmp_path, monkeypatch):
+    def fetch(url, target, *args, **kwargs):
+        torch.save(build_dino().state_dict(), target)
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", fetch)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    for _ in range(2):
+        load_dino(None, "cpu")
+    (cached,) = tmp_path.glob("checkpoints/*.pth")
+    fetch("", cached)
+    with pytest.raises(InputError, match=r"has SHA-256 .* but had .* delete both"):
+        load_dino(None, "cpu")

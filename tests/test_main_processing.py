@@ -12,6 +12,7 @@ import pytest
 
 import preprocessing.main_processing as main_processing
 import preprocessing.manifest as manifest
+import preprocessing.pairs as pairs_module
 from loaders.flow_store import FlowStore
 from preprocessing.main_processing import is_complete, preprocess, require_complete
 from preprocessing.manifest import Settings, manifest_path, read_manifest
@@ -167,11 +168,27 @@ def test_products_of_unknown_origin_are_not_mixed_with_ours(paths):
         preprocess(paths, UNCHAINED)
 
 
-def test_published_flow_is_never_deleted(paths):
+@pytest.mark.parametrize(("first", "then"), [("all", "sparse"), ("sparse", "all")])
+def test_other_pairs_keep_the_near_ones(paths, monkeypatch, first, then):
+    for module in (manifest, pairs_module):
+        monkeypatch.setattr(module, "WINDOW", 1)
+    preprocess(paths, Settings(flow="dis", pairs=first))
+    near = [path for pair in (NAMES[:2], NAMES[2:0:-1]) for path in (paths.flow(*pair), paths.flow_mask(*pair))]
+    times = [path.stat().st_mtime_ns for path in near]
+    preprocess(paths, Settings(flow="dis", pairs=then), redo=True)
+    assert [path.stat().st_mtime_ns for path in near] == times
+    redone = snapshot(paths)
+    clear(paths)
+    preprocess(paths, Settings(flow="dis", pairs=then))
+    assert snapshot(paths) == redone
+
+
+def test_published_flow_is_never_deleted(paths, monkeypatch):
     preprocess(paths, UNCHAINED)
     np.save(paths.released_flow(NAMES[0], NAMES[1]), np.zeros((48, 64, 2), np.float32))
+    monkeypatch.setattr(manifest, "STEPS_PER_PX", 8)
     with pytest.raises(InputError, match="not deleted: move it away"):
-        preprocess(paths, Settings(flow="dis", pairs="sparse"), redo=True)
+        preprocess(paths, UNCHAINED, redo=True)
 
 
 def test_a_part_of_a_clip_gets_the_counts_of_that_part(paths, tmp_path):
