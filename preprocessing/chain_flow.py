@@ -7,6 +7,7 @@ elsewhere: there the raw flow holds, valid or not.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 
@@ -21,6 +22,7 @@ from preprocessing.pairs import Pairs
 from utils.flow_files import missing_flows, read_flow, read_pair_mask, write_flow
 from utils.paths import SequencePaths
 from utils.shard import Shard
+from utils.side_by_side import default_workers, side_by_side
 from utils.video_io import read_frame
 
 # Bytes of adjacent flows kept: every sweep goes through those on its side. A longer clip reads them again.
@@ -41,11 +43,12 @@ def chain_flow(
     """
     pairs, shard = pairs or Pairs(len(names)), shard or Shard()
     chain = Chain(paths, names, features, device)
-    jobs = [(chain.sweep(i, js), [(i, j) for j in js]) for i, js in pairs.sweeps()]
-    _write(paths, names, jobs, shard, "chain")
+    jobs = [Job([(i, j) for j in js], chain.sweep(i, js)) for i, js in pairs.sweeps()]
+    _write(paths, names, jobs, shard, "chain", device)
     for gap in pairs.doublings():
         shard.wait()  # for the halves
-        _write(paths, names, [(chain.join(pair), [pair]) for pair in pairs.at_gap(gap)], shard, f"chain, gap {gap}")
+        jobs = [Job([pair], chain.join(pair)) for pair in pairs.at_gap(gap)]
+        _write(paths, names, jobs, shard, f"chain, gap {gap}", device)
     shard.wait()
     write_counts(paths.chained, names, pairs, "chain", shard)
 
@@ -56,8 +59,19 @@ def read_chained(paths: SequencePaths, a: str, b: str) -> tuple[Tensor, Tensor]:
     return torch.where(chained.isnan(), raw, chained), torch.from_numpy(read_pair_mask(paths.chained, a, b)[0])
 
 
+Chained = tuple[tuple[int, int], Tensor, Tensor, Tensor]  # (i, j), flow (NaN where not chained), valid, rescued
+
+
+@dataclass(frozen=True)
+class Job:
+    """Some pairs and what chains them all, one after the other."""
+
+    pairs: list[tuple[int, int]]
+    chained: Iterator[Chained]
+
+
 class Chain:
-    """Chains the filtered flows of a sequence; yields ((i, j), flow, valid, rescued), flow NaN where not chained."""
+    """Chains the filtered flows of a sequence."""
 
     def __init__(self, paths: SequencePaths, names: list[str], features: str, device: Device):
         self.paths, self.names, self.device = paths, names, device
@@ -65,7 +79,7 @@ class Chain:
         steps = STEPS_MEMORY // (10 * read_frame(paths.color / names[0])[..., 0].size)  # two float32, two bool a pixel
         self._step = lru_cache(steps)(self._direct)
 
-    def sweep(self, i: int, targets: list[int]) -> Iterator[tuple[tuple[int, int], Tensor, Tensor, Tensor]]:
+    def sweep(self, i: int, targets: list[int]) -> Iterator[Chained]:
         """Consecutive targets beginning beside i."""
         flow, valid, rescued = self._direct(i, targets[0])
         yield (i, targets[0]), torch.full_like(flow, torch.nan), valid, rescued
@@ -75,7 +89,7 @@ class Chain:
             flow, valid = torch.where(filled[..., None], chained, direct), filled | direct_valid
             yield (i, j), _only(chained, filled), valid, rescued & ~valid
 
-    def join(self, pair: tuple[int, int]) -> Iterator[tuple[tuple[int, int], Tensor, Tensor, Tensor]]:
+    def join(self, pair: tuple[int, int]) -> Iterator[Chained]:
         """A pair from its two halves, chained before."""
         a, middle, b = (self.names[k] for k in (pair[0], sum(pair) // 2, pair[1]))
         first, second = ([x.to(self.device) for x in read_chained(self.paths, *p)] for p in ((a, middle), (middle, b)))
@@ -109,14 +123,18 @@ def _only(flow: Tensor, where: Tensor) -> Tensor:
     return torch.where(where[..., None], flow, torch.nan)
 
 
-def _write(paths: SequencePaths, names: list[str], jobs: list, shard: Shard, label: str) -> None:
-    """Do this process's jobs (what yields some pairs, the pairs) that have a file missing."""
-    every = [(names[i], names[j]) for _, pairs in jobs for i, j in pairs]
+def _write(paths: SequencePaths, names: list[str], jobs: list[Job], shard: Shard, label: str, device: Device) -> None:
+    """Do this process's jobs that have a file missing."""
+    every = [(names[i], names[j]) for job in jobs for i, j in job.pairs]
     missing = {*missing_flows(paths.chained, every), *missing_masks(paths.chained, every)}
-    todo = [(made, pairs) for made, pairs in shard.of(jobs) if any((names[i], names[j]) in missing for i, j in pairs)]
-    with tqdm(total=sum(len(pairs) for _, pairs in todo), desc=label, unit="pair", disable=shard.rank > 0) as bar:
-        for made, _ in todo:
-            for (i, j), flow, valid, rescued in made:
-                write_flow(paths.chained, names[i], names[j], flow.cpu().numpy())
-                write_pair_mask(paths.chained, names[i], names[j], valid.cpu().numpy(), rescued.cpu().numpy())
-                bar.update()
+    todo = [job for job in shard.of(jobs) if any((names[i], names[j]) in missing for i, j in job.pairs)]
+
+    def work(job: Job) -> Iterator[None]:
+        for (i, j), flow, valid, rescued in job.chained:
+            write_flow(paths.chained, names[i], names[j], flow.cpu().numpy())
+            write_pair_mask(paths.chained, names[i], names[j], valid.cpu().numpy(), rescued.cpu().numpy())
+            bar.update()
+            yield
+
+    with tqdm(total=sum(len(job.pairs) for job in todo), desc=label, unit="pair", disable=shard.rank > 0) as bar:
+        side_by_side(work, todo, default_workers(device))

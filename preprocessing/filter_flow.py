@@ -1,5 +1,6 @@
 """Filter the raw flow by cycle consistency and appearance → raft_masks/, count_maps/, flow_stats.json."""
 
+from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -18,6 +19,7 @@ from preprocessing.pairs import Pairs
 from utils.flow_files import read_flow
 from utils.paths import SequencePaths
 from utils.shard import Shard
+from utils.side_by_side import default_workers, side_by_side
 
 Device = torch.device | str
 FEATURES_KEPT = 16  # frames whose features stay in memory
@@ -47,7 +49,7 @@ def filter_flow(
 ) -> None:
     """Write the masks of the pairs that have none yet, then the counts.
 
-    In memory at any time: the two flows of a pair and the features of some frames.
+    In memory at any time: the two flows of some pairs (one for each core) and the features of some frames.
 
     Args:
         paths: sequence with `raft_exhaustive/` and `features/<features>/`.
@@ -62,13 +64,19 @@ def filter_flow(
     todo = shard.of([(i, j) for i, j in pairs.all() if i < j])
     todo = [(i, j) for i, j in todo if {(names[i], names[j]), (names[j], names[i])} & missing]
     maps = FeatureMaps(paths, features, device)
-    for i, j in tqdm(todo, desc="filter", unit="pair", disable=shard.rank > 0):
-        a, b = names[i], names[j]
+
+    def work(indices: tuple[int, int]) -> Iterator[None]:
+        a, b = (names[k] for k in indices)
         flow, back = (torch.from_numpy(read_flow(paths, *pair)).to(device) for pair in ((a, b), (b, a)))
         for pair, there, again in (((a, b), flow, back), ((b, a), back, flow)):
             consistent, rescued = cycle_masks(there, again)
-            if j - i >= NEAR_GAP:  # near pairs are rescued, far ones compared by appearance
+            if indices[1] - indices[0] >= NEAR_GAP:  # near pairs are rescued, far ones compared by appearance
                 consistent, rescued = maps.keep_similar(consistent, there, *pair), torch.zeros_like(rescued)
             write_pair_mask(paths, *pair, consistent.cpu().numpy(), rescued.cpu().numpy())
+        bar.update()
+        yield
+
+    with tqdm(total=len(todo), desc="filter", unit="pair", disable=shard.rank > 0) as bar:
+        side_by_side(work, todo, default_workers(device))
     shard.wait()
     write_counts(paths, names, pairs, "filter", shard)

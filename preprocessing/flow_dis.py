@@ -4,7 +4,6 @@ Alone it finds small displacements only; i→j therefore starts from i→j−1 c
 (backwards i→j+1 carried on by j+1→j).
 """
 
-import os
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 
@@ -12,6 +11,7 @@ import cv2
 import numpy as np
 
 from preprocessing.flow_pairs import Pair, Sweeps, compose
+from utils.side_by_side import default_workers
 
 # Chosen on two 24-frame 192x128 scenes with exact tracks: level 0 (the preset stops at half resolution)
 # brings the mean error between neighbours from 0.63 px to 0.32 px; a denser patch grid and more iterations
@@ -30,7 +30,7 @@ class DisFlow:
         # DIS divides the image into one stripe a thread, which changes the result: parallel are the sweeps
         # instead.
         cv2.setNumThreads(1)
-        self.workers = os.cpu_count() or 1
+        self.workers = default_workers()
         flows = MEMORY // (9 * read(0)[..., 0].size)  # two float32 of flow and one byte of grey a pixel
         self.grey = lru_cache(flows)(lambda index: cv2.cvtColor(read(index), cv2.COLOR_RGB2GRAY))
         self.adjacent = lru_cache(flows)(lambda source, target: self._estimate(source, target, None))

@@ -6,9 +6,7 @@ and always computed whole, from their beginning: a killed run repeats the unfini
 bytes as an uninterrupted one, on any number of processes.
 """
 
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -22,6 +20,7 @@ from preprocessing.pairs import Pairs
 from utils.flow_files import missing_flows, read_flow, write_flow
 from utils.paths import SequencePaths
 from utils.shard import Shard
+from utils.side_by_side import side_by_side
 
 Sweeps = list[tuple[int, list[int]]]  # sources with their targets by growing gap, all in one direction
 Pair = tuple[int, int]
@@ -100,33 +99,20 @@ def _jump(paths: SequencePaths, names: list[str], estimator: FlowEstimator, pair
 def _write(
     paths: SequencePaths, names: list[str], jobs: list[Job], estimator: FlowEstimator, shard: Shard, label: str
 ) -> None:
-    """Do this process's jobs that have something missing, `estimator.workers` at a time; the first error ends it."""
+    """Do this process's jobs that have something missing, `estimator.workers` at a time."""
     missing = set(missing_flows(paths, [(names[i], names[j]) for job in jobs for i, j in job.pairs]))
 
     def is_missing(pair: Pair) -> bool:
         return (names[pair[0]], names[pair[1]]) in missing
 
-    stopped = threading.Event()
-
-    def work(job: Job) -> None:
+    def work(job: Job) -> Iterator[None]:
         for (i, j), flow in job.estimate():
-            if stopped.is_set():
-                return
             if is_missing((i, j)):
                 write_flow(paths, names[i], names[j], flow)
             bar.update()
+            yield
 
     todo = [job for job in shard.of(jobs) if any(map(is_missing, job.pairs))]
     total = sum(len(job.pairs) for job in todo)
-    with (
-        tqdm(total=total, desc=label, unit="pair", disable=shard.rank > 0) as bar,
-        ThreadPoolExecutor(estimator.workers) as pool,
-    ):
-        futures = [pool.submit(work, job) for job in todo]
-        try:
-            for future in as_completed(futures):
-                future.result()
-        except BaseException:
-            stopped.set()  # a block takes long
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    with tqdm(total=total, desc=label, unit="pair", disable=shard.rank > 0) as bar:
+        side_by_side(work, todo, estimator.workers)

@@ -1,0 +1,41 @@
+"""Independent jobs in several threads of one process."""
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import TypeVar
+
+import torch
+
+T = TypeVar("T")
+
+
+def default_workers(device: torch.device | str = "cpu") -> int:
+    """Jobs at a time: one for each core of the CPU, one for a GPU, which is busy with one."""
+    return (os.cpu_count() or 1) if torch.device(device).type == "cpu" else 1
+
+
+def side_by_side(work: Callable[[T], Iterable[object]], jobs: Sequence[T], workers: int) -> None:
+    """Go through `work(job)` to its end for every job, `workers` at a time; the first error (Ctrl-C too) ends all.
+
+    `work` is a generator that yields where it may be stopped. Each worker has one thread of torch's, for threads that
+    wait for one another at every small operation cost more than they bring, above all beside other programs.
+    """
+    stopped, threads = threading.Event(), torch.get_num_threads()
+
+    def run(job: T) -> None:
+        for _ in work(job):
+            if stopped.is_set():
+                return
+
+    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers or 1,)) as pool:
+        futures = [pool.submit(run, job) for job in jobs]
+        try:
+            for future in as_completed(futures):
+                future.result()
+        except BaseException:
+            stopped.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    torch.set_num_threads(threads)  # parts of this setting belong to the whole process
