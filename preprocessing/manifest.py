@@ -38,7 +38,7 @@ DEPENDENTS = {
     "chain": ("chain",),
 }
 CHOICE_OF_PAIRS = (("flow", "pairs"), ("flow", "window"))
-FORMAT = 1
+FORMAT = 2
 DOWNLOADED = "the download"
 WEIGHTS = (("flow", "raft_weights"), ("features", "dino_weights"))
 ADVICE = "add --redo to make anew what depends on it, or ask for what is there"
