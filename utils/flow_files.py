@@ -1,8 +1,8 @@
 """Flow on disk: a packed file of our own, or the released `.npy`.
 
-A packed file holds fixed-point numbers of 1/16 px (at most 1/32 px off, far below what optical flow knows), a quarter as
-long as float16 would be: compressed differences along both axes, for smooth flow has small ones, their signs folded
-into the lowest bit, low and high bytes apart, by zlib's run lengths and Huffman codes (a search for longer matches
+A packed file holds fixed-point numbers of 1/16 px (at most 1/32 px off, far below what optical flow knows) in about a
+quarter of float16's space: differences along both axes, for smooth flow has small ones, their signs folded into the
+lowest bit, low and high bytes apart, compressed by zlib's run lengths and Huffman codes (a search for longer matches
 takes twice the time and gives longer files). NaN survives: in the products of chaining it says that nothing was chained
 there.
 """
