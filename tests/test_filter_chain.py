@@ -1,4 +1,4 @@
-"""Which flow is trusted: properties on hand-made flows, and the numbers of the released code."""
+"""The stages that write masks, counts and chained flow, on hand-made sequences and on the released numbers."""
 
 import json
 import shutil
@@ -11,14 +11,6 @@ import preprocessing.consistency as consistency
 from benchmarks.straightforward import filter_and_chain
 from loaders.flow_store import FlowStore
 from preprocessing.chain_flow import Chain, chain_flow, read_chained
-from preprocessing.consistency import (
-    appearance_similarity,
-    cycle_masks,
-    extend_chain,
-    keep_similar,
-    lookup,
-    similar_colour,
-)
 from preprocessing.filter_flow import filter_flow
 from preprocessing.main_processing import preprocess, require_complete
 from preprocessing.manifest import Settings
@@ -30,86 +22,12 @@ from utils.flow_files import read_flow, read_pair_mask, write_flow
 from utils.paths import SequencePaths
 from utils.video_io import decode_image, write_image
 
+
 H, W = 16, 24
 
 
 def constant(dx, dy=0.0):
-    return torch.tensor([dx, dy]).expand(H, W, 2).clone()
-
-
-def test_lookup_keeps_leading_dimensions_and_is_exact_on_a_ramp():
-    maps = pixel_grid(5, 7).expand(2, 3, 5, 7, 2)
-    px = torch.rand(2, 3, 4, 6, 2) * torch.tensor([6.0, 4.0])
-    assert torch.allclose(lookup(maps, px), px, atol=1e-5)
-
-
-def test_opposite_flows_are_consistent_exactly_where_they_stay_inside():
-    consistent, rescued = cycle_masks(constant(5.0), constant(-5.0))
-    assert consistent[:, : W - 5].all() and not consistent[:, W - 5 :].any() and not rescued.any()
-
-
-@pytest.mark.parametrize(("miss", "accepted"), [(2.9, True), (3.1, False)])
-def test_the_cycle_closes_within_three_pixels(miss, accepted):
-    consistent, _ = cycle_masks(constant(5.0), constant(-5.0 + miss))
-    assert consistent[:, 8:12].all() == consistent[:, 8:12].any() == accepted
-
-
-def test_a_pixel_that_lands_behind_another_layer_is_rescued():
-    """Background is still, a bar moves by 8: what it covers goes back with the bar, and on to it again."""
-    flow, back = constant(0.0), constant(0.0)
-    flow[:, 2:8] = torch.tensor([8.0, 0.0])  # the bar, columns 2…7, comes to lie on columns 10…15
-    back[:, 10:16] = torch.tensor([-8.0, 0.0])
-    consistent, rescued = cycle_masks(flow, back)
-    assert consistent[:, 2:8].all() and consistent[:, 18:].all()
-    assert rescued[:, 10:16].all() and not consistent[:, 10:16].any()
-    assert not rescued[:, :9].any() and not rescued[:, 17:].any()
-
-
-def test_masks_accept_leading_dimensions():
-    flows, backs = torch.randn(2, 3, H, W, 2) * 3, torch.randn(2, 3, H, W, 2) * 3
-    together = cycle_masks(flows, backs)
-    for a in range(2):
-        for b in range(3):
-            alone = cycle_masks(flows[a, b], backs[a, b])
-            assert all(torch.equal(t[a, b], s) for t, s in zip(together, alone, strict=True))
-
-
-def test_similarity_reads_corner_aligned_maps():
-    coarse = pixel_grid(4, 6) * torch.tensor([(W - 1) / 5, (H - 1) / 3]) + 1  # holds the pixel itself, plus one
-    px = torch.rand(50, 2) * torch.tensor([W - 1.0, H - 1.0])
-    other = torch.rand(50, 2) * torch.tensor([W - 1.0, H - 1.0])
-    expected = torch.nn.functional.cosine_similarity(px + 1, other + 1, dim=-1)
-    assert torch.allclose(appearance_similarity(coarse, coarse, px, other, (H, W)), expected, atol=1e-5)
-
-
-def test_only_similar_pixels_are_kept_and_none_is_added():
-    left, right = torch.zeros(H, W, 2), torch.zeros(H, W, 2)
-    left[..., 0], right[:, :12, 0], right[:, 12:, 1] = 1, 1, 1
-    mask = torch.zeros(H, W, dtype=torch.bool)
-    mask[4:8] = True
-    kept = keep_similar(mask, constant(4.0), left, right, 0.5)
-    assert kept[4:8, :8].all() and not kept[4:8, 8:20].any() and kept.sum() == 4 * 8
-    assert not keep_similar(mask & False, constant(4.0), left, right, 0.5).any()
-
-
-def test_a_chain_adds_up_and_stops_at_gaps_and_borders():
-    step_valid = torch.ones(H, W, dtype=torch.bool)
-    step_valid[:, 10] = False
-    flow, valid = extend_chain(constant(2.5), torch.ones(H, W, dtype=torch.bool), constant(3.0, 1.0), step_valid)
-    assert torch.allclose(flow, constant(5.5, 1.0), atol=1e-5)
-    expected = torch.zeros(H, W, dtype=torch.bool)
-    expected[:-1, : W - 5] = True  # p + 5.5 ≤ W − 1 and p + 1 ≤ H − 1
-    expected[:-1, W - 6] = False
-    expected[:, 7:9] = False  # 9.5 and 10.5 mix in the invalid column 10
-    expected[:, W - 6 :] = False
-    assert torch.equal(valid, expected)
-
-
-def test_colours_are_compared_at_the_target():
-    black, half = torch.zeros(H, W, 3), torch.zeros(H, W, 3)
-    half[:, 12:, 0] = 0.4
-    similar = similar_colour(black, half, constant(4.0))
-    assert similar[:, :8].all() and not similar[:, 8:].any()
+    return torch.tensor([dx, dy]).expand(H, W, 2)
 
 
 def make_sequence(root, num_frames=5, shift=2.0, break_pair=None):
@@ -286,17 +204,6 @@ def test_filter_and_chain_agree_with_the_straightforward_way(scene_dir, tmp_path
         assert (np.isfinite(mine) != np.isfinite(theirs)).mean() <= 2e-3
         assert np.abs(mine - theirs)[both].max(initial=0) <= 1 / 16
     assert filled > 100
-
-
-@pytest.mark.parametrize("cells", [(2, 3), (1, 4), (7, 5)])
-def test_products_of_cells_are_products_of_points(cells):
-    generator = torch.Generator().manual_seed(0)
-    maps = [torch.randn(*cells, 16, generator=generator) for _ in range(2)]
-    px = [torch.rand(500, 2, generator=generator) * torch.tensor([W - 1.0, H - 1.0]) for _ in range(2)]
-    px[0][:4] = torch.tensor([[0.0, 0], [W - 1, 0], [0, H - 1], [W - 1, H - 1]])
-    few = appearance_similarity(*maps, *px, (H, W))
-    one_by_one = torch.cat([appearance_similarity(*maps, a[None], b[None], (H, W)) for a, b in zip(*px, strict=True)])
-    assert torch.allclose(few, one_by_one, atol=1e-5)
 
 
 def test_sparse_pairs_are_chained_from_their_halves(tmp_path):
