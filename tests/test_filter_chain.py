@@ -22,7 +22,6 @@ from utils.flow_files import read_flow, read_pair_mask, write_flow
 from utils.paths import SequencePaths
 from utils.video_io import decode_image, write_image
 
-
 H, W = 16, 24
 
 
