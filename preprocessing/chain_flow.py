@@ -137,4 +137,4 @@ def _write(paths: SequencePaths, names: list[str], jobs: list[Job], shard: Shard
             yield
 
     with tqdm(total=sum(len(job.pairs) for job in todo), desc=label, unit="pair", disable=shard.rank > 0) as bar:
-        side_by_side(work, todo, default_workers(device))
+        side_by_side(work, todo, default_workers(read_frame(paths.color / names[0])[..., 0].size, device))

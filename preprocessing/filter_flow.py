@@ -20,6 +20,7 @@ from utils.flow_files import read_flow
 from utils.paths import SequencePaths
 from utils.shard import Shard
 from utils.side_by_side import default_workers, side_by_side
+from utils.video_io import read_frame
 
 Device = torch.device | str
 FEATURES_KEPT = 16  # frames whose features stay in memory
@@ -77,6 +78,6 @@ def filter_flow(
         yield
 
     with tqdm(total=len(todo), desc="filter", unit="pair", disable=shard.rank > 0) as bar:
-        side_by_side(work, todo, default_workers(device))
+        side_by_side(work, todo, default_workers(read_frame(paths.color / names[0])[..., 0].size, device))
     shard.wait()
     write_counts(paths, names, pairs, "filter", shard)

@@ -30,8 +30,9 @@ class DisFlow:
         # DIS divides the image into one stripe a thread, which changes the result: parallel are the sweeps
         # instead.
         cv2.setNumThreads(1)
-        self.workers = default_workers()
-        flows = MEMORY // (9 * read(0)[..., 0].size)  # two float32 of flow and one byte of grey a pixel
+        num_px = read(0)[..., 0].size
+        self.workers = default_workers(num_px)
+        flows = MEMORY // (9 * num_px)  # two float32 of flow and one byte of grey a pixel
         self.grey = lru_cache(flows)(lambda index: cv2.cvtColor(read(index), cv2.COLOR_RGB2GRAY))
         self.adjacent = lru_cache(flows)(lambda source, target: self._estimate(source, target, None))
 

@@ -11,9 +11,15 @@ import torch
 T = TypeVar("T")
 
 
-def default_workers(device: torch.device | str = "cpu") -> int:
-    """Jobs at a time: one for each core of the CPU, one for a GPU, which is busy with one."""
-    return (os.cpu_count() or 1) if torch.device(device).type == "cpu" else 1
+# Bytes of all workers together, and what one takes for each pixel of the frames it works on (measured: 200 to 250).
+MEMORY, BYTES_PER_PX = 2**30, 256
+
+
+def default_workers(num_px: int, device: torch.device | str = "cpu") -> int:
+    """Jobs at a time on frames of `num_px` pixels: one for each core as far as memory goes; one on a GPU."""
+    if torch.device(device).type != "cpu":
+        return 1
+    return max(1, min(os.cpu_count() or 1, MEMORY // (BYTES_PER_PX * num_px)))
 
 
 def side_by_side(work: Callable[[T], Iterable[object]], jobs: Sequence[T], workers: int) -> None:
@@ -29,13 +35,17 @@ def side_by_side(work: Callable[[T], Iterable[object]], jobs: Sequence[T], worke
             if stopped.is_set():
                 return
 
-    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers or 1,)) as pool:
-        futures = [pool.submit(run, job) for job in jobs]
-        try:
-            for future in as_completed(futures):
-                future.result()
-        except BaseException:
-            stopped.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    torch.set_num_threads(threads)  # parts of this setting belong to the whole process
+    try:
+        with ThreadPoolExecutor(
+            workers, initializer=torch.set_num_threads, initargs=(threads // workers or 1,)
+        ) as pool:
+            futures = [pool.submit(run, job) for job in jobs]
+            try:
+                for future in as_completed(futures):
+                    future.result()
+            except BaseException:
+                stopped.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+    finally:
+        torch.set_num_threads(threads)  # parts of this setting belong to the whole process

@@ -1,0 +1,46 @@
+"""Jobs in several threads: all of them, or the first error."""
+
+import threading
+
+import pytest
+import torch
+
+from utils.side_by_side import default_workers, side_by_side
+
+
+def test_every_job_is_gone_through_with_its_share_of_threads():
+    done, threads = [], set()
+
+    def work(job):
+        for part in range(3):
+            done.append((job, part))
+            threads.add(torch.get_num_threads())
+            yield
+
+    before = torch.get_num_threads()
+    side_by_side(work, range(20), 3)
+    assert sorted(done) == [(job, part) for job in range(20) for part in range(3)]
+    assert threads == {max(before // 3, 1)} and torch.get_num_threads() == before
+
+
+def test_the_first_error_ends_all():
+    begun, go_on = [], threading.Event()
+
+    def work(job):
+        begun.append(job)
+        if job == 1:
+            go_on.set()
+            raise ValueError("job 1")
+        go_on.wait(10)
+        while True:  # would never end by itself
+            yield
+
+    with pytest.raises(ValueError, match="job 1"):
+        side_by_side(work, range(50), 2)
+    assert len(begun) < 50
+
+
+def test_memory_bounds_the_number_of_jobs(monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    assert default_workers(100) == 64 and default_workers(854 * 480) == 10 and default_workers(10**9) == 1
+    assert default_workers(100, "cuda") == 1
