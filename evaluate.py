@@ -11,7 +11,7 @@ from evaluation import Results, evaluate_runs, evaluate_stored, mean_rows
 from loaders.truth import KeypointTruth, TrackTruth
 from scoring import title
 from utils.config import build_parser, parse_config
-from utils.errors import exits_on_input_error
+from utils.errors import InputError, exits_on_input_error
 from utils.tables import format_table
 
 
@@ -31,6 +31,8 @@ def print_results(results: Results, truth: TrackTruth | KeypointTruth, args: Nam
 def main(argv: list[str] | None = None) -> None:
     """Score what the flags name, print and write the scores."""
     args = build_parser().parse_args(argv)
+    if args.split and args.benchmark == "badja":
+        raise InputError("--split gap breaks down TAP-Vid's scores, which --benchmark badja has not: drop one of them")
     if args.tracks and not args.data_dir:
         results, truth, written = evaluate_stored(args)
     else:

@@ -87,7 +87,10 @@ def evaluate_run(args: Namespace) -> tuple[dict[str, Scores], Truth]:
 
 
 def evaluate_stored(args: Namespace) -> tuple[Results, Truth, Path]:
-    """Scores of `--tracks` (a file, or a folder of `<video>.npz`) against `--gt`; the last truth; the scores' file.
+    """Scores of `--tracks` (a file or a folder of some) against `--gt`; the last truth; the file that holds the scores.
+
+    A TAP-Vid pickle holds many videos, and a file of tracks is named after its own; any other truth is of one video,
+    and a file is named after its tracker.
 
     Raises:
         InputError: no `--gt`, unusable files, or tracks that are not answers to the queries.
@@ -97,12 +100,13 @@ def evaluate_stored(args: Namespace) -> tuple[Results, Truth, Path]:
         raise InputError(f"--gt {args.gt or 'is missing'}: to score --tracks without --data_dir give the truth's file")
     files = sorted(source.glob("*.npz")) if source.is_dir() else [source]
     if not files:
-        raise InputError(f"{source} holds no <video>.npz: store the tracks of each video so")
+        raise InputError(f"{source} holds no npz file: store tracks there, those of a pickle's videos as <video>.npz")
     results = {}
     for file in files:
-        video, truth = _truth_of_stored(args, gt, file.stem)
+        video, tracker, truth = _truth_of_stored(args, gt, file.stem)
         num_frames = truth.num_frames if isinstance(truth, KeypointTruth) else truth.points.shape[1]
-        results[video] = {"tracks": score(stored_tracker(file, num_frames, truth.size), truth, args.query_mode)}
+        scores = score(stored_tracker(file, num_frames, truth.size), truth, args.query_mode)
+        results.setdefault(video, {})[tracker] = scores
     written = source / "scores.json" if source.is_dir() else source.with_suffix(".scores.json")
     write_scores(written, results, args, time.perf_counter() - start)
     return results, truth, written
@@ -111,18 +115,17 @@ def evaluate_stored(args: Namespace) -> tuple[Results, Truth, Path]:
 def find_truth(args: Namespace, folder: Path, paths: SequencePaths, names: list[str], size: Size, video: str) -> Truth:
     """What `--gt` says of a video, or what its folder holds; `paths`, `names`, `size`: of the frames in hand."""
     if args.benchmark == "badja":
-        path = Path(args.gt) if args.gt else folder / "badja.json"
-        return badja_keypoints(path / f"{video}.json" if path.is_dir() else path, names, paths.mask, size)
+        return badja_keypoints(Path(args.gt or folder / "badja.json"), names, paths.mask, size)
     path = Path(args.gt) if args.gt else paths.gt_tracks
     if args.benchmark == "tapvid":
         return tapvid_tracks(path, video, size, len(names))
     return exact_tracks(path, size, len(names))
 
 
-def _truth_of_stored(args: Namespace, gt: Path, stem: str) -> tuple[str, Truth]:
-    """Name and truth of the video that stored tracks are of."""
+def _truth_of_stored(args: Namespace, gt: Path, stem: str) -> tuple[str, str, Truth]:
+    """For a file of tracks by its stem: its video, its tracker, and the truth."""
     if gt.suffix in (".pkl", ".zip"):
-        return stem, tapvid_tracks(gt, stem, TAPVID_SIZE)
+        return stem, "tracks", tapvid_tracks(gt, stem, TAPVID_SIZE)
     paths = SequencePaths(gt.parent)
     size = frame_size(paths)
     if size is None:
@@ -130,7 +133,7 @@ def _truth_of_stored(args: Namespace, gt: Path, stem: str) -> tuple[str, Truth]:
             f"{gt.parent} has no color/, which tells the size of the frames: give a file in a sequence folder"
         )
     names = [frame.name for frame in list_frames(paths.color)]
-    return gt.resolve().parent.name, find_truth(args, gt.parent, paths, names, size, stem)
+    return gt.resolve().parent.name, stem, find_truth(args, gt.parent, paths, names, size, stem)
 
 
 def mean_rows(results: Results) -> dict[str, Row]:

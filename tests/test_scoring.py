@@ -67,7 +67,7 @@ def test_stored_tracks_of_the_model_score_as_the_model(mode, trained, scene_dir,
     model = json.loads((folder / "scores.json").read_text())["videos"]["scene"]["OmniMotion"]
     tracks, gt = str(folder / f"tracks_{mode}.npz"), str(scene_dir / "gt_tracks.npz")
     evaluate.main(["--tracks", tracks, "--gt", gt, "--query_mode", mode])
-    stored = json.loads((folder / f"tracks_{mode}.scores.json").read_text())["videos"]["scene"]["tracks"]
+    stored = json.loads((folder / f"tracks_{mode}.scores.json").read_text())["videos"]["scene"][f"tracks_{mode}"]
     assert stored == pytest.approx(model)
 
 
@@ -94,6 +94,21 @@ def test_a_folder_of_tracks_is_scored_against_a_pickle(tmp_path, capsys):
     assert goat["AJ"] == goat["OA"] == goat["<d_avg"] == lion["<d_avg"] == 1 and lion["AJ"] < 0.5
     assert content["mean"]["tracks"]["AJ"] == pytest.approx((1 + lion["AJ"]) / 2) and "mean of 2 videos" in printed
     assert "px occluded" not in goat  # TAP-Vid knows no positions there
+
+
+def test_several_trackers_are_compared_on_one_video(scene_dir, tmp_path, capsys):
+    """The truth as a tracker, and one that stands still."""
+    with np.load(scene_dir / "gt_tracks.npz") as file:
+        points, occluded = file["points"], file["occluded"]
+    ids, frames = queries_first(occluded)
+    still = np.repeat(points[ids, frames][None], points.shape[1], 0)
+    for name, tracks in (("exact", points[ids].swapaxes(0, 1)), ("still", still)):
+        np.savez(tmp_path / f"{name}.npz", tracks=tracks, visibility=~occluded[ids].T)
+    evaluate.main(["--tracks", str(tmp_path), "--gt", str(scene_dir / "gt_tracks.npz"), "--query_mode", "first"])
+    rows = json.loads((tmp_path / "scores.json").read_text())["videos"]["scene"]
+    exact = {"AJ": 1, "<d_avg": 1, "OA": 1} | dict.fromkeys(list(rows["exact"])[3:], 0)
+    assert rows["exact"] == pytest.approx(exact, abs=1e-4)
+    assert rows["still"]["<d_avg"] < 0.7 and rows["still"]["TC"] > 0
 
 
 def test_a_folder_of_sequences_is_scored_run_by_run(trained, scene_dir, capsys):
@@ -123,6 +138,7 @@ def test_without_a_model_or_exact_tracks_it_refuses(tiny_flags, scene_dir, tmp_p
     (tmp_path / "bare" / "scene" / "color").symlink_to(scene_dir / "color")
     assert "gt_tracks.npz is missing" in refusal([*tiny_flags, "--data_dir", "bare/scene"], capsys)
     assert "badja.json" in refusal([*tiny_flags, "--benchmark", "badja"], capsys)
+    assert "drop one of them" in refusal([*tiny_flags, "--benchmark", "badja", "--split", "gap"], capsys)
 
 
 def test_gaps_share_out_the_entries():
