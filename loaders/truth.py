@@ -61,6 +61,8 @@ def exact_tracks(path: Path, size: Size, num_frames: int | None = None) -> Track
     if not path.is_file():
         raise InputError(f"{path} is missing: scores need exact tracks (points [N,T,2], occluded [N,T])")
     try:
+        if not zipfile.is_zipfile(path):
+            raise ValueError("no npz file")
         with np.load(path, allow_pickle=False) as file:
             points, occluded = file["points"], np.asarray(file["occluded"], bool)
         if points.dtype.kind not in "fiu" or points.shape != (*occluded.shape, 2) or occluded.ndim != 2:

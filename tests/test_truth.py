@@ -37,6 +37,9 @@ def test_unusable_exact_tracks_are_one_sentence(tmp_path):
     np.savez(path, points=np.array([None]), occluded=np.zeros((1, 1)))
     with pytest.raises(InputError, match="no exact tracks"):
         exact_tracks(path, (8, 8))
+    path.write_text("text")
+    with pytest.raises(InputError, match="no npz file"):
+        exact_tracks(path, (8, 8))
     np.savez(path, points=np.zeros((1, 3, 2)), occluded=np.zeros((1, 3)))
     with pytest.raises(InputError, match="3 frames, the clip 4"):
         exact_tracks(path, (8, 8), 4)
