@@ -8,14 +8,14 @@ errors in the run's folder. `python evaluate.py --tracks tracks.npz --gt FILE` s
 from argparse import Namespace
 
 from evaluation import Results, evaluate_runs, evaluate_stored, mean_rows
-from loaders.truth import KeypointTruth, TrackTruth
+from loaders.truth import Truth
 from scoring import title
 from utils.config import build_parser, parse_config
 from utils.errors import InputError, exits_on_input_error
 from utils.tables import format_table
 
 
-def print_results(results: Results, truth: TrackTruth | KeypointTruth, args: Namespace) -> None:
+def print_results(results: Results, truth: Truth, args: Namespace) -> None:
     """A table for each video, the mean of several, and with `--split gap` the scores by distance from the query."""
     print(title(truth, args.query_mode))
     for video, scores in results.items():

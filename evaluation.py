@@ -12,7 +12,7 @@ from loaders.stored_tracker import stored_tracker
 from loaders.truth import (
     TAPVID_SIZE,
     KeypointTruth,
-    TrackTruth,
+    Truth,
     badja_keypoints,
     exact_tracks,
     frame_size,
@@ -31,7 +31,6 @@ from utils.queries import Answers
 from utils.tables import Row
 from utils.video_io import image_files, list_frames, read_mask, write_image
 
-Truth = TrackTruth | KeypointTruth
 Results = dict[str, dict[str, Scores]]  # video → tracker → its scores
 
 

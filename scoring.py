@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from loaders.flow_store import FlowStore
 from loaders.flow_tracker import ChainedFlowTracker, DirectFlowTracker
-from loaders.truth import KeypointTruth, TrackTruth
+from loaders.truth import KeypointTruth, TrackTruth, Truth
 from networks.omnimotion import OmniMotion
 from utils.badja_metrics import badja_metrics
 from utils.config import uses_flow
@@ -60,7 +60,7 @@ def trackers_of(model: OmniMotion, paths: SequencePaths, names: list[str], args:
     return trackers | {"OmniMotion": model_tracker(model, args)}
 
 
-def score(track: Tracker, truth: TrackTruth | KeypointTruth, query_mode: QueryMode = "strided") -> Scores:
+def score(track: Tracker, truth: Truth, query_mode: QueryMode = "strided") -> Scores:
     """Ask a tracker what the truth knows, and score what it answers."""
     if isinstance(truth, KeypointTruth):
         return Scores(_keypoint_row(track, truth))
@@ -88,7 +88,7 @@ def comparison(model: OmniMotion, paths: SequencePaths, names: list[str], truth:
     return f"{title(truth)}\n{format_table({name: score(track, truth).row for name, track in trackers.items()})}"
 
 
-def title(truth: TrackTruth | KeypointTruth, query_mode: QueryMode = "strided") -> str:
+def title(truth: Truth, query_mode: QueryMode = "strided") -> str:
     """A line that says what the columns of a table are."""
     if isinstance(truth, KeypointTruth):
         return "BADJA: share of the labels within 0.2 sqrt(mask area) and within 3 px of the frames in hand"

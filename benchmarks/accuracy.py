@@ -10,6 +10,7 @@ and chained flow, and written as `accuracy.md` and `accuracy.json`.
 import argparse
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -33,7 +34,11 @@ def call(script: str, flags: list[str], folder: Path) -> None:
     try:
         code = process.wait()
     except KeyboardInterrupt:
-        process.wait()  # a training that is stopped saves first
+        process.wait()  # Ctrl-C reached it, too: a training saves before it ends
+        raise
+    except SystemExit:  # SIGTERM did not
+        process.terminate()
+        process.wait()
         raise
     if code:
         sys.exit(code)
@@ -194,4 +199,5 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # or a training would go on, orphaned
     main()

@@ -44,6 +44,9 @@ class KeypointTruth:
     size: Size  # height, width of the frames
 
 
+Truth = TrackTruth | KeypointTruth
+
+
 def frame_size(paths: SequencePaths) -> Size | None:
     """(height, width) of a sequence's first frame, None where it has no frames."""
     frames = image_files(paths.color)
