@@ -1,34 +1,45 @@
-"""Score a trained model against exact tracks: `python evaluate.py --config configs/demo.txt`.
+"""Score trained models, or stored tracks: `python evaluate.py --config configs/demo.txt`.
 
-Takes the flags of the training. Prints TAP-Vid's metrics of the model beside those of the raw flow, if any, that it was
-trained from, and leaves them as `scores.json` in the run's folder.
+Takes the flags of the training; `--data_dir` may be a folder of sequence folders, each with a run of its own. Prints
+the figures of the model beside those of its flow and leaves them as `scores.json`, its tracks and a picture of its
+errors in the run's folder. `python evaluate.py --tracks tracks.npz --gt FILE` scores the tracks of any tracker.
 """
 
-import json
+from argparse import Namespace
 
-from runs import load_trained, open_clip
-from scoring import compare_with_flow, comparison_text, load_exact_tracks
-from utils.atomic import atomic_path
-from utils.config import parse_config, pick_device, run_dir
+from evaluation import Results, evaluate_runs, evaluate_stored, mean_rows
+from loaders.truth import Truth
+from scoring import title
+from utils.config import build_parser, parse_config
 from utils.errors import InputError, exits_on_input_error
+from utils.tables import format_table
+
+
+def print_results(results: Results, truth: Truth, args: Namespace) -> None:
+    """A table for each video, the mean of several, and with `--split gap` the scores by distance from the query."""
+    print(title(truth, args.query_mode))
+    for video, scores in results.items():
+        print(f"\n{video}\n{format_table({name: each.row for name, each in scores.items()})}")
+        if args.split == "gap":
+            rows = {f"{name}, {gap}": row for name, each in scores.items() for gap, row in each.by_gap.items()}
+            print(f"\n{video} by frames from the query\n{format_table(rows)}")
+    if len(results) > 1:
+        print(f"\nmean of {len(results)} videos\n{format_table(mean_rows(results))}")
 
 
 @exits_on_input_error
 def main(argv: list[str] | None = None) -> None:
-    """Load what the flags name, track, print and write the scores."""
-    args = parse_config(argv)
-    clip = open_clip(args)
-    exact = load_exact_tracks(clip.paths, len(clip.names))
-    if exact is None:
-        raise InputError(
-            f"{clip.paths.gt_tracks} is missing: scores need exact tracks (points [N,T,2], occluded [N,T])"
-        )
-    model = load_trained(args, clip.video, pick_device(args.device))
-    rows = compare_with_flow(model, clip.paths, clip.names, exact, args)
-    print(comparison_text(rows))
-    with atomic_path(run_dir(args) / "scores.json") as temporary:
-        temporary.write_text(json.dumps(rows, indent=2) + "\n")
-    print(f"wrote {run_dir(args) / 'scores.json'}")
+    """Score what the flags name, print and write the scores."""
+    args = build_parser().parse_args(argv)
+    if args.split and args.benchmark == "badja":
+        raise InputError("--split gap breaks down TAP-Vid's scores, which --benchmark badja has not: drop one of them")
+    if args.tracks and not args.data_dir:
+        results, truth, written = evaluate_stored(args)
+    else:
+        args = parse_config(argv)
+        results, truth, written = evaluate_runs(args)
+    print_results(results, truth, args)
+    print(f"wrote {written}")
 
 
 if __name__ == "__main__":

@@ -119,15 +119,25 @@ def read_start(path: Path, args: Namespace, video: np.ndarray) -> dict:
     return checkpoint
 
 
+def trained_checkpoint(args: Namespace) -> Path:
+    """The checkpoint that the flags name, or the run's newest.
+
+    Raises:
+        InputError: there is none.
+    """
+    path = find_checkpoint(run_dir(args), args.ckpt_path)
+    if path is None:
+        raise InputError(f"no checkpoint in {run_dir(args)}: train first, or name one with --ckpt_path")
+    return path
+
+
 def load_trained(args: Namespace, video: np.ndarray, device: torch.device) -> OmniMotion:
     """The model that the flags name, or the run's newest.
 
     Raises:
         InputError: there is none, or it is of a clip of another size or length than `video`.
     """
-    path = find_checkpoint(run_dir(args), args.ckpt_path)
-    if path is None:
-        raise InputError(f"no checkpoint in {run_dir(args)}: train first, or name one with --ckpt_path")
+    path = trained_checkpoint(args)
     model = load_model(read_start(path, args, video), device)
     trained = model.config.num_frames, model.config.height, model.config.width
     if trained != video.shape[:3]:

@@ -10,8 +10,9 @@ from pathlib import Path
 from loaders.flow_store import FlowStore
 from loaders.synthetic import make_scene, write_scene
 from loaders.track_file import read_tracks
+from loaders.truth import exact_tracks
 from runs import build_model, ensure_flow, open_clip, read_start, starting_point
-from scoring import compare_with_flow, comparison_text, load_exact_tracks, score_model
+from scoring import comparison, score_model
 from trainer import Trainer, TrainingDiverged
 from utils.checkpoint import checkpoint_path, find_checkpoint, set_aside
 from utils.config import parse_config, pick_device, run_dir, run_name, uses_flow, write_config
@@ -32,6 +33,7 @@ def main(argv: list[str] | None = None) -> None:
     clip = open_clip(args)
     paths, names, video = clip.paths, clip.names, clip.video
     tracks = read_tracks(Path(args.tracks), *video.shape[:3]) if args.tracks else None
+    exact = exact_tracks(paths.gt_tracks, video.shape[1:3], len(video)) if paths.gt_tracks.exists() else None
     checkpoint = start and read_start(start, args, video)
     model = build_model(args, video, checkpoint, device)
     store = None
@@ -49,7 +51,6 @@ def main(argv: list[str] | None = None) -> None:
         print(f"{tracks.px.shape[1]} tracks of {args.tracks}, read in {tracks.layout}")
     write_config(args, folder)
     log = RunLog(log_dir, resume_step=checkpoint["step"] if checkpoint else None)
-    exact = load_exact_tracks(paths, len(video))
     trainer = Trainer(
         args,
         model,
@@ -77,7 +78,7 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(130)
     model.eval()
     if exact:
-        print(comparison_text(compare_with_flow(model, paths, names, exact, args)))
+        print(comparison(model, paths, names, exact, args))
     written = save_grid_tracks(model, video, names, clip.foreground, folder / "vis", args)
     print("\n".join(["files to look at:", *(f"  {path}" for path in written)]))
     print(f"  {checkpoint_path(folder, trainer.step)}\n  {log_dir} (tensorboard --logdir logs/)")

@@ -14,13 +14,15 @@ from pathlib import Path
 import numpy as np
 
 from loaders.flow_store import FlowStore
-from loaders.flow_tracker import FlowTracker
+from loaders.flow_tracker import DirectFlowTracker
 from loaders.synthetic import Scene, make_scene, write_scene
+from loaders.truth import TrackTruth
 from preprocessing.main_processing import preprocess
 from preprocessing.manifest import Settings
 from preprocessing.pairs import Pairs
+from scoring import score
 from utils.paths import SequencePaths
-from utils.tap_metrics import format_table, summarize_tracker
+from utils.tables import format_table
 from utils.video_io import list_frames
 
 BUCKETS = ((1, 1), (2, 8), (9, 16), (17, 32), (33, 64), (65, 10**6))  # gaps
@@ -54,13 +56,14 @@ def measure(root: Path, scene: Scene, mode: str) -> dict:
     preprocess(paths, Settings(flow="dis", pairs=mode))
     seconds = time.perf_counter() - start
     names, pairs = [frame.name for frame in list_frames(paths.color)], Pairs(len(scene.video), mode)
-    raw = FlowTracker(FlowStore(paths, names, prefer_chained=False), *scene.video.shape[1:3])
+    size = scene.video.shape[1:3]
+    raw = DirectFlowTracker(FlowStore(paths, names, prefer_chained=False), *size)
     return {
         "pairs": len(pairs.all()),
         "seconds (0 if it was there)": seconds,
         "GB": sum(f.stat().st_size for f in root.rglob("*") if f.is_file()) / 1e9,
         "valid, wrong": quality(FlowStore(paths, names), scene, pairs),
-        "raw flow": summarize_tracker(raw, scene.points, scene.occluded, *scene.video.shape[1:3]),
+        "direct flow": score(raw, TrackTruth(scene.points, scene.occluded, size, exact=True)).row,
     }
 
 
@@ -77,7 +80,7 @@ def main() -> None:
         print(f"{mode}: {found['pairs']} pairs, {found['seconds (0 if it was there)']:.0f} s, {found['GB']:.3f} GB")
         shares = [f"{name} {valid:.0%}, {wrong:.1%}" for name, (valid, wrong) in found["valid, wrong"].items()]
         print("  valid, and of these wrong: " + "; ".join(shares))
-    print(format_table({f"raw flow, {mode}": found["raw flow"] for mode, found in figures.items()}))
+    print(format_table({f"direct flow, {mode}": found["direct flow"] for mode, found in figures.items()}))
     if args.json:
         args.json.write_text(json.dumps(figures, indent=1))
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from utils.conventions import px_from_corner
 from utils.coords import inside_image
 from utils.errors import InputError
 
@@ -75,7 +76,9 @@ def read_tracks(path: Path, num_frames: int, height: int, width: int) -> InputTr
         raise InputError(f"{shapes}, {len(px)} frames, but the clip has {num_frames}: track the frames that are used")
     if not ((flags >= 0) & (flags <= 1)).all():
         raise InputError(f"{path}: `{layout.flags}` has values outside of 0..1; save true/false or probabilities")
-    px = px.astype(np.float32) - np.float32(0.5 if layout.corner else 0)
+    px = px.astype(np.float32)
+    if layout.corner:
+        px = px_from_corner(px)
     visible = (flags > 0.5) ^ layout.flags_hide
     visible = visible & _inside(path, px, visible, height, width)
     if not (visible.sum(0) >= 2).any():

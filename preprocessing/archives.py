@@ -1,16 +1,13 @@
 """What the commands that unpack a benchmark share: flags, the archive, sequence folders that are whole or absent."""
 
 import argparse
-import errno
 import http.client
 import re
 import shutil
 import urllib.request
-import zipfile
-import zlib
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path, PureWindowsPath
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -54,26 +51,6 @@ def find_archive(archive: Path | None, url: str, out: Path) -> Path:
     except (OSError, http.client.HTTPException) as error:
         raise InputError(f"cannot get {url} ({error}): try again, or give a copy with --archive") from error
     return target
-
-
-@contextmanager
-def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
-    """The zip at `path`; faults found later, while its members are read, are reported alike.
-
-    Raises:
-        InputError: not a zip, damaged, encrypted, or a member's name leads out of a folder.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for name in archive.namelist():
-                inside = PureWindowsPath(name)  # knows both separators, and drives
-                if inside.anchor or ".." in inside.parts:
-                    raise InputError(f"{path} holds {name!r}, a name that leads out of its folder: nothing is unpacked")
-            yield archive
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError) as error:  # RuntimeError: encrypted
-        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # a full disk, say; EINVAL: a seek before 0
-            raise
-        raise InputError(f"cannot read {path} as a zip ({error}): delete it and download it again") from error
 
 
 def decode_rgb(data: bytes, origin: str) -> np.ndarray:

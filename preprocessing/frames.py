@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from utils.conventions import scale_points
 from utils.errors import InputError
 from utils.paths import SequencePaths
 from utils.video_io import (
@@ -36,15 +37,6 @@ def scaled_size(height: int, width: int, max_side: int | None) -> tuple[int, int
         return height, width
     scale = max_side / max(height, width)
     return max(1, round(height * scale)), max(1, round(width * scale))
-
-
-def scale_points(points: np.ndarray, old: tuple[int, int], new: tuple[int, int]) -> np.ndarray:
-    """Pixels [*,2] (x, y) of an image resized from `old` to `new` (height, width): x' = (x + 0.5)·s − 0.5.
-
-    Integer = pixel centre, and a resize keeps the image's outer edges, half a pixel outside, in place.
-    """
-    scale = np.array([new[1] / old[1], new[0] / old[0]])
-    return ((points + 0.5) * scale - 0.5).astype(points.dtype)
 
 
 def prepare_sequence(source: Path, max_side: int | None, data_root: Path = Path("data")) -> SequencePaths:

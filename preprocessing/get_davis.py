@@ -13,10 +13,11 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script, only this folder would be found
 
-from preprocessing.archives import archive_flags, decode_rgb, find_archive, open_zip, write_sequences
+from preprocessing.archives import archive_flags, decode_rgb, find_archive, write_sequences
 from utils.errors import InputError, exits_on_input_error
 from utils.paths import SequencePaths
 from utils.video_io import write_image
+from utils.zip_files import open_zip
 
 URL = "https://data.vision.ee.ethz.ch/csergi/share/davis/DAVIS-2017-trainval-480p.zip"
 FRAME = re.compile(r"DAVIS/JPEGImages/480p/([^/]+)/\w+\.jpg")

@@ -49,6 +49,12 @@ def test_default_config_is_the_released_one():
     assert args.num_iters == 100000 and args.coupling_width == 256 and args.volume_width == 512 and args.flow == "raft"
 
 
+def test_paper_config_is_the_papers():
+    args = parse_config(["--config", str(CONFIGS / "paper.txt"), "--data_dir", "x"])
+    assert args.num_iters == 200000 and not args.use_affine and (args.num_pairs, args.num_pts) == (8, 256)
+    assert (args.lr_feature, args.lr_deform, args.lr_color, args.schedule_scale) == (1e-3, 1e-4, 3e-4, 1)
+
+
 def test_unknown_names_are_refused(tmp_path, capsys):
     (tmp_path / "wrong.txt").write_text("num_pair = 4\n")
     for flags in (["--num_pair", "4"], ["--config", str(tmp_path / "wrong.txt")]):

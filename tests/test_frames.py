@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from preprocessing.frames import prepare_sequence, scale_points, scaled_size
+from preprocessing.frames import prepare_sequence, scaled_size
+from utils.conventions import scale_points
 from utils.errors import InputError
 from utils.video_io import list_frames, read_frame, read_mask, write_image, write_video
 

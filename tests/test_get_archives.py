@@ -14,7 +14,8 @@ import pytest
 from PIL import Image  # writes palettes, which OpenCV does not; comes with imageio
 
 from preprocessing import archives, get_davis, get_tapvid
-from utils.tap_metrics import to_raster
+from utils.conventions import raster_from_px
+from utils.tapvid_pickle import read_tapvid
 from utils.video_io import read_frame, read_mask
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -263,7 +264,7 @@ def test_points_are_pixels_whose_integers_are_centres(tmp_path):
     assert points.dtype == np.float32 and points.shape == (5, 2, 2)
     assert points[:, 1].tolist() == [[0, 0], [255, 255], [-0.5, -0.5], [255.5, 255.5], [127.5, 127.5]]
     assert occluded.dtype == bool and np.array_equal(occluded, sequence["occluded"])
-    assert np.allclose(to_raster(points, 256, 256), sequence["points"] * 256, atol=1e-4)
+    assert np.allclose(raster_from_px(points, (256, 256)), sequence["points"] * 256, atol=1e-4)
 
 
 def test_size_zero_keeps_the_frames_and_scales_x_and_y_apart(tmp_path):
@@ -275,7 +276,7 @@ def test_size_zero_keeps_the_frames_and_scales_x_and_y_apart(tmp_path):
         assert np.array_equal(read_frame(tmp_path / "data" / "goat" / "color" / f"{t:05d}.png"), frame)
     points, _ = tracks(tmp_path / "data" / "goat")
     assert np.allclose(points[0, 0], [0, 5], atol=1e-6)
-    assert np.allclose(to_raster(points, 6, 8) / 256, sequence["points"], atol=1e-6)
+    assert np.allclose(raster_from_px(points, (6, 8)) / 256, sequence["points"], atol=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore:numpy.core:DeprecationWarning")
@@ -291,7 +292,7 @@ def test_every_protocol_and_spelling_of_numpy_is_read(protocol, core, tmp_path, 
         monkeypatch.setattr(function, "__module__", f"{core}.{module}")  # under which name it is pickled
     path = pickled(tmp_path / "tapvid.pkl", data, protocol)
     assert f"{core}.".encode() in path.read_bytes()
-    read = get_tapvid.read_tapvid(path)["goat"]
+    read = read_tapvid(path)["goat"]
     for key, values in data["goat"].items():
         assert read[key].dtype == values.dtype and np.array_equal(read[key], values)
 
@@ -301,7 +302,7 @@ def test_a_zip_with_the_pickle_is_read_like_the_pickle(tmp_path, capsys):
     raw = pickle.dumps({"goat": sequence}, 4)
     members = {"tapvid_davis/README.md": b"-", "tapvid_davis/tapvid_davis.pkl": raw, "__MACOSX/._x.pkl": b"-"}
     archive = write_zip(tmp_path / "tapvid_davis.zip", members)
-    assert np.array_equal(get_tapvid.read_tapvid(archive)["goat"]["video"], sequence["video"])
+    assert np.array_equal(read_tapvid(archive)["goat"]["video"], sequence["video"])
     whole = archive.read_bytes()
     at = whole.index(sequence["video"].tobytes())
     archive.write_bytes(whole[:at] + bytes([whole[at] ^ 255]) + whole[at + 1 :])

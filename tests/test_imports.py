@@ -14,6 +14,7 @@ LEVELS = {
     "visuals": 2,
     "scoring": 2,
     "runs": 2,
+    "evaluation": 3,
     "trainer": 3,
     "train": 4,
     "viz": 4,

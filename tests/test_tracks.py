@@ -196,7 +196,7 @@ def test_tracks_alone_need_no_flow(tiny_flags, tmp_path, scene_dir, capsys):
     flags = [*without(tiny_flags, "--use_error_map"), "--data_dir", str(bare), "--preprocess", "never"]
     main([*flags, "--dataset_types", "tracks", "--tracks", str(bare / "gt_tracks.npz"), "--num_iters", "3"])
     printed = capsys.readouterr().out
-    assert printed.count("gt_tracks.npz's layout") == 1 and "OmniMotion" in printed and "raw flow" not in printed
+    assert printed.count("gt_tracks.npz's layout") == 1 and "OmniMotion" in printed and "direct flow" not in printed
     assert sorted(path.name for path in bare.iterdir()) == ["color", "gt_tracks.npz"]
     images = EventAccumulator(str(Path("logs") / "tiny_bare")).Reload().Tags()["images"]
     assert "depth" in images and "flow" not in images

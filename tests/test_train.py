@@ -48,7 +48,7 @@ def test_tracks_are_drawn_and_named(tiny_flags, capsys):
         path = Path("out") / "tiny_scene" / "vis" / name
         assert path.stat().st_size > 0 and str(path) in printed
     assert len(list(read_video(Path("out") / "tiny_scene" / "vis" / "00001_grid.mp4"))) == 6
-    assert "OmniMotion" in printed and "raw flow" in printed and "model_000002.pth" in printed
+    assert "OmniMotion" in printed and "direct flow" in printed and "model_000002.pth" in printed
     assert "num_pts = 16" in (Path("out") / "tiny_scene" / "args.txt").read_text()
 
 
@@ -115,7 +115,7 @@ def test_sparse_pairs_train_and_are_scored(tiny_flags, tmp_path, capsys):
     write_scene(make_scene(11, 32, 48, seed=2), SequencePaths(tmp_path / "long"))
     flags = [*tiny_flags, "--data_dir", "long", "--pairs", "sparse"]
     main([*flags, "--num_iters", "6"])
-    assert "raw flow" in capsys.readouterr().out
+    assert "direct flow" in capsys.readouterr().out
     store = FlowStore(SequencePaths(tmp_path / "long"), [f"{t:05d}.png" for t in range(11)])
     assert store.known[0, 8] and not store.known[0, 9] and store.valid_counts[0, 9] == 0
     assert "preprocessed with pairs sparse, but all" in refusal([*flags, "--pairs", "all", "--num_iters", "7"], capsys)

@@ -47,6 +47,7 @@ def build_parser() -> configargparse.ArgumentParser:
     _network_flags(parser)
     _training_flags(parser)
     _inference_flags(parser)
+    _evaluation_flags(parser)
     return parser
 
 
@@ -173,7 +174,7 @@ def _data_flags(parser: configargparse.ArgumentParser) -> None:
         default=[1.0],
         help="relative shares of the pairs, one for each of dataset_types",
     )
-    add("--tracks", default="", help="npz file with the point tracks of any tracker, at the working resolution")
+    add("--tracks", default="", help="npz file of any tracker: to train on, or (evaluate.py, no data_dir) to score")
     add("--num_pairs", type=int, default=8, help="pairs of frames in a batch")
     add("--num_pts", type=int, default=256, help="points of each pair")
     add(
@@ -262,3 +263,15 @@ def _inference_flags(parser: configargparse.ArgumentParser) -> None:
     add("--vis_occlusion", **SWITCH, default=False, help="mark hidden points with crosses, not leave them out")
     add("--occlusion_th", type=float, default=0.99, help="score above which a point is hidden")
     add("--foreground_mask_path", default="", help="mask image of the query frame: RGBA, grey or RGB")
+
+
+def _evaluation_flags(parser: configargparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("evaluation").add_argument
+    add(
+        "--benchmark", choices=["tracks", "tapvid", "badja"], default="tracks", help="what the truth is, and the scores"
+    )
+    add(
+        "--gt", default="", help="truth: gt_tracks.npz, TAP-Vid's pickle or zip, BADJA's json (default: the sequence's)"
+    )
+    add("--query_mode", choices=["strided", "first"], default="strided", help="TAP-Vid's queries")
+    add("--split", choices=["gap"], default=None, help="print the scores by distance from the query, too")

@@ -1,0 +1,51 @@
+"""Each conversion between a benchmark's coordinates and ours, on positions whose meaning is known beforehand."""
+
+import cv2
+import numpy as np
+
+from utils.conventions import (
+    BADJA_SIZE,
+    px_from_badja,
+    px_from_corner,
+    px_from_unit,
+    raster_from_px,
+    scale_points,
+)
+
+SIZE = (96, 160)  # height, width
+CORNERS = np.array([[-0.5, -0.5], [159.5, 95.5]])  # outer edges of the image, in our pixels
+
+
+def test_the_raster_spans_the_outer_edges():
+    np.testing.assert_allclose(raster_from_px(CORNERS, SIZE), [[0, 0], [256, 256]])
+    np.testing.assert_allclose(raster_from_px(np.array([0, 0]), (256, 256)), [0.5, 0.5])  # the first pixel's centre
+
+
+def test_unit_coordinates_span_the_outer_edges():
+    np.testing.assert_allclose(px_from_unit(np.array([[0, 0], [1, 1]]), SIZE), CORNERS)
+    # TAP-Vid scores positions on the raster as stored times 256.
+    stored = np.random.default_rng(0).random((5, 3, 2))
+    np.testing.assert_allclose(raster_from_px(px_from_unit(stored, SIZE), SIZE), stored * 256)
+
+
+def test_the_first_pixels_centre_is_0_for_us_and_a_half_for_others():
+    assert px_from_corner(np.array([0.5, 3.5], np.float32)).tolist() == [0, 3]
+
+
+def test_badja_is_row_column_and_a_resized_picture_agrees():
+    """A bright square of the full picture, labelled by its middle pixel, is where the resized picture is brightest."""
+    row, column = 712, 1234
+    picture = np.zeros(BADJA_SIZE, np.float32)
+    picture[row - 10 : row + 11, column - 10 : column + 11] = 1
+    small = cv2.resize(picture, (240, 135), interpolation=cv2.INTER_AREA).astype(np.float64)
+    ys, xs = np.mgrid[:135, :240]
+    mass = [(small * grid).sum() / small.sum() for grid in (xs, ys)]
+    # Half a pixel of the large picture is 0.06 here, and a corner taken for a centre would be 0.44.
+    np.testing.assert_allclose(px_from_badja(np.array([[row, column]]), (135, 240))[0], mass, atol=0.06)
+
+
+def test_scaling_there_and_back_is_the_identity_and_keeps_the_type():
+    points = np.random.default_rng(1).uniform(0, 90, (4, 2)).astype(np.float32)
+    there = scale_points(points, SIZE, (48, 320))
+    assert there.dtype == np.float32
+    np.testing.assert_allclose(scale_points(there, (48, 320), SIZE), points, rtol=1e-5)

@@ -1,0 +1,25 @@
+"""Named figures as text."""
+
+Row = dict[str, float]
+
+
+def format_table(rows: dict[str, Row]) -> str:
+    """Rows of named figures as an aligned table for the terminal; a dash where a row lacks a figure."""
+    columns = list(dict.fromkeys(name for row in rows.values() for name in row))
+    cells = [["", *columns]]
+    for label, row in rows.items():
+        cells.append([label, *(f"{row[name]:.3f}" if name in row else "-" for name in columns)])
+    widths = [max(len(line[i]) for line in cells) for i in range(len(columns) + 1)]
+    lines = []
+    for label, *figures in cells:
+        aligned = [figure.rjust(size) for figure, size in zip(figures, widths[1:], strict=True)]
+        lines.append("  ".join([label.ljust(widths[0]), *aligned]).rstrip())
+    return "\n".join(lines)
+
+
+def markdown_table(header: list[str], cells: list[list[str]]) -> str:
+    """Rows of texts as a Markdown table, aligned so that it can be read in the terminal, too."""
+    widths = [max(len(line[i]) for line in [header, *cells]) for i in range(len(header))]
+    lines = [" | ".join(text.ljust(size) for text, size in zip(line, widths, strict=True)) for line in [header, *cells]]
+    rule = " | ".join("-" * size for size in widths)
+    return "\n".join(f"| {line} |" for line in [lines[0], rule, *lines[1:]])
