@@ -5,12 +5,20 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer import event_file_writer
 from torch import nn
 from tqdm import tqdm
 
 from utils.run_log import MAX_ROWS, RunLog, parameter_groups, weight_figure
+
+
+@pytest.fixture(autouse=True)
+def event_files_in_order(monkeypatch):
+    """TensorBoard sorts files of one second and process by a counter, as text: 10 would come before 9."""
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
 
 
 def metrics(log_dir: Path) -> list[dict]:
