@@ -34,6 +34,8 @@ def main(argv: list[str] | None = None) -> None:
     tracks = read_tracks(Path(args.tracks), *video.shape[:3]) if args.tracks else None
     checkpoint = start and read_start(start, args, video)
     model = build_model(args, video, checkpoint, device)
+    if args.checkpoint_activations:
+        model.checkpoint_activations()
     store = None
     if uses_flow(args):
         ensure_flow(args, clip, device)

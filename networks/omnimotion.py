@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from networks.canonical import CanonicalVolume
-from networks.warp import Warp, random_axes
+from networks.recompute import Recomputed
+from networks.warp import FrameMaps, Warp, random_axes
 from utils.chunking import chunked
 from utils.coords import inside_image
 from utils.rays import points_on_rays, project, sample_depths
@@ -103,6 +104,12 @@ class OmniMotion(nn.Module):
         """Where the weights are."""
         return next(self.parameters()).device
 
+    def checkpoint_activations(self) -> None:
+        """From here on compute hidden layers again for the gradient instead of keeping them."""
+        for module in self.modules():
+            if isinstance(module, Recomputed):
+                module.checkpoint_activations = True
+
     def named_parameter_groups(self) -> dict[str, dict[str, nn.Parameter]]:
         """Parameters by name in the three groups with learning rates of their own: `feature`, `deform`, `color`.
 
@@ -122,7 +129,11 @@ class OmniMotion(nn.Module):
 
     def render_rays(self, x_local: Tensor, frame_ids: Tensor, mask_near: bool = False) -> Rendering:
         """March the rays given by their samples x_local [P,N,K,3] of frames [P] through the canonical volume."""
-        x_canonical = self.warp.to_canonical(x_local, frame_ids)
+        return self.march(self.warp.at(frame_ids), x_local, mask_near)
+
+    def march(self, maps: FrameMaps, x_local: Tensor, mask_near: bool = False) -> Rendering:
+        """`render_rays` for frames whose maps are made."""
+        x_canonical = maps.to_canonical(x_local)
         rgbs, sigmas = self.volume(x_canonical)
         alphas = density_to_alpha(sigmas)
         if mask_near:
