@@ -173,15 +173,17 @@ class OmniMotion(nn.Module):
         """
 
         def map_chunk(px: Tensor) -> tuple[Tensor, ...]:
-            rays = self.render_rays(self.rays(px).unsqueeze(0), self._ids(src_id))
+            rays = self.march(source, self.rays(px).unsqueeze(0))
             surface = take_heaviest(rays.weights, rays.x_canonical) if use_max_loc else rays.x_canonical
             points, scores = [], []
-            for tgt_id in tgt_ids:
-                x_tgt = self.warp.to_local(surface, self._ids(tgt_id))
+            for row in range(len(tgt_ids)):
+                frame = targets.pick([row])
+                x_tgt = frame.to_local(surface)
                 points.append((x_tgt if use_max_loc else composite(rays.weights, x_tgt))[0])
-                scores.append(self._occlusion(tgt_id, points[-1]) if with_occlusion else points[-1].new_zeros(len(px)))
+                scores.append(self._occlusion(frame, points[-1]) if with_occlusion else points[-1].new_zeros(len(px)))
             return torch.stack(points, 1), torch.stack(scores, 1)
 
+        source, targets = self.warp.at(torch.tensor([src_id])), self.warp.at(torch.tensor(list(tgt_ids)))
         x_tgt, occlusion = chunked(map_chunk, chunk_size, px.to(self.device))
         tgt_px = project(x_tgt, self.config.height, self.config.width)
         return Tracks(tgt_px.transpose(0, 1), x_tgt[..., 2].T, occlusion.T)
@@ -192,14 +194,20 @@ class OmniMotion(nn.Module):
         tracks.px[query_frame], tracks.occlusion[query_frame] = px.to(tracks.px), 0
         return tracks
 
-    def _occlusion(self, frame_id: int, x_local: Tensor) -> Tensor:
-        """Σ of the weights of the samples in front of local points [N,3] on their own rays; [N] in [0,1]."""
+    def _occlusion(self, frame: FrameMaps, x_local: Tensor) -> Tensor:
+        """Σ of the weights of the samples in front of local points [N,3] of a frame on their own rays; [N] in [0,1].
+
+        What lies behind a point has no part in the sum and is not computed.
+        """
         depths = self.depths()
         px = project(x_local, self.config.height, self.config.width)
-        weights = self.render_rays(self.rays(px).unsqueeze(0), self._ids(frame_id)).weights[0]
         spacing = (self.config.max_depth - self.config.min_depth) / self.config.num_samples_ray
-        in_front = depths < x_local[:, 2:] - OCCLUSION_MARGIN * spacing
-        return (weights * in_front).sum(-1)
+        in_front = depths < x_local[:, 2:] - OCCLUSION_MARGIN * spacing  # [N,K]
+        alphas = x_local.new_zeros(in_front.shape)
+        if in_front.any():
+            _, sigmas = self.volume(frame.to_canonical(self.rays(px)[in_front].unsqueeze(0)))
+            alphas[in_front] = density_to_alpha(sigmas[0])
+        return render_weights(alphas).sum(-1)
 
     def _ids(self, frame_id: int) -> Tensor:
         return torch.tensor([frame_id], device=self.device)

@@ -87,3 +87,14 @@ def test_float32_products_have_the_gradients_of_torch():
     exact = gradients(double, compute_losses(double, wide, rays_of(double, wide)))
     errors = [(a - b).norm() / b.norm() for a, b in zip(ours, exact, strict=True)]
     assert torch.stack(errors).median() < 1e-4  # single units at their kinks may be on another side
+
+
+@pytest.mark.parametrize("use_max_loc", [True, False])
+def test_tracks_are_those_of_the_plain_form(use_max_loc):
+    model = make_model(torch.float32, num_samples_ray=24)
+    px = torch.rand(40, 2, generator=torch.Generator().manual_seed(3)) * torch.tensor([55.0, 39.0])
+    ours, plain = model.track(2, px, use_max_loc), plain_model.track(model, 2, px, use_max_loc)
+    assert plain.occlusion.max() > 0
+    torch.testing.assert_close(ours.px, plain.px, atol=1e-3, rtol=0)
+    torch.testing.assert_close(ours.depth, plain.depth, atol=1e-4, rtol=0)
+    torch.testing.assert_close(ours.occlusion, plain.occlusion, atol=1e-4, rtol=0)
