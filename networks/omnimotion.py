@@ -1,6 +1,6 @@
 """The whole model of one video: the warp between frames and canonical volume, the volume, and questions to both."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 
 import torch
@@ -10,7 +10,7 @@ from networks.canonical import CanonicalVolume
 from networks.recompute import Recomputed
 from networks.warp import FrameMaps, Warp, random_axes
 from utils.chunking import chunked
-from utils.coords import inside_image
+from utils.coords import inside_image, pixel_grid
 from utils.rays import points_on_rays, project, sample_depths
 from utils.volrend import composite, density_to_alpha, hide_nearest, render_weights, take_heaviest
 
@@ -193,6 +193,26 @@ class OmniMotion(nn.Module):
         tracks = self.map_points(query_frame, px, range(self.config.num_frames), use_max_loc, chunk_size)
         tracks.px[query_frame], tracks.occlusion[query_frame] = px.to(tracks.px), 0
         return tracks
+
+    @torch.no_grad()
+    def dense_tracks(self, src_id: int, tgt_ids: Iterable[int], chunk_size: int = 10000) -> Iterator[Tensor]:
+        """Where every pixel of frame `src_id` is in one frame after the other, each [H,W,2] pixels.
+
+        The surface points (heaviest samples) of the source frame are found once and kept, three numbers a pixel;
+        memory grows with the picture and `chunk_size`, not with the number of frames.
+        """
+        height, width = self.config.height, self.config.width
+        source = self.warp.at(torch.tensor([src_id]))
+
+        def surface_of(px: Tensor) -> tuple[Tensor]:
+            rays = self.march(source, self.rays(px).unsqueeze(0))
+            return (take_heaviest(rays.weights, rays.x_canonical)[0],)
+
+        (surface,) = chunked(surface_of, chunk_size, pixel_grid(height, width, self.device).flatten(0, 1))
+        for tgt_id in tgt_ids:
+            frame = self.warp.at(torch.tensor([tgt_id]))
+            (x_tgt,) = chunked(lambda x, frame=frame: (frame.to_local(x.unsqueeze(0))[0],), chunk_size, surface)
+            yield project(x_tgt, height, width).reshape(height, width, 2)
 
     def _occlusion(self, frame: FrameMaps, x_local: Tensor) -> Tensor:
         """Σ of the weights of the samples in front of local points [N,3] of a frame on their own rays; [N] in [0,1].

@@ -7,6 +7,7 @@ import torch
 from loaders.batches import Batch
 from losses import compute_losses, weighted_sum
 from networks.omnimotion import ModelConfig, OmniMotion
+from utils.coords import pixel_grid
 from utils.rays import jitter_depths
 
 SIZES = {
@@ -101,3 +102,12 @@ def test_tracks_are_those_of_the_plain_form(use_max_loc):
     torch.testing.assert_close(ours.px, plain.px, atol=1e-3, rtol=0)
     torch.testing.assert_close(ours.depth, plain.depth, atol=1e-4, rtol=0)
     torch.testing.assert_close(ours.occlusion, plain.occlusion, atol=1e-4, rtol=0)
+
+
+def test_dense_tracks_are_tracks_of_every_pixel():
+    model = make_model(torch.float32)
+    frames = model.dense_tracks(3, [1, 6], chunk_size=500)
+    px = pixel_grid(40, 56).flatten(0, 1)
+    tracks = model.map_points(3, px, [1, 6], with_occlusion=False).px
+    for dense, sparse in zip(frames, tracks, strict=True):
+        torch.testing.assert_close(dense.flatten(0, 1), sparse, atol=1e-3, rtol=0)
