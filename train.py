@@ -36,6 +36,8 @@ def main(argv: list[str] | None = None) -> None:
     exact = exact_tracks(paths.gt_tracks, video.shape[1:3], len(video)) if paths.gt_tracks.exists() else None
     checkpoint = start and read_start(start, args, video)
     model = build_model(args, video, checkpoint, device)
+    if args.checkpoint_activations:
+        model.checkpoint_activations()
     store = None
     if uses_flow(args):
         ensure_flow(args, clip, device)

@@ -6,7 +6,7 @@ pure function of the state before it.
 
 import math
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict
 from pathlib import Path
 
@@ -71,7 +71,7 @@ class Trainer:
         rates = {"feature": args.lr_feature, "deform": args.lr_deform, "color": args.lr_color}
         groups = model.named_parameter_groups()
         self.optimizer = torch.optim.Adam(
-            [{"params": list(groups[name].values()), "lr": rate} for name, rate in rates.items()]
+            [{"params": list(groups[name].values()), "lr": rate} for name, rate in rates.items()], fused=True
         )
         self.scheduler = torch.optim.lr_scheduler.StepLR(
             self.optimizer, args.lrate_decay_steps, args.lrate_decay_factor
@@ -139,15 +139,17 @@ class Trainer:
         """One update of the networks; returns the loss terms before it, `Loss` (the total) included."""
         args, step = self.args, self.step
         depths = self._jittered_depths(batch)
-        mask_near = args.mask_near and masks_near(step, args.schedule_scale)
-        terms = compute_losses(self.model, batch, depths, max_padding=args.max_padding, mask_near=mask_near)
-        total = weighted_sum(terms, loss_weights(step, args.schedule_scale))
+        weights = loss_weights(step, args.schedule_scale)
+        # A term without weight is computed for its place in the log alone.
+        wanted = [name for name, weight in weights.items() if weight != 0 or self._is_printed(step + 1)]
+        terms = self._losses(batch, depths, wanted, args.micro_batch)
+        total = weighted_sum(terms, weights)
         self.optimizer.zero_grad()
         total.backward()
-        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-        norm = torch.stack([gradient.norm() for gradient in gradients]).norm()
+        norm = torch.nn.utils.get_total_norm(p.grad for p in self.model.parameters() if p.grad is not None)
+        # One scalar for all: the only value of a step that a GPU is waited for.
         if not torch.isfinite(total + norm):
-            raise TrainingDiverged(self._blame(batch, depths, mask_near))
+            raise TrainingDiverged(self._blame(batch, depths))
         if args.grad_clip > 0:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), args.grad_clip)
         self._updating = True
@@ -157,10 +159,19 @@ class Trainer:
         self._updating = False
         return {"Loss": total, **terms}
 
+    def _losses(self, batch: Batch, depths: Tensor, wanted: Collection[str], micro_batch: int = 0) -> dict[str, Tensor]:
+        args = self.args
+        mask_near = args.mask_near and masks_near(self.step, args.schedule_scale)
+        options = {"max_padding": args.max_padding, "mask_near": mask_near}
+        return compute_losses(self.model, batch, depths, wanted=wanted, micro_batch=micro_batch, **options)
+
+    def _is_printed(self, step: int) -> bool:
+        return step % self.args.i_print == 0 or step == 1
+
     def _report(self, terms: dict[str, Tensor], bar: tqdm) -> None:
         """Log, draw and save where the step asks for it."""
         args, step = self.args, self.step
-        if step % args.i_print == 0 or step == 1:
+        if self._is_printed(step):
             names = {name: name if name == "Loss" else f"loss_{name}" for name in terms}
             scalars = {f"loss/{names[name]}": term.item() for name, term in terms.items()}
             self.log.scalars(step, scalars | {"lr": self.optimizer.param_groups[1]["lr"]})
@@ -183,6 +194,8 @@ class Trainer:
         """
         self.step = checkpoint["step"]
         if self.args.load_opt:
+            for group in checkpoint["optimizer"]["param_groups"]:
+                group["fused"] = True  # checkpoints of earlier versions and released ones say otherwise
             self.optimizer.load_state_dict(checkpoint["optimizer"])
         if self.args.load_scheduler:
             asked = {name: self.scheduler.state_dict()[name] for name in ("base_lrs", "step_size", "gamma")}
@@ -246,13 +259,12 @@ class Trainer:
             errors.append(error.repeat_interleave(2, 0).repeat_interleave(2, 1)[:height, :width].cpu().numpy())
         return np.stack(errors)
 
-    def _blame(self, batch: Batch, depths: Tensor, mask_near: bool) -> str:
+    def _blame(self, batch: Batch, depths: Tensor) -> str:
         """The term of the pair of frames that is not finite, or else is the largest of an overflowing sum, in words."""
         weights = loss_weights(self.step, self.args.schedule_scale)
         found: list[tuple[float, str]] = []
         for p in range(len(batch.src_ids)):
-            options = {"max_padding": self.args.max_padding, "mask_near": mask_near}
-            terms = compute_losses(self.model, batch.pair(p), depths[p : p + 1], **options)
+            terms = self._losses(batch.pairs(p, p + 1), depths[p : p + 1], list(weights))
             src, tgt = self.names[batch.src_ids[p]], self.names[batch.tgt_ids[p]]
             for name, term in terms.items():
                 value, gradient = self._magnitudes(weights[name] * term)

@@ -33,12 +33,13 @@ class Batch:
     weights: Tensor  # [P,N] of the flow losses
 
     def to(self, device: torch.device) -> "Batch":
-        """The same batch on a device."""
-        return Batch(*(getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)))
+        """The same batch on a device; the frames' numbers stay here, for what to compute depends on them."""
+        values = [getattr(self, f.name) for f in fields(self)]
+        return Batch(*values[:2], *(value.to(device, non_blocking=True) for value in values[2:]))
 
-    def pair(self, p: int) -> "Batch":
-        """A batch of pair `p` alone."""
-        return Batch(*(getattr(self, f.name)[p : p + 1] for f in fields(self)))
+    def pairs(self, start: int, stop: int) -> "Batch":
+        """A batch of the pairs `start` … `stop` − 1 alone."""
+        return Batch(*(getattr(self, f.name)[start:stop] for f in fields(self)))
 
 
 @dataclass(frozen=True)

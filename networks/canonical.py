@@ -2,9 +2,10 @@
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from networks.gabor import GaborNet
+from networks.recompute import Recomputed
 
 VOLUME_ALPHA = 3.0  # shape of the Gamma prior of the volume net's envelopes, released value
 
@@ -19,7 +20,7 @@ def contract(u: Tensor) -> Tensor:
     return (2 - 1 / norm) * u / norm
 
 
-class CanonicalVolume(nn.Module):
+class CanonicalVolume(Recomputed):
     """Colour and density at canonical points."""
 
     def __init__(self, width: int, depth: int):
@@ -28,6 +29,6 @@ class CanonicalVolume(nn.Module):
 
     def forward(self, x_canonical: Tensor) -> tuple[Tensor, Tensor]:
         """[*,3] → colours [*,3] in (0, 1) and densities σ [*] ≥ 0."""
-        out = self.net(contract(x_canonical))
+        out = self.recomputed(self.net, contract(x_canonical))
         # −1 starts the volume out thin, so that gradients reach all samples of a ray (released constant).
         return torch.sigmoid(out[..., :3]), F.softplus(out[..., 3] - 1)

@@ -8,15 +8,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from networks.encoding import fourier_features
+from networks.encoding import Coordinate
+from networks.linear import ExactLinear, linear
 from networks.mlp import mlp
+from networks.recompute import Recomputed
 
 # e^±8 is the largest stretch one layer may apply: keeps e^s finite and the inverse accurate in float32.
 MAX_LOG_SCALE = 8.0
 
 
-class CouplingLayer(nn.Module):
-    """Changes coordinate `axis` of points [P,M,3], given the codes [P,C] of their frames."""
+class CouplingLayer(Recomputed):
+    """Changes coordinate `axis` of points given as three coordinates [P,M,1], conditioned on their frames' codes."""
 
     def __init__(self, axis: int, code_size: int, width: int, depth: int, num_freqs: int):
         super().__init__()
@@ -24,32 +26,42 @@ class CouplingLayer(nn.Module):
         self.kept = [i for i in range(3) if i != axis]
         self.num_freqs = num_freqs
         self.code_mlp = mlp([code_size, code_size, code_size], nn.LeakyReLU)
-        self.encode = nn.Linear(2 + 4 * num_freqs, width)
+        self.encode = ExactLinear(2 + 4 * num_freqs, width)
         self.scale_shift = mlp([code_size + width] + [width] * depth + [2], nn.LeakyReLU)
 
-    def to_canonical(self, x: Tensor, code: Tensor) -> Tensor:
+    def code_share(self, code: Tensor) -> Tensor:
+        """What codes [P,C] add to the first hidden layer [P,width].
+
+        Its linear sees [code, encoding]; the code's share is the same for every point of a frame.
+        """
+        first = self.scale_shift[0]
+        return F.linear(self.code_mlp(code), first.weight[:, : code.shape[-1]], first.bias)
+
+    def to_canonical(self, x: list[Coordinate], share: Tensor) -> list[Coordinate]:
         """v ← (v − t)·e^(−s)."""
-        log_scale, shift = self._log_scale_and_shift(x, code)
-        return self._replace(x, (x[..., self.axis] - shift) * (-log_scale).exp())
+        log_scale, shift = self._log_scale_and_shift(x, share)
+        return self._replace(x, (x[self.axis].value - shift) * (-log_scale).exp())
 
-    def to_local(self, y: Tensor, code: Tensor) -> Tensor:
+    def to_local(self, y: list[Coordinate], share: Tensor) -> list[Coordinate]:
         """v ← v·e^s + t, the inverse of `to_canonical`."""
-        log_scale, shift = self._log_scale_and_shift(y, code)
-        return self._replace(y, y[..., self.axis] * log_scale.exp() + shift)
+        log_scale, shift = self._log_scale_and_shift(y, share)
+        return self._replace(y, y[self.axis].value * log_scale.exp() + shift)
 
-    def _log_scale_and_shift(self, x: Tensor, code: Tensor) -> tuple[Tensor, Tensor]:
-        """(s, t), each [P,M], from the kept coordinates of x [P,M,3] and code [P,C]."""
-        kept = x[..., self.kept]
-        features = torch.cat([kept, fourier_features(kept, self.num_freqs).flatten(-3)], -1)
-        encoding = F.leaky_relu(self.encode(features))
-        # The first linear sees [code, encoding]; the code's share is the same for every point of a frame.
-        first, rest = self.scale_shift[0], self.scale_shift[1:]
-        weight_code, weight_encoding = first.weight.split([code.shape[-1], encoding.shape[-1]], -1)
-        from_code = F.linear(self.code_mlp(code), weight_code, first.bias)
-        log_scale, shift = rest(F.linear(encoding, weight_encoding) + from_code.unsqueeze(-2)).unbind(-1)
+    def _log_scale_and_shift(self, x: list[Coordinate], share: Tensor) -> tuple[Tensor, Tensor]:
+        """(s, t), each [P,M,1], from the kept coordinates and `code_share` [P,width]."""
+        a, b = (x[i] for i in self.kept)
+        features = torch.cat([a.value, b.value, a.waves, b.waves], -1)
+        log_scale, shift = self.recomputed(self._network, features, share).split(1, -1)
         return log_scale.clamp(-MAX_LOG_SCALE, MAX_LOG_SCALE), shift
 
-    def _replace(self, x: Tensor, value: Tensor) -> Tensor:
-        coordinates = list(x.unbind(-1))
-        coordinates[self.axis] = value
-        return torch.stack(coordinates, -1)
+    def _network(self, features: Tensor, share: Tensor) -> Tensor:
+        """The coupling network: encoded kept coordinates [P,M,2+4F] → s and t [P,M,2], s unbounded."""
+        leading = features.shape[:-1]
+        encoding = F.leaky_relu(self.encode(features.flatten(0, 1)), inplace=True)
+        first, activation, rest = self.scale_shift[0], self.scale_shift[1], self.scale_shift[2:]
+        hidden = linear(encoding, first.weight[:, -encoding.shape[-1] :]).unflatten(0, leading)
+        hidden = activation(hidden + share.unsqueeze(-2))
+        return rest(hidden.flatten(0, 1)).unflatten(0, leading)
+
+    def _replace(self, x: list[Coordinate], value: Tensor) -> list[Coordinate]:
+        return [*x[: self.axis], Coordinate(value, self.num_freqs), *x[self.axis + 1 :]]

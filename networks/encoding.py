@@ -1,6 +1,8 @@
 """Fourier features of NeRF (Mildenhall et al., 2020), frequencies π·2^k."""
 
 import math
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -16,5 +18,28 @@ def fourier_features(x: Tensor, num_freqs: int) -> Tensor:
     Returns:
         [*,D,2,F]; index 0 of the axis of size two holds the sines, index 1 the cosines.
     """
-    angles = x.unsqueeze(-1) * (math.pi * 2.0 ** torch.arange(num_freqs, device=x.device))
+    angles = x.unsqueeze(-1) * (math.pi * 2.0 ** torch.arange(num_freqs, device=x.device, dtype=x.dtype))
     return torch.stack([angles.sin(), angles.cos()], -2)
+
+
+@dataclass
+class Coordinate:
+    """One coordinate [*,1] of many points; its encoding is made when first read and shared by all that read it."""
+
+    value: Tensor
+    num_freqs: int
+
+    @cached_property
+    def waves(self) -> Tensor:
+        """[*,2F]: sines, then cosines."""
+        return fourier_features(self.value, self.num_freqs).flatten(-3)
+
+
+def split_coordinates(x: Tensor, num_freqs: int) -> list[Coordinate]:
+    """The coordinates of points [*,D]."""
+    return [Coordinate(value, num_freqs) for value in x.split(1, -1)]
+
+
+def join_coordinates(coordinates: list[Coordinate]) -> Tensor:
+    """Coordinates back to points [*,D]."""
+    return torch.cat([coordinate.value for coordinate in coordinates], -1)

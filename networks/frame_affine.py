@@ -3,11 +3,12 @@
 import torch
 from torch import Tensor, nn
 
-from networks.encoding import fourier_features
+from networks.encoding import Coordinate
 from networks.mlp import mlp
+from networks.recompute import Recomputed
 
 
-class FrameAffine(nn.Module):
+class FrameAffine(Recomputed):
     """Rotation, row scales and shift of (x, y), decided by time and depth; depth itself stays as it is.
 
     x' = e^θ1·(cos θ0·x − sin θ0·y) + θ2,  y' = e^θ3·(sin θ0·x + cos θ0·y) + θ4,  θ = network(time, z).
@@ -18,23 +19,31 @@ class FrameAffine(nn.Module):
         self.num_freqs = num_freqs
         self.theta = mlp([2 * num_freqs + 2] + [width] * depth + [5], nn.ReLU)
 
-    def to_canonical(self, x: Tensor, time: Tensor) -> Tensor:
-        """Apply the map to points x [P,M,3] of the frames with time codes [P]."""
-        cos, sin, scale_x, shift_x, scale_y, shift_y = self._affine(x[..., 2], time)
-        u = scale_x * (cos * x[..., 0] - sin * x[..., 1]) + shift_x
-        v = scale_y * (sin * x[..., 0] + cos * x[..., 1]) + shift_y
-        return torch.stack([u, v, x[..., 2]], -1)
+    def to_canonical(self, x: list[Coordinate], time: Tensor) -> list[Coordinate]:
+        """Apply the map to points, given as three coordinates [P,M,1], of the frames with time codes [P]."""
+        cos, sin, scale_x, shift_x, scale_y, shift_y = self._affine(x[2], time)
+        u = scale_x * (cos * x[0].value - sin * x[1].value) + shift_x
+        v = scale_y * (sin * x[0].value + cos * x[1].value) + shift_y
+        return [Coordinate(u, self.num_freqs), Coordinate(v, self.num_freqs), x[2]]
 
-    def to_local(self, y: Tensor, time: Tensor) -> Tensor:
+    def to_local(self, y: list[Coordinate], time: Tensor) -> list[Coordinate]:
         """The analytic inverse of `to_canonical`."""
-        cos, sin, scale_x, shift_x, scale_y, shift_y = self._affine(y[..., 2], time)
-        u = (y[..., 0] - shift_x) / scale_x
-        v = (y[..., 1] - shift_y) / scale_y
-        return torch.stack([cos * u + sin * v, cos * v - sin * u, y[..., 2]], -1)
+        cos, sin, scale_x, shift_x, scale_y, shift_y = self._affine(y[2], time)
+        u = (y[0].value - shift_x) / scale_x
+        v = (y[1].value - shift_y) / scale_y
+        return [
+            Coordinate(cos * u + sin * v, self.num_freqs),
+            Coordinate(cos * v - sin * u, self.num_freqs),
+            y[2],
+        ]
 
-    def _affine(self, z: Tensor, time: Tensor) -> tuple[Tensor, ...]:
-        waves = fourier_features(z, self.num_freqs).mT.flatten(-2)  # sin, cos of each octave side by side
-        time = time.to(z.dtype).unsqueeze(-1).expand_as(z)
-        features = torch.cat([waves, torch.stack([time, z], -1)], -1)
-        angle, log_scale_x, shift_x, log_scale_y, shift_y = self.theta(features).unbind(-1)
+    def _affine(self, z: Coordinate, time: Tensor) -> tuple[Tensor, ...]:
+        waves = z.waves.unflatten(-1, (2, self.num_freqs)).mT.flatten(-2)  # sin, cos of each octave side by side
+        time = time.to(z.value.dtype)[:, None, None].expand_as(z.value)
+        theta = self.recomputed(self._network, torch.cat([waves, time, z.value], -1))
+        angle, log_scale_x, shift_x, log_scale_y, shift_y = theta.split(1, -1)
         return angle.cos(), angle.sin(), log_scale_x.exp(), shift_x, log_scale_y.exp(), shift_y
+
+    def _network(self, features: Tensor) -> Tensor:
+        """θ [P,M,5] from encoded depth and time [P,M,2F+2]."""
+        return self.theta(features.flatten(0, 1)).unflatten(0, features.shape[:-1])

@@ -7,8 +7,9 @@ g(x) = sin(Wx + b) · exp(−½ γ ‖x − μ‖²).
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from networks.linear import ExactLinear, HiddenLinear, linear
 
 
 class GaborFilter(nn.Module):
@@ -19,7 +20,7 @@ class GaborFilter(nn.Module):
 
     def __init__(self, size_in: int, size_out: int, scale: float, alpha: float):
         super().__init__()
-        self.linear = nn.Linear(size_in, size_out)
+        self.linear = ExactLinear(size_in, size_out)  # its output is a phase, of many turns
         self.mu = nn.Parameter(2 * torch.rand(size_out, size_in) - 1)
         self.gamma = nn.Parameter(torch.distributions.Gamma(alpha, 1.0).sample((size_out,)))
         with torch.no_grad():
@@ -30,8 +31,8 @@ class GaborFilter(nn.Module):
         # −½γ‖x−μ‖² as one linear map of (x, ‖x‖²): a matrix product instead of a [*,size_out,size_in] tensor.
         weight = torch.cat([self.gamma.unsqueeze(-1) * self.mu, -0.5 * self.gamma.unsqueeze(-1)], -1)
         bias = -0.5 * self.gamma * self.mu.square().sum(-1)
-        log_envelope = F.linear(torch.cat([x, x.square().sum(-1, keepdim=True)], -1), weight, bias)
-        return self.linear(x).sin() * log_envelope.exp()
+        log_envelope = linear(torch.cat([x, x.square().sum(-1, keepdim=True)], -1), weight, bias)
+        return self.linear(x).sin() * log_envelope.exp_()
 
 
 class GaborNet(nn.Module):
@@ -49,17 +50,18 @@ class GaborNet(nn.Module):
         super().__init__()
         num_filters = num_layers + 1
         # Made in the order of the released code, so that a seed draws the same numbers (see official_checkpoint).
-        self.linears = nn.ModuleList(nn.Linear(width, width) for _ in range(num_layers))
-        self.output = nn.Linear(width, size_out)
-        for linear in self.linears:
-            nn.init.uniform_(linear.weight, -math.sqrt(1 / width), math.sqrt(1 / width))
+        self.linears = nn.ModuleList(HiddenLinear(width, width) for _ in range(num_layers))
+        self.output = ExactLinear(width, size_out)
+        for layer in self.linears:
+            nn.init.uniform_(layer.weight, -math.sqrt(1 / width), math.sqrt(1 / width))
         self.filters = nn.ModuleList(
             GaborFilter(size_in, width, input_scale / math.sqrt(num_filters), alpha / num_filters)
             for _ in range(num_filters)
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        leading, x = x.shape[:-1], x.flatten(0, -2)
         z = self.filters[0](x)
-        for gabor, linear in zip(self.filters[1:], self.linears, strict=True):
-            z = gabor(x) * linear(z)
-        return self.output(z)
+        for gabor, layer in zip(self.filters[1:], self.linears, strict=True):
+            z = gabor(x) * layer(z)
+        return self.output(z).unflatten(0, leading)

@@ -1,15 +1,16 @@
 """The whole model of one video: the warp between frames and canonical volume, the volume, and questions to both."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from networks.canonical import CanonicalVolume
-from networks.warp import Warp, random_axes
+from networks.recompute import Recomputed
+from networks.warp import FrameMaps, Warp, random_axes
 from utils.chunking import chunked
-from utils.coords import inside_image
+from utils.coords import inside_image, pixel_grid
 from utils.rays import points_on_rays, project, sample_depths
 from utils.volrend import composite, density_to_alpha, hide_nearest, render_weights, take_heaviest
 
@@ -103,6 +104,12 @@ class OmniMotion(nn.Module):
         """Where the weights are."""
         return next(self.parameters()).device
 
+    def checkpoint_activations(self) -> None:
+        """From here on compute hidden layers again for the gradient instead of keeping them."""
+        for module in self.modules():
+            if isinstance(module, Recomputed):
+                module.checkpoint_activations = True
+
     def named_parameter_groups(self) -> dict[str, dict[str, nn.Parameter]]:
         """Parameters by name in the three groups with learning rates of their own: `feature`, `deform`, `color`.
 
@@ -122,7 +129,11 @@ class OmniMotion(nn.Module):
 
     def render_rays(self, x_local: Tensor, frame_ids: Tensor, mask_near: bool = False) -> Rendering:
         """March the rays given by their samples x_local [P,N,K,3] of frames [P] through the canonical volume."""
-        x_canonical = self.warp.to_canonical(x_local, frame_ids)
+        return self.march(self.warp.at(frame_ids), x_local, mask_near)
+
+    def march(self, maps: FrameMaps, x_local: Tensor, mask_near: bool = False) -> Rendering:
+        """`render_rays` for frames whose maps are made."""
+        x_canonical = maps.to_canonical(x_local)
         rgbs, sigmas = self.volume(x_canonical)
         alphas = density_to_alpha(sigmas)
         if mask_near:
@@ -162,15 +173,17 @@ class OmniMotion(nn.Module):
         """
 
         def map_chunk(px: Tensor) -> tuple[Tensor, ...]:
-            rays = self.render_rays(self.rays(px).unsqueeze(0), self._ids(src_id))
+            rays = self.march(source, self.rays(px).unsqueeze(0))
             surface = take_heaviest(rays.weights, rays.x_canonical) if use_max_loc else rays.x_canonical
             points, scores = [], []
-            for tgt_id in tgt_ids:
-                x_tgt = self.warp.to_local(surface, self._ids(tgt_id))
+            for row in range(len(tgt_ids)):
+                frame = targets.pick([row])
+                x_tgt = frame.to_local(surface)
                 points.append((x_tgt if use_max_loc else composite(rays.weights, x_tgt))[0])
-                scores.append(self._occlusion(tgt_id, points[-1]) if with_occlusion else points[-1].new_zeros(len(px)))
+                scores.append(self._occlusion(frame, points[-1]) if with_occlusion else points[-1].new_zeros(len(px)))
             return torch.stack(points, 1), torch.stack(scores, 1)
 
+        source, targets = self.warp.at(torch.tensor([src_id])), self.warp.at(torch.tensor(list(tgt_ids)))
         x_tgt, occlusion = chunked(map_chunk, chunk_size, px.to(self.device))
         tgt_px = project(x_tgt, self.config.height, self.config.width)
         return Tracks(tgt_px.transpose(0, 1), x_tgt[..., 2].T, occlusion.T)
@@ -181,14 +194,40 @@ class OmniMotion(nn.Module):
         tracks.px[query_frame], tracks.occlusion[query_frame] = px.to(tracks.px), 0
         return tracks
 
-    def _occlusion(self, frame_id: int, x_local: Tensor) -> Tensor:
-        """Σ of the weights of the samples in front of local points [N,3] on their own rays; [N] in [0,1]."""
+    @torch.no_grad()
+    def dense_tracks(self, src_id: int, tgt_ids: Iterable[int], chunk_size: int = 10000) -> Iterator[Tensor]:
+        """Where every pixel of frame `src_id` is in one frame after the other, each [H,W,2] pixels.
+
+        The surface points (heaviest samples) of the source frame are found once and kept, three numbers a pixel;
+        memory grows with the picture and `chunk_size`, not with the number of frames.
+        """
+        height, width = self.config.height, self.config.width
+        source = self.warp.at(torch.tensor([src_id]))
+
+        def surface_of(px: Tensor) -> tuple[Tensor]:
+            rays = self.march(source, self.rays(px).unsqueeze(0))
+            return (take_heaviest(rays.weights, rays.x_canonical)[0],)
+
+        (surface,) = chunked(surface_of, chunk_size, pixel_grid(height, width, self.device).flatten(0, 1))
+        for tgt_id in tgt_ids:
+            frame = self.warp.at(torch.tensor([tgt_id]))
+            (x_tgt,) = chunked(lambda x, frame=frame: (frame.to_local(x.unsqueeze(0))[0],), chunk_size, surface)
+            yield project(x_tgt, height, width).reshape(height, width, 2)
+
+    def _occlusion(self, frame: FrameMaps, x_local: Tensor) -> Tensor:
+        """Σ of the weights of the samples in front of local points [N,3] of a frame on their own rays; [N] in [0,1].
+
+        What lies behind a point has no part in the sum and is not computed.
+        """
         depths = self.depths()
         px = project(x_local, self.config.height, self.config.width)
-        weights = self.render_rays(self.rays(px).unsqueeze(0), self._ids(frame_id)).weights[0]
         spacing = (self.config.max_depth - self.config.min_depth) / self.config.num_samples_ray
-        in_front = depths < x_local[:, 2:] - OCCLUSION_MARGIN * spacing
-        return (weights * in_front).sum(-1)
+        in_front = depths < x_local[:, 2:] - OCCLUSION_MARGIN * spacing  # [N,K]
+        alphas = x_local.new_zeros(in_front.shape)
+        if in_front.any():
+            _, sigmas = self.volume(frame.to_canonical(self.rays(px)[in_front].unsqueeze(0)))
+            alphas[in_front] = density_to_alpha(sigmas[0])
+        return render_weights(alphas).sum(-1)
 
     def _ids(self, frame_id: int) -> Tensor:
         return torch.tensor([frame_id], device=self.device)

@@ -3,10 +3,13 @@
 Local coordinates: normalised x, y in [−1, 1] over the image, depth z in [0, 2] (near 0), orthographic rays.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
 from networks.coupling import CouplingLayer
+from networks.encoding import join_coordinates, split_coordinates
 from networks.frame_affine import FrameAffine
 from networks.gabor import GaborNet
 from utils.coords import time_code
@@ -42,35 +45,59 @@ class Warp(nn.Module):
         num_freqs: int,
     ):
         super().__init__()
-        self.num_frames = num_frames
+        self.num_frames, self.num_freqs = num_frames, num_freqs
         self.code_net = GaborNet(1, code_width, code_size, code_depth, CODE_ALPHA)
         self.layers = nn.ModuleList(
             CouplingLayer(axis, code_size, coupling_width, coupling_depth, num_freqs) for axis in axes
         )
         self.affine = FrameAffine(affine_width, affine_depth, num_freqs) if use_affine else None
 
+    def at(self, frame_ids: Tensor) -> "FrameMaps":
+        """The maps of frames [P], ids on any device."""
+        weight = self.code_net.output.weight
+        time = time_code(frame_ids, self.num_frames).to(weight, non_blocking=True)
+        code = self.code_net(time.unsqueeze(-1))
+        return FrameMaps(self, time, [layer.code_share(code) for layer in self.layers])
+
     def to_canonical(self, x_local: Tensor, frame_ids: Tensor) -> Tensor:
         """Points [P,*,3] of frames [P] → canonical points [P,*,3]."""
-        x, time, code = self._points_and_codes(x_local, frame_ids)
-        if self.affine is not None:
-            x = self.affine.to_canonical(x, time)
-        for layer in self.layers:
-            x = layer.to_canonical(x, code)
-        return x.reshape(x_local.shape)
+        return self.at(frame_ids).to_canonical(x_local)
 
     def to_local(self, x_canonical: Tensor, frame_ids: Tensor) -> Tensor:
         """Canonical points [P,*,3] → points [P,*,3] of frames [P]; the inverse of `to_canonical`."""
-        x, time, code = self._points_and_codes(x_canonical, frame_ids)
-        for layer in reversed(self.layers):
-            x = layer.to_local(x, code)
-        if self.affine is not None:
-            x = self.affine.to_local(x, time)
-        return x.reshape(x_canonical.shape)
+        return self.at(frame_ids).to_local(x_canonical)
 
-    def _points_and_codes(self, x: Tensor, frame_ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """x as [P,M,3], time codes [P], ψ [P,C]."""
-        time = time_code(frame_ids, self.num_frames).to(x.dtype)
-        return x.flatten(1, -2), time, self.code_net(time.unsqueeze(-1))
+
+@dataclass(frozen=True)
+class FrameMaps:
+    """The maps of P frames, with what depends on the frame alone computed once for all points and both directions."""
+
+    warp: Warp
+    time: Tensor  # [P] time codes
+    shares: list[Tensor]  # of every coupling layer, [P,width]: see `CouplingLayer.code_share`
+
+    def pick(self, rows: list[int]) -> "FrameMaps":
+        """The maps of some of the frames, in any order and number."""
+        index = torch.tensor(rows, dtype=torch.long, device=self.time.device)
+        return FrameMaps(self.warp, self.time[index], [share[index] for share in self.shares])
+
+    def to_canonical(self, x_local: Tensor) -> Tensor:
+        """Points [P,*,3] of the frames → canonical points [P,*,3]."""
+        x = split_coordinates(x_local.flatten(1, -2), self.warp.num_freqs)
+        if self.warp.affine is not None:
+            x = self.warp.affine.to_canonical(x, self.time)
+        for layer, share in zip(self.warp.layers, self.shares, strict=True):
+            x = layer.to_canonical(x, share)
+        return join_coordinates(x).reshape(x_local.shape)
+
+    def to_local(self, x_canonical: Tensor) -> Tensor:
+        """Canonical points [P,*,3] → points [P,*,3] of the frames; the inverse of `to_canonical`."""
+        x = split_coordinates(x_canonical.flatten(1, -2), self.warp.num_freqs)
+        for layer, share in zip(reversed(self.warp.layers), reversed(self.shares), strict=True):
+            x = layer.to_local(x, share)
+        if self.warp.affine is not None:
+            x = self.warp.affine.to_local(x, self.time)
+        return join_coordinates(x).reshape(x_canonical.shape)
 
 
 def random_axes(num_layers: int, generator: torch.Generator) -> list[int]:

@@ -5,6 +5,8 @@ import torch
 
 import criterion
 
+ALL = torch.ones(4, dtype=torch.bool)
+
 
 def test_distortion_against_the_double_sum():
     generator = torch.Generator().manual_seed(0)
@@ -26,7 +28,7 @@ def test_flow_loss_by_hand():
     tgt = torch.zeros(3, 2)
     weights = torch.tensor([1.0, 0.5, 1.0])
     # Residuals 0, 2, 10: the largest is dropped.
-    torch.testing.assert_close(criterion.flow_loss(pred, tgt, weights), torch.tensor((0 + 0.5 * 2) / 2))
+    torch.testing.assert_close(criterion.flow_loss(pred, tgt, weights, ALL[:3]), torch.tensor((0 + 0.5 * 2) / 2))
 
 
 def test_flow_gradient_loss_by_hand():
@@ -34,16 +36,16 @@ def test_flow_gradient_loss_by_hand():
     weights = torch.tensor([1.0, 0.5, 0.5, 1.0])
     # Differences 1, 4, 0.5 with weights 0.5, 0.25, 0.5: the 4 is dropped.
     expected = torch.tensor((1 * 0.5 + 0.5 * 0.5) / 1.0)
-    torch.testing.assert_close(criterion.flow_gradient_loss(pred, torch.zeros(4, 2), weights), expected)
+    torch.testing.assert_close(criterion.flow_gradient_loss(pred, torch.zeros(4, 2), weights, ALL[:4]), expected)
 
 
 def test_rgb_losses_by_hand():
     pred = torch.tensor([[0.5, 0.5, 0.5], [1.0, 1.0, 1.0], [0.0, 0.0, 0.0]])
     gt = torch.tensor([[0.5, 0.5, 0.5], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
-    torch.testing.assert_close(criterion.rgb_loss(pred, gt), torch.tensor(1 / 3))
+    torch.testing.assert_close(criterion.rgb_loss(pred, gt, ALL[:3]), torch.tensor(1 / 3))
     gt[2] = 0.5
     # Differences of the errors (0, 1, -0.5): 1 and -1.5, the larger is dropped.
-    torch.testing.assert_close(criterion.rgb_gradient_loss(pred, gt), torch.tensor(1.0))
+    torch.testing.assert_close(criterion.rgb_gradient_loss(pred, gt, ALL[:3]), torch.tensor(1.0))
 
 
 def test_depth_range_by_hand():
@@ -64,12 +66,12 @@ def test_scene_flow_of_uniform_motion_is_smooth():
 
 
 POINT_LOSSES = {
-    "flow": lambda a, b: criterion.flow_loss(a, b, torch.ones(len(a))),
-    "flow without weight": lambda a, b: criterion.flow_loss(a, b, torch.zeros(len(a))),
-    "flow_gradient": lambda a, b: criterion.flow_gradient_loss(a, b, torch.ones(len(a))),
-    "flow_gradient without weight": lambda a, b: criterion.flow_gradient_loss(a, b, torch.zeros(len(a))),
-    "rgb": criterion.rgb_loss,
-    "rgb_gradient": criterion.rgb_gradient_loss,
+    "flow": lambda a, b: criterion.flow_loss(a, b, torch.ones(len(a)), ALL[: len(a)]),
+    "flow without weight": lambda a, b: criterion.flow_loss(a, b, torch.zeros(len(a)), ALL[: len(a)]),
+    "flow_gradient": lambda a, b: criterion.flow_gradient_loss(a, b, torch.ones(len(a)), ALL[: len(a)]),
+    "flow_gradient without weight": lambda a, b: criterion.flow_gradient_loss(a, b, torch.zeros(len(a)), ALL[: len(a)]),
+    "rgb": lambda a, b: criterion.rgb_loss(a, b, ALL[: len(a)]),
+    "rgb_gradient": lambda a, b: criterion.rgb_gradient_loss(a, b, ALL[: len(a)]),
     "depth_range": lambda a, b: criterion.depth_range_loss(a - b, 0.0, 2.0),
     "distortion": criterion.distortion_loss,
     "scene_flow_smoothness": lambda a, b: criterion.scene_flow_smoothness_loss(a, b, b),
@@ -91,4 +93,18 @@ def test_finite_with_few_points_or_equal_errors(name, num_points, equal):
 
 def test_equal_errors_are_not_dropped():
     residuals = torch.tensor([2.0, 2.0])
-    assert criterion.without_largest(residuals).all()
+    assert criterion.without_largest(residuals, ALL[:2]).all()
+
+
+def test_masked_points_are_as_if_cut_out():
+    generator = torch.Generator().manual_seed(0)
+    a, b = torch.rand(2, 9, 3, generator=generator, dtype=torch.float64)
+    weights, everything = torch.rand(9, generator=generator, dtype=torch.float64), torch.ones(9, dtype=torch.bool)
+    for kept in ([], [4], [0, 1, 5, 8], [2, 3, 7]):
+        valid = torch.zeros(9, dtype=torch.bool)
+        valid[kept] = True
+        for loss in (criterion.flow_loss, criterion.flow_gradient_loss):
+            cut = loss(a[kept], b[kept], weights[kept], everything[kept])
+            torch.testing.assert_close(loss(a, b, weights, valid), cut)
+        for loss in (criterion.rgb_loss, criterion.rgb_gradient_loss):
+            torch.testing.assert_close(loss(a, b, valid), loss(a[kept], b[kept], everything[kept]))

@@ -22,7 +22,7 @@ LEVELS = {
 }
 NUMERICS = ["criterion.py", "networks/*.py", "utils/coords.py", "utils/rays.py", "utils/volrend.py"]
 PLAIN = {"utils", "networks"}  # what numerics may import of ours
-STANDARD = {"itertools", "torch", "math", "re", "dataclasses", "collections", "pathlib"}
+STANDARD = {"itertools", "functools", "torch", "math", "re", "dataclasses", "collections", "pathlib"}
 
 
 def files() -> list[Path]:

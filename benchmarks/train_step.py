@@ -1,0 +1,168 @@
+"""What a training step costs: `python -m benchmarks.train_step [--steps 5] [--json FILE]`.
+
+Default networks with affine maps, 8 pairs x 32 points x 32 samples, pairs drawn by the training's probabilities for a
+60-frame clip. Rows: the plain form (the released amount of work, see tests/plain_model.py), ours, ours with
+`--checkpoint_activations`, with `--micro_batch 2`, with both. Time is the median wall time of steps in turn in one
+process; work is counted by torch's FlopCounterMode; memory is how far a process of its own grows beyond what it holds
+before the first step (libraries, weights: "GB before" in the JSON); the peak rate is that of torch's product of two
+large matrices (ours multiplies by oneDNN, which may exceed it).
+"""
+
+import argparse
+import json
+import math
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode, register_flop_formula
+
+from loaders.batches import Batch
+from loaders.pair_sampling import cycled_frames, partner_probabilities
+from losses import compute_losses, weighted_sum
+from networks.omnimotion import ModelConfig, OmniMotion
+from tests import plain_model
+from utils.rays import jitter_depths
+from utils.schedules import loss_weights
+
+NUM_FRAMES, NUM_PAIRS, NUM_PTS, STEP = 60, 8, 32, 1000
+VARIANTS = {  # name: checkpoint_activations, micro_batch
+    "ours": (False, 0),
+    "ours, checkpoint_activations": (True, 0),
+    "ours, micro_batch 2": (False, 2),
+    "ours, both": (True, 2),
+}
+
+
+@register_flop_formula(torch.ops.mkldnn._linear_pointwise)
+def _count_linear(x_shape, weight_shape, *args, out_shape=None, **kwargs) -> int:
+    return 2 * math.prod(x_shape) * weight_shape[0]
+
+
+def draw_batch(num_pts: int) -> Batch:
+    """Pairs as training draws them where every pair of frames has as many valid pixels; random points."""
+    rng, counts = np.random.default_rng(0), np.ones((NUM_FRAMES, NUM_FRAMES), int)
+    src = cycled_frames(0, NUM_PAIRS, NUM_FRAMES, seed=12)
+    tgt = [rng.choice(NUM_FRAMES, p=partner_probabilities(int(i), counts, 20)) for i in src]
+    px = rng.uniform(0, [853, 479], (NUM_PAIRS, num_pts, 2)).astype(np.float32)
+    moved = px + rng.normal(size=px.shape).astype(np.float32)
+    rgb, weights = rng.random((NUM_PAIRS, num_pts, 3), np.float32), np.ones((NUM_PAIRS, num_pts), np.float32)
+    return Batch(*map(torch.as_tensor, (src, np.array(tgt), px, moved, rgb, weights)))
+
+
+def step_of(name: str) -> Callable[[], object]:
+    """One training step of a row of the table, ready to be called again and again."""
+    model = OmniMotion.initialised(ModelConfig(NUM_FRAMES, 480, 854), num_layers=6, seed=0)
+    batch, factors = draw_batch(NUM_PTS), loss_weights(STEP)
+    depths = jitter_depths(model.depths(), (NUM_PAIRS, NUM_PTS), torch.Generator().manual_seed(0))
+    optimizer = torch.optim.Adam(model.parameters(), 1e-4, fused=name != "plain", foreach=False)
+    if name == "plain":
+        return lambda: plain_model.train_step(model, optimizer, batch, depths, factors)
+    wanted = [term for term, factor in factors.items() if factor != 0]
+    recompute, micro_batch = VARIANTS[name]
+    if recompute:
+        model.checkpoint_activations()
+
+    def step() -> None:
+        terms = compute_losses(model, batch, depths, wanted=wanted, micro_batch=micro_batch)
+        total = weighted_sum(terms, factors)
+        optimizer.zero_grad()
+        total.backward()
+        norm = torch.nn.utils.get_total_norm(p.grad for p in model.parameters())
+        assert torch.isfinite(total + norm)
+        optimizer.step()
+
+    return step
+
+
+def work_and_memory(name: str) -> dict[str, float]:
+    """GFLOP of a step, and the GB that this process holds at most beyond what it holds before the first one."""
+    step = step_of(name)
+    before = resident_bytes()
+    step()
+    step()
+    memory = resident_bytes() - before
+    with FlopCounterMode(display=False) as counter:  # keeps tensors itself
+        step()
+    sizes = {"GB": memory / 1e9, "GB before": before / 1e9, "GB kept": kept_bytes(step) / 1e9}
+    return {"GFLOP": counter.get_total_flops() / 1e9, **sizes}
+
+
+def kept_bytes(step: Callable[[], object]) -> int:
+    """What autograd keeps from the forward to the backward pass, each storage counted once.
+
+    Sizes grow with the number of points: a GPU needs 8 times as much for the paper's 8 x 256 x 32. Not in it are what
+    is computed again piece by piece (up to 0.2 GB), or for `micro_batch` pair by pair (its share of the undivided row).
+    """
+    kept: dict[int, Tensor] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        step()
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+
+
+def resident_bytes() -> int:
+    """The largest resident size of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    """How long a call takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    """Print the table, write JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=5, help="steps timed in each row")
+    parser.add_argument("--json", type=Path, help="write the figures there as well")
+    parser.add_argument("--alone", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    torch.set_flush_denormal(True)
+    if args.alone:
+        print(json.dumps(work_and_memory(args.alone)))
+        return
+    names, sizes = ["plain", *VARIANTS], {}
+    for name in names:  # first, for a process begins with the largest size of the one that starts it
+        command = [sys.executable, "-m", "benchmarks.train_step", "--alone", name]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        sizes[name] = json.loads(done.stdout.splitlines()[-1])
+    matrix = torch.rand(2048, 2048)
+    calls = {name: step_of(name) for name in names} | {"product": lambda: matrix @ matrix}
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for repeat in range(args.steps + 1):
+        for name, call in calls.items():  # in turn: other work on the machine then slows all of them alike
+            seconds = seconds_of(call)
+            if repeat > 0:
+                times[name].append(seconds)
+    rate = 2 * len(matrix) ** 3 / statistics.median(times["product"]) / 1e9
+    rows = {"product of two large matrices": {"GFLOP/s": rate}}
+    print(
+        f"{'':30s} {'time':>8s} {'GFLOP':>8s} {'memory':>8s} {'speed':>7s} {'memory':>7s} {'of peak':>8s} {'kept':>8s}"
+    )
+    for name in names:
+        row = rows[name] = {"s": statistics.median(times[name]), **sizes[name]}
+        faster, smaller = rows["plain"]["s"] / row["s"], row["GB"] / rows["plain"]["GB"]
+        print(
+            f"{name:30s} {row['s']:6.2f} s {row['GFLOP']:8.1f} {row['GB']:5.2f} GB {faster:6.2f}x {smaller:6.1%}"
+            f" {row['GFLOP'] / row['s'] / rate:8.0%} {row['GB kept']:5.2f} GB"
+        )
+    if args.json:
+        args.json.write_text(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""Linear maps: where mixed precision may touch them, and by which library a CPU computes them."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class HiddenLinear(nn.Linear):
+    """`nn.Linear` between hidden layers: in bfloat16 where autocast asks for it, which costs it three digits."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[M,size_in] → [M,size_out]."""
+        return linear(x, self.weight, self.bias)
+
+
+class ExactLinear(nn.Linear):
+    """`nn.Linear` that keeps its precision under autocast.
+
+    For what reads coordinates or writes them: bfloat16 knows a place in the image to 1/256 of its size, several pixels.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[M,size_in] → [M,size_out] in the precision of the weights."""
+        with torch.autocast(x.device.type, enabled=False):
+            return linear(x.to(self.weight.dtype), self.weight, self.bias)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x [M,size_in] · weightᵀ [size_out,size_in] + bias.
+
+    Rows, not more axes: so the result is no view, and what follows can work in place. In float32 on a CPU by oneDNN:
+    torch's own product is MKL's, which runs processors of other makers than Intel below their speed.
+    """
+    plain_float = x.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled(x.device.type)
+    if x.device.type == "cpu" and plain_float and torch.backends.mkldnn.is_available():
+        # Contiguous: a part of a larger matrix it multiplies a hundred times slower.
+        return _OneDnnLinear.apply(x.contiguous(), weight.contiguous(), bias)
+    return F.linear(x, weight, bias)
+
+
+def _multiply(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+
+class _OneDnnLinear(torch.autograd.Function):
+    """The product and its first derivatives; the operator itself has none."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return _multiply(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        gradient = gradient.contiguous()
+        to_x = _multiply(gradient, weight.T) if ctx.needs_input_grad[0] else None
+        to_weight = gradient.T @ x if ctx.needs_input_grad[1] else None
+        return to_x, to_weight, gradient.sum(0) if ctx.needs_input_grad[2] else None

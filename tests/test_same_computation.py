@@ -1,0 +1,113 @@
+"""What is computed with less work equals the plain computation, values and gradients, in float64."""
+
+import plain_model
+import pytest
+import torch
+
+from loaders.batches import Batch
+from losses import compute_losses, weighted_sum
+from networks.omnimotion import ModelConfig, OmniMotion
+from utils.coords import pixel_grid
+from utils.rays import jitter_depths
+
+SIZES = {
+    **{"coupling_width": 16, "code_size": 8, "code_width": 16, "affine_width": 16, "affine_depth": 3},
+    **{"volume_width": 16, "num_samples_ray": 6},
+}
+# Each of weight 1 beside the others: every term must reach every parameter in the same way.
+FACTORS = {
+    **{"flow": 1.0, "rgb": 2.0, "rgb_gradient": 2.0, "depth_range": 10.0, "distortion": 3.0},
+    **{"scene_flow_smoothness": 20.0, "canonical_unit_sphere": 0.5, "flow_gradient": 0.1},
+}
+
+
+def make_model(dtype: torch.dtype, use_affine: bool = True, **sizes) -> OmniMotion:
+    config = ModelConfig(num_frames=7, height=40, width=56, use_affine=use_affine, **{**SIZES, **sizes})
+    return OmniMotion.initialised(config, num_layers=6, seed=0).to(dtype)
+
+
+def make_batch(dtype: torch.dtype, num_pts: int = 9) -> Batch:
+    """Neighbours in both directions, far pairs, both ends of the clip, a frame twice; points at the border."""
+    generator = torch.Generator().manual_seed(1)
+    src, tgt = torch.tensor([1, 2, 0, 6, 3, 3]), torch.tensor([2, 1, 5, 5, 0, 6])
+    px, shift, rgb, weights = (torch.rand(6, num_pts, c, generator=generator).to(dtype) for c in (2, 2, 3, 1))
+    px = px * torch.tensor([58.0, 42.0]) - 1
+    return Batch(src, tgt, px, px + 4 * shift, rgb, weights[..., 0])
+
+
+def rays_of(model: OmniMotion, batch: Batch) -> torch.Tensor:
+    depths = jitter_depths(model.depths(), tuple(batch.src_px.shape[:2]), torch.Generator().manual_seed(2))
+    return depths.to(batch.src_px)
+
+
+def gradients(model: OmniMotion, terms: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+    return list(torch.autograd.grad(weighted_sum(terms, FACTORS), list(model.parameters())))
+
+
+@pytest.mark.parametrize("use_affine", [True, False])
+@pytest.mark.parametrize("mask_near", [True, False])
+def test_terms_and_gradients_are_those_of_the_plain_form(use_affine, mask_near):
+    model, batch = make_model(torch.float64, use_affine), make_batch(torch.float64)
+    depths = rays_of(model, batch)
+    plain = plain_model.losses(model, batch, depths, mask_near)
+    ours = compute_losses(model, batch, depths, mask_near=mask_near)
+    assert ours.keys() == plain.keys()
+    for name in plain:
+        torch.testing.assert_close(ours[name], plain[name], rtol=1e-9, atol=1e-12, msg=name)
+    torch.testing.assert_close(gradients(model, ours), gradients(model, plain), rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize("micro_batch", [0, 1, 4])
+@pytest.mark.parametrize("recompute", [True, False])
+def test_less_memory_changes_nothing(micro_batch, recompute):
+    model, batch = make_model(torch.float64), make_batch(torch.float64)
+    depths = rays_of(model, batch)
+    whole = compute_losses(model, batch, depths)
+    expected = gradients(model, whole)
+    if recompute:
+        model.checkpoint_activations()
+    ours = compute_losses(model, batch, depths, micro_batch=micro_batch)
+    torch.testing.assert_close(ours, whole, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(gradients(model, ours), expected, rtol=1e-9, atol=1e-11)
+
+
+def test_terms_that_nobody_wants_are_left_out():
+    model, batch = make_model(torch.float32), make_batch(torch.float32)
+    assert list(compute_losses(model, batch, rays_of(model, batch), wanted=["rgb", "flow"])) == ["flow", "rgb"]
+
+
+def test_few_points_have_no_smoothness():
+    model, batch = make_model(torch.float64), make_batch(torch.float64, num_pts=3)
+    assert compute_losses(model, batch, rays_of(model, batch))["scene_flow_smoothness"] == 0
+
+
+def test_float32_products_have_the_gradients_of_torch():
+    model, batch = make_model(torch.float32), make_batch(torch.float32)
+    double, wide = make_model(torch.float64), make_batch(torch.float64)
+    ours = gradients(model, compute_losses(model, batch, rays_of(model, batch)))
+    exact = gradients(double, compute_losses(double, wide, rays_of(double, wide)))
+    errors = [(a - b).norm() / b.norm() for a, b in zip(ours, exact, strict=True)]
+    assert torch.stack(errors).median() < 1e-4  # single units at their kinks may be on another side
+
+
+@pytest.mark.parametrize("use_max_loc", [True, False])
+def test_tracks_are_those_of_the_plain_form(use_max_loc):
+    model = make_model(torch.float32, num_samples_ray=24)
+    with torch.no_grad():
+        model.volume.net.output.weight[3] *= 30  # thin and dense places: the heaviest sample is not the first
+        model.volume.net.output.bias[3] -= 1
+    px = torch.rand(40, 2, generator=torch.Generator().manual_seed(3)) * torch.tensor([55.0, 39.0])
+    ours, plain = model.track(2, px, use_max_loc), plain_model.track(model, 2, px, use_max_loc)
+    assert plain.occlusion.max() > 0.05
+    torch.testing.assert_close(ours.px, plain.px, atol=1e-3, rtol=0)
+    torch.testing.assert_close(ours.depth, plain.depth, atol=1e-4, rtol=0)
+    torch.testing.assert_close(ours.occlusion, plain.occlusion, atol=1e-4, rtol=0)
+
+
+def test_dense_tracks_are_tracks_of_every_pixel():
+    model = make_model(torch.float32)
+    frames = model.dense_tracks(3, [1, 6], chunk_size=500)
+    px = pixel_grid(40, 56).flatten(0, 1)
+    tracks = model.map_points(3, px, [1, 6], with_occlusion=False).px
+    for dense, sparse in zip(frames, tracks, strict=True):
+        torch.testing.assert_close(dense.flatten(0, 1), sparse, atol=1e-3, rtol=0)
