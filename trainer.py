@@ -128,7 +128,7 @@ class Trainer:
             while self.step < args.num_iters and not stop.requested:
                 # Batches between two sets of error maps come from one dataset.
                 segment_end = min((self.step // args.i_cache + 1) * args.i_cache, args.num_iters)
-                for batch in iterate_batches(self._dataset(), range(self.step, segment_end), args.num_workers):
+                for batch in iterate_batches(self.dataset(), range(self.step, segment_end), args.num_workers):
                     terms = self.train_step(batch.to(self.model.device))
                     bar.update()
                     self._report(terms, bar)
@@ -206,7 +206,7 @@ class Trainer:
                 rate *= self.scheduler.gamma  # as often as the scheduler does: a power would round otherwise
             group["lr"] = rate
 
-    def _dataset(self) -> PairBatches:
+    def dataset(self) -> PairBatches:
         """The batches of flow, tracks or both, with the error maps in force at this step."""
         sampling, parts = self._sampling(), []
         if self.store is not None:
