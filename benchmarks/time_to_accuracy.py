@@ -1,0 +1,191 @@
+"""Accuracy against training time: `python -m benchmarks.time_to_accuracy --scenes DIR … --configs FILE … --seconds S`.
+
+Trains each config on each scene (a folder with `color/` and `gt_tracks.npz`; preprocessed first, in a copy) with each
+seed, and scores it every --every steps until the training has taken --seconds; preprocessing, scoring and drawing do
+not count. Each run is kept in --out as one JSON, so that the same command goes on where it was stopped. Prints a table,
+and writes curves (PNG) and `time_to_accuracy.json`. `--own_scenes N` adds N scenes of `loaders.synthetic` with other
+seeds and sizes.
+"""
+
+import argparse
+import json
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import mean
+
+from matplotlib.figure import Figure
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.accuracy import copy_scene
+from loaders.flow_store import FlowStore
+from loaders.synthetic import make_scene, write_scene
+from loaders.truth import exact_tracks
+from runs import build_model, ensure_flow, open_clip
+from scoring import score, trackers_of
+from trainer import Trainer
+from utils.atomic import atomic_path
+from utils.config import parse_config, pick_device
+from utils.draw import figure_image
+from utils.errors import InputError, exits_on_input_error
+from utils.paths import SequencePaths
+from utils.provenance import provenance
+from utils.run_log import RunLog
+from utils.tables import Row, format_table
+from utils.video_io import write_image
+
+OWN_SIZES = ((96, 160), (128, 128), (120, 200), (160, 96))  # height, width of the generator's scenes, in turn
+SHOWN = ("<d_avg", "AJ", "OA", "px occluded")
+
+
+class Stopwatch:
+    """Seconds since the start without those spent in `paused()`."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Of work so far."""
+        return time.perf_counter() - self._start
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What happens inside takes no time."""
+        before = time.perf_counter()
+        yield
+        self._start += time.perf_counter() - before
+
+
+def train(scene: Path, config: Path, seed: int, args: argparse.Namespace) -> dict:
+    """One run: its figures by training time, those of its flow, and the FLOPs of a step."""
+    flags = ["--config", str(config), "--data_dir", str(scene), "--synthetic", "false", "--loader_seed", str(seed)]
+    save_dir = args.out / "checkpoints"
+    options = parse_config(
+        [*flags, "--expname", f"{config.stem}_{seed}", "--save_dir", str(save_dir), "--i_img", str(args.every)]
+    )
+    device, clip = pick_device(options.device), open_clip(options)
+    ensure_flow(options, clip, device)
+    truth = exact_tracks(clip.paths.gt_tracks, clip.video.shape[1:3], len(clip.names))
+    model = build_model(options, clip.video, None, device)
+    trackers = trackers_of(model, clip.paths, clip.names, options)
+    ours = trackers.pop("OmniMotion")
+    rows: list[Row] = []
+
+    def measure() -> dict[str, float]:
+        seconds = watch.seconds
+        with watch.paused():
+            rows.append({"seconds": seconds, "step": float(trainer.step), **score(ours, truth).row})
+        if seconds > args.seconds:
+            signal.raise_signal(signal.SIGINT)  # the trainer ends after this step
+        return {name: rows[-1][name] for name in ("AJ", "OA")}
+
+    folder = save_dir / f"{config.stem}_{scene.name}_{seed}"
+    log, store = RunLog(folder / "log"), FlowStore(clip.paths, clip.names, prefer_chained=options.chain)
+    trainer = Trainer(
+        options, model, clip.video, clip.names, store, None, folder, log, images=lambda step: {}, scores=measure
+    )
+    flops, watch = flops_of_first_step(trainer), Stopwatch()
+    trainer.train()
+    log.close()
+    flow = {name: score(track, truth).row for name, track in trackers.items()}
+    return {
+        "scene": scene.name,
+        "config": config.stem,
+        "seed": seed,
+        "GFLOP of a step": flops,
+        "rows": rows,
+        "flow": flow,
+        **provenance(),
+    }
+
+
+def flops_of_first_step(trainer: Trainer) -> float:
+    """GFLOP of the matrix products of the first step, which is taken."""
+    with FlopCounterMode(display=False) as counter:
+        trainer.train_step(trainer.dataset()[0].to(trainer.model.device))
+    return counter.get_total_flops() / 1e9
+
+
+def table(runs: list[dict]) -> str:
+    """Mean over the seeds of each scene and config at some shares of the time, worst seed beside it."""
+    rows: dict[str, Row] = {}
+    for scene, config in sorted({(run["scene"], run["config"]) for run in runs}):
+        same = [run for run in runs if (run["scene"], run["config"]) == (scene, config)]
+        rows.update({f"{scene}, {name}": _shown(row) for name, row in same[0]["flow"].items()})
+        longest = min(run["rows"][-1]["seconds"] for run in same)
+        for share in (0.25, 0.5, 1.0):
+            reached = [at(run["rows"], share * longest) for run in same]
+            name = f"{scene}, {config}, {share * longest / 60:.1f} min"
+            rows[name] = {key: mean(row[key] for row in reached) for key in SHOWN}
+            rows[name]["worst <d_avg"] = min(row["<d_avg"] for row in reached)
+    return format_table(rows)
+
+
+def at(rows: list[Row], seconds: float) -> Row:
+    """The last row that was measured within a training time, the first one where there is none."""
+    return max((row for row in rows if row["seconds"] <= seconds), key=lambda row: row["seconds"], default=rows[0])
+
+
+def _shown(row: Row) -> Row:
+    return {key: row[key] for key in SHOWN} | {"worst <d_avg": row["<d_avg"]}
+
+
+def curves(runs: list[dict]) -> Figure:
+    """<d_avg and error of hidden points against training time, a line for each run; direct flow as a dashed line."""
+    scenes, configs = (sorted({run[key] for run in runs}) for key in ("scene", "config"))
+    figure = Figure(figsize=(3.2 * len(scenes), 6), layout="constrained")
+    panels = figure.subplots(2, len(scenes), squeeze=False, sharex=True)
+    for row, key in enumerate(("<d_avg", "px occluded")):
+        for axes, scene in zip(panels[row], scenes, strict=True):
+            for run in (run for run in runs if run["scene"] == scene):
+                color = f"C{configs.index(run['config'])}"
+                axes.plot([r["seconds"] / 60 for r in run["rows"]], [r[key] for r in run["rows"]], color=color)
+                axes.axhline(run["flow"]["direct flow"][key], color="grey", linestyle="--", linewidth=0.8)
+            axes.set_title(f"{scene}: {key}", fontsize=9)
+            axes.set_xlabel("minutes of training")
+    handles = [panels[0, 0].plot([], [], color=f"C{k}", label=name)[0] for k, name in enumerate(configs)]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(configs))
+    return figure
+
+
+@exits_on_input_error
+def main(argv: list[str] | None = None) -> None:
+    """Do the runs that are missing, then show all of them."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--scenes", nargs="*", type=Path, default=[], help="folders with color/ and gt_tracks.npz")
+    parser.add_argument("--own_scenes", type=int, default=0, help="how many of the generator's scenes to add")
+    parser.add_argument("--configs", nargs="+", type=Path, required=True, help="settings to compare")
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each scene and config")
+    parser.add_argument("--seconds", type=float, default=600, help="of training in each run")
+    parser.add_argument("--every", type=int, default=300, help="steps between two scores")
+    parser.add_argument("--out", type=Path, default=Path("out/time_to_accuracy"), help="where everything is kept")
+    args = parser.parse_args(argv)
+    scenes = [args.out / "scenes" / source.resolve().name for source in args.scenes]
+    for source, scene in zip(args.scenes, scenes, strict=True):
+        if not (source / "gt_tracks.npz").is_file():
+            raise InputError(f"{source} is no scene: expected color/ and gt_tracks.npz")
+        copy_scene(source, scene)
+    for seed in range(1, args.own_scenes + 1):
+        scenes.append(args.out / "scenes" / f"own{seed}")
+        height, width = OWN_SIZES[(seed - 1) % len(OWN_SIZES)]
+        write_scene(make_scene(24, height, width, seed), SequencePaths(scenes[-1]))
+    for seed in range(args.seeds):
+        for scene in scenes:
+            for config in args.configs:
+                result = args.out / "runs" / f"{scene.name}_{config.stem}_{seed}.json"
+                if not result.exists():
+                    print(f"{scene.name}, {config.stem}, seed {seed}", flush=True)
+                    run = train(scene, config, seed, args)
+                    with atomic_path(result) as temporary:
+                        temporary.write_text(json.dumps(run, indent=1), encoding="utf-8")
+    runs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((args.out / "runs").glob("[!.]*.json"))]
+    (args.out / "time_to_accuracy.json").write_text(json.dumps(runs, indent=1), encoding="utf-8")
+    write_image(args.out / "time_to_accuracy.png", figure_image(curves(runs)))
+    print(table(runs))
+
+
+if __name__ == "__main__":
+    main()
