@@ -26,6 +26,9 @@ CELL = 8  # pixels of a low-resolution cell
 MIN_SIDE = 16 * CELL
 # Bytes: what the correlations of the pairs that go side by side may take, and the encoded frames that are kept.
 CORRELATION_MEMORY, ENCODED_MEMORY = 2**31, 2**30
+# Bytes of a pair for each pair of cells while its correlations are made: the finest level twice, for torchvision scales
+# a copy of it, and the coarser ones.
+CORRELATION_BYTES = 10
 
 # Princeton's names (regular expressions) → torchvision's, applied one after the other.
 _PRINCETON_NAMES = [
@@ -96,7 +99,7 @@ def pad_frames(frames: Tensor) -> tuple[Tensor, tuple[int, int]]:
 class RaftFlow:
     """RAFT between the frames `read(index)` uint8 [H,W,3]; a `FlowEstimator`. Each frame is encoded once.
 
-    (Once for all, where their features fit into `ENCODED_MEMORY`: 80 frames of 854x480; else once for each block.)
+    (Once for all, where their features fit into `ENCODED_MEMORY`: 160 frames of 854x480; else once for each block.)
 
     Args:
         read: gives a frame.
@@ -115,7 +118,7 @@ class RaftFlow:
         self.device = next(network.parameters()).device
         padded, self.corner = self._padded(0)
         cells = padded[0, 0].numel() // CELL**2
-        self.block = block or max(1, min(16, CORRELATION_MEMORY // (6 * cells**2)))  # float32, four levels: 5.3 bytes
+        self.block = block or max(1, min(16, CORRELATION_MEMORY // (CORRELATION_BYTES * cells**2)))
         # A target needs its features alone; the contexts of a block's sources, and some to spare.
         frames = max(self.block + 1, ENCODED_MEMORY // (256 * 4 * cells))
         self.features = lru_cache(frames)(lambda index: self._encode(self.network.feature_encoder, index))
@@ -146,6 +149,7 @@ class RaftFlow:
                 hidden, delta = net.update_block(hidden, context, correlation, coords - origin)
                 coords = coords + delta.float()
             mask = net.mask_predictor(hidden)
+        net.corr_block.corr_pyramid = []  # or it would stay in memory while the next one is made
         low = coords - origin
         return upsample_flow(low, mask.float()), low
 

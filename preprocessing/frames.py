@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from utils.conventions import scale_points
-from utils.errors import InputError
+from utils.errors import InputError, explains_full_disk
 from utils.paths import SequencePaths
 from utils.video_io import (
     VIDEO_SUFFIXES,
@@ -68,7 +68,8 @@ def prepare_sequence(source: Path, max_side: int | None, data_root: Path = Path(
     target = _target_folder(source, max_side if resized else None, Path(data_root))
     wanted = _fingerprint(source, frames, max_side if resized else None)
     if not target.exists():
-        _materialise(source, frames, max_side, target, wanted)
+        with explains_full_disk(target.parent):
+            _materialise(source, frames, max_side, target, wanted)
     _check_copy(target, wanted)
     return SequencePaths(target)
 
@@ -124,7 +125,7 @@ def _check_copy(target: Path, wanted: dict[str, object]) -> None:
 def _materialise(
     source: Path, frames: list[Path], max_side: int | None, target: Path, record: dict[str, object]
 ) -> None:
-    """Write the copy under a hidden name beside `target`, then rename it; of unusable frames nothing stays."""
+    """Write the copy under a hidden name beside `target`, then rename it; whatever stops that, nothing stays."""
     partial = SequencePaths(target.with_name(f".{target.name}.partial"))
     shutil.rmtree(partial.root, ignore_errors=True)  # left by a killed run
     partial.root.mkdir(parents=True)
@@ -132,7 +133,7 @@ def _materialise(
         size = _fill(source, frames, max_side, partial)
         (partial.root / "source.json").write_text(json.dumps({**record, **size}, indent=1))
         partial.root.rename(target)
-    except InputError:
+    except BaseException:
         shutil.rmtree(partial.root)
         raise
 

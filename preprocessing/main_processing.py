@@ -4,7 +4,6 @@ python preprocessing/main_processing.py --data_dir SEQUENCE_OR_VIDEO [--flow dis
 """
 
 import argparse
-import errno
 import sys
 from pathlib import Path
 
@@ -26,7 +25,7 @@ from preprocessing.pairs import MODES, Pairs
 from preprocessing.report import report, report_path
 from utils.atomic import remove_partial
 from utils.config import pick_device
-from utils.errors import InputError, exits_on_input_error
+from utils.errors import InputError, exits_on_input_error, explains_full_disk
 from utils.flow_files import missing_flows
 from utils.paths import SequencePaths
 from utils.shard import Shard
@@ -62,19 +61,13 @@ def preprocess(
         raise InputError(f"--num_frames is {num_frames}, but a motion needs at least 2 frames")
     if is_published(paths, names):
         return
-    try:
+    with explains_full_disk(paths.root):
         shard.first(lambda: _prepare(paths, names, settings, redo))
         if is_complete(paths, names, settings) is not None:
             _do_missing_stages(paths, names, settings, device, shard)
-        if shard.rank == 0 and not report_path(paths).exists():
-            print(report(paths.chained if settings.chain else paths, names, report_path(paths)))
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise InputError(
-            f"cannot write in {paths.root} ({error.strerror}): make room there; nothing that is done is lost, and the "
-            "same command goes on"
-        ) from error
+        picture = report_path(paths, settings.chain)
+        if shard.rank == 0 and not picture.exists():
+            print(report(paths.chained if settings.chain else paths, names, picture))
 
 
 def require_complete(paths: SequencePaths, names: list[str], settings: Settings) -> None:
@@ -100,7 +93,8 @@ def _prepare(paths: SequencePaths, names: list[str], settings: Settings, redo: b
     complete = is_complete(paths, names, settings) is None
     manifest.record(paths, names, settings, complete)
     if not complete:
-        report_path(paths).unlink(missing_ok=True)
+        for chain in (True, False):
+            report_path(paths, chain).unlink(missing_ok=True)
         for product in (product for products in manifest.PRODUCTS.values() for product in products):
             remove_partial(paths.root / product)
 

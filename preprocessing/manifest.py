@@ -39,7 +39,7 @@ DEPENDENTS = {
 }
 CHOICE_OF_PAIRS = (("flow", "pairs"), ("flow", "window"))
 FORMAT = 2
-DOWNLOADED = "the download"
+DOWNLOADED, BY_MEMORY = "the download", "by memory"
 WEIGHTS = (("flow", "raft_weights"), ("features", "dino_weights"))
 ADVICE = "add --redo to make anew what depends on it, or ask for what is there"
 PACKAGES = ("torch", "torchvision", "kornia", "opencv-python", "numpy")
@@ -91,6 +91,7 @@ class Settings:
                 "updates": NUM_UPDATES if raft else None,
                 "raft_weights": (digest(self.raft_weights) or DOWNLOADED) if raft else None,
                 "raft_half": self.raft_half if raft else None,
+                "raft_batch": (self.raft_batch or BY_MEMORY) if raft else None,
             },
             "features": {
                 "features": self.features,
@@ -129,7 +130,8 @@ def read_manifest(paths: SequencePaths) -> dict | None:
 def check(paths: SequencePaths, names: list[str], settings: Settings, complete: bool) -> None:
     """Make sure that what the folder holds was made in this way from these frames.
 
-    `complete`: nothing is missing; then weights that are not named again are not asked for either.
+    `complete`: nothing is missing; then weights that are not named again are not asked for either, and it does not
+    matter how many pairs would go side by side.
 
     Raises:
         InputError: naming what differs.
@@ -214,7 +216,7 @@ def _differences(
     for stage, values in settings.by_stage().items():
         for name, now in values.items():
             was = found.get(stage, {}).get(name)
-            unasked = (stage, name) in WEIGHTS and complete and now == DOWNLOADED
+            unasked = complete and (name == "raft_batch" or ((stage, name) in WEIGHTS and now == DOWNLOADED))
             if None not in (was, now) and was != now and not unasked:
                 differing.append((stage, name, was, now))
     return differing

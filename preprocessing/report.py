@@ -16,9 +16,9 @@ NEAR, POOR = 4, 0.3
 MAPS = 12  # count maps shown
 
 
-def report_path(paths: SequencePaths) -> Path:
-    """The picture."""
-    return paths.root / "report.png"
+def report_path(paths: SequencePaths, chain: bool = True) -> Path:
+    """The picture of the products with or without chaining."""
+    return paths.root / ("report.png" if chain else "report_unchained.png")
 
 
 def valid_fractions(paths: SequencePaths, names: list[str]) -> np.ndarray:

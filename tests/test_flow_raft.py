@@ -108,10 +108,12 @@ def test_a_jump_starts_from_the_flow_given(network, monkeypatch):
 def test_memory_bounds_the_block_and_the_frames_kept(network, monkeypatch):
     frames = video(3, 128, 128)
     assert RaftFlow(frames.__getitem__, network).block == 16
-    monkeypatch.setattr(flow_raft, "CORRELATION_MEMORY", 3 * 6 * 256**2)
+    monkeypatch.setattr(flow_raft, "CORRELATION_MEMORY", 3 * flow_raft.CORRELATION_BYTES * 256**2)
     monkeypatch.setattr(flow_raft, "ENCODED_MEMORY", 0)
     raft = RaftFlow(frames.__getitem__, network)
     assert raft.block == 3 and raft.features.cache_info().maxsize == 4
+    list(raft.sweep([(0, [1])]))
+    assert not network.corr_block.corr_pyramid  # would lie beside the next pairs'
 
 
 def test_half_precision_is_near_the_whole(network, monkeypatch):

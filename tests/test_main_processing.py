@@ -153,6 +153,29 @@ def test_redo_after_a_frame_changed_gives_what_a_fresh_folder_gives(paths):
     assert snapshot(paths) == redone
 
 
+def test_the_report_is_of_what_training_reads(paths, capsys):
+    preprocess(paths, CHAINED)
+    chained = report_path(paths).read_bytes()
+    capsys.readouterr()
+    preprocess(paths, UNCHAINED)
+    assert f"picture: {report_path(paths, chain=False)}" in capsys.readouterr().out
+    assert report_path(paths, chain=False).read_bytes() != chained == report_path(paths).read_bytes()
+
+
+def test_a_number_of_pairs_side_by_side_is_part_of_how_flow_was_made(paths, tmp_path):
+    weights = tmp_path / "weights.pth"
+    weights.write_bytes(b"some weights")
+    preprocess(paths, CHAINED)
+    record = read_manifest(paths)
+    record["settings"] = Settings(raft_weights=weights).by_stage()
+    manifest_path(paths).write_text(json.dumps(record))
+    preprocess(paths, Settings(raft_weights=weights, raft_batch=2))  # complete
+    manifest_path(paths).write_text(json.dumps(record))
+    paths.flow(NAMES[0], NAMES[1]).unlink()
+    with pytest.raises(InputError, match="preprocessed with raft_batch by memory, but 2 is asked for"):
+        preprocess(paths, Settings(raft_weights=weights, raft_batch=2))
+
+
 def test_products_of_unknown_origin_are_not_mixed_with_ours(paths):
     preprocess(paths, UNCHAINED)
     manifest_path(paths).unlink()

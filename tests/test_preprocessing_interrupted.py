@@ -15,6 +15,7 @@ import pytest
 
 import preprocessing.main_processing as main_processing
 from loaders.synthetic import make_scene
+from preprocessing.frames import prepare_sequence
 from preprocessing.main_processing import preprocess
 from preprocessing.manifest import Settings
 from utils.atomic import write_array
@@ -112,6 +113,20 @@ def test_a_file_that_does_not_fit_is_an_error_and_is_not_there(tmp_path, size):
         with room_for(size), pytest.raises(OSError):
             write()
     assert not [p for p in tmp_path.rglob("*") if p.is_file()]
+
+
+def test_a_disk_that_is_full_before_all_frames_are_copied(tmp_path, monkeypatch):
+    frames = copy_of_clip(tmp_path / "clip").color
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("preprocessing.frames.write_image", full)
+        with pytest.raises(InputError, match=r"No space left on device.*the same command goes on"):
+            prepare_sequence(frames, None, tmp_path / "data")
+    assert not list((tmp_path / "data").iterdir())
+    assert len(contents(prepare_sequence(frames, None, tmp_path / "data").color)) == len(contents(frames))
 
 
 def test_a_full_disk_is_one_sentence_and_the_run_goes_on_later(uninterrupted, tmp_path, monkeypatch):

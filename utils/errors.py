@@ -1,12 +1,29 @@
 """A user's mistake is one sentence and exit status 2, never a traceback."""
 
+import errno
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 
 class InputError(Exception):
     """Something the user gave is unusable; the message says what was found, what was expected, what to do."""
+
+
+@contextmanager
+def explains_full_disk(folder: Path) -> Iterator[None]:
+    """While entered, a disk without room (or a spent quota) is an `InputError` that names `folder`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise InputError(
+            f"cannot write in {folder} ({error.strerror}): make room there; nothing that is done is lost, and the "
+            "same command goes on"
+        ) from error
 
 
 def exits_on_input_error(main: Callable[..., None]) -> Callable[..., None]:

@@ -25,8 +25,9 @@ def default_workers(num_px: int, device: torch.device | str = "cpu") -> int:
 def side_by_side(work: Callable[[T], Iterable[object]], jobs: Sequence[T], workers: int) -> None:
     """Go through `work(job)` to its end for every job, `workers` at a time; the first error (Ctrl-C too) ends all.
 
-    `work` is a generator that yields where it may be stopped. Each worker has one thread of torch's, for threads that
-    wait for one another at every small operation cost more than they bring, above all beside other programs.
+    `work` is a generator that yields where it may be stopped. The workers share torch's threads out among themselves:
+    threads that wait for one another at every small operation cost more than they bring, above all beside other
+    programs.
     """
     stopped, threads = threading.Event(), torch.get_num_threads()
 
