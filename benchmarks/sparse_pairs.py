@@ -11,8 +11,7 @@ import json
 import time
 from pathlib import Path
 
-import numpy as np
-
+from benchmarks.correspondence import as_text, quality
 from loaders.flow_store import FlowStore
 from loaders.flow_tracker import DirectFlowTracker
 from loaders.synthetic import Scene, make_scene, write_scene
@@ -25,28 +24,6 @@ from utils.paths import SequencePaths
 from utils.tables import format_table
 from utils.video_io import list_frames
 
-BUCKETS = ((1, 1), (2, 8), (9, 16), (17, 32), (33, 64), (65, 10**6))  # gaps
-WRONG = 5.0  # pixels
-
-
-def quality(store: FlowStore, scene: Scene, pairs: Pairs) -> dict[str, list[float]]:
-    """For each bucket of gaps: valid share of the points that are visible at both ends, wrong share of the valid."""
-    counts = np.zeros((len(BUCKETS), 3))
-    for i, j in pairs.all():
-        bucket = next(k for k, (low, high) in enumerate(BUCKETS) if low <= abs(i - j) <= high)
-        seen = ~scene.occluded[:, i] & ~scene.occluded[:, j]
-        x, y = np.round(scene.points[seen, i]).astype(int).T
-        mask = store.mask(i, j)
-        valid = (mask.consistent | mask.rescued)[y, x]
-        error = np.linalg.norm(scene.points[seen, i] + store.flow(i, j)[y, x] - scene.points[seen, j], axis=-1)
-        counts[bucket] += seen.sum(), valid.sum(), (valid & (error > WRONG)).sum()
-    names = [f"gap {low}" if low == high else f"gap {low}-{min(high, len(store.names) - 1)}" for low, high in BUCKETS]
-    return {
-        name: [valid / seen, wrong / max(valid, 1)]
-        for name, (seen, valid, wrong) in zip(names, counts, strict=True)
-        if seen
-    }
-
 
 def measure(root: Path, scene: Scene, mode: str) -> dict:
     """Preprocess the scene with the pairs of a mode; what that took and gave."""
@@ -57,13 +34,14 @@ def measure(root: Path, scene: Scene, mode: str) -> dict:
     seconds = time.perf_counter() - start
     names, pairs = [frame.name for frame in list_frames(paths.color)], Pairs(len(scene.video), mode)
     size = scene.video.shape[1:3]
+    truth = TrackTruth(scene.points, scene.occluded, size, exact=True)
     raw = DirectFlowTracker(FlowStore(paths, names, prefer_chained=False), *size)
     return {
         "pairs": len(pairs.all()),
         "seconds (0 if it was there)": seconds,
         "GB": sum(f.stat().st_size for f in root.rglob("*") if f.is_file()) / 1e9,
-        "valid, wrong": quality(FlowStore(paths, names), scene, pairs),
-        "direct flow": score(raw, TrackTruth(scene.points, scene.occluded, size, exact=True)).row,
+        "valid, wrong": quality(FlowStore(paths, names), truth),
+        "direct flow": score(raw, truth).row,
     }
 
 
@@ -78,8 +56,7 @@ def main() -> None:
     figures = {mode: measure(args.out / f"long_{mode}", scene, mode) for mode in ("all", "sparse")}
     for mode, found in figures.items():
         print(f"{mode}: {found['pairs']} pairs, {found['seconds (0 if it was there)']:.0f} s, {found['GB']:.3f} GB")
-        shares = [f"{name} {valid:.0%}, {wrong:.1%}" for name, (valid, wrong) in found["valid, wrong"].items()]
-        print("  valid, and of these wrong: " + "; ".join(shares))
+        print(f"  valid, and of these wrong: {as_text(found['valid, wrong'])}")
     print(format_table({f"direct flow, {mode}": found["direct flow"] for mode, found in figures.items()}))
     if args.json:
         args.json.write_text(json.dumps(figures, indent=1))
