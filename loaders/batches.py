@@ -127,7 +127,9 @@ class FlowBatches(PairBatches):
         super().__init__(video, config, None if mean_errors is None else mean_errors / mean_errors.sum())
         self.store, self.by_error = store, error_maps is not None
         weights = (self._count_weights(i) for i in range(len(video))) if error_maps is None else error_maps
-        self.cumulative_weights = np.stack([np.cumsum(w, dtype=np.float64) for w in weights])  # [T,H·W]
+        self.cumulative_weights = np.empty((len(video), video[0, ..., 0].size))  # [T,H·W]
+        for sums, frame_weights in zip(self.cumulative_weights, weights, strict=True):
+            np.cumsum(frame_weights, dtype=np.float64, out=sums)
         self.cumulative_ones = np.arange(1.0, 1 + self.cumulative_weights.shape[1])
 
     def correspondences(self, i: int, max_gap: int, rng: np.random.Generator) -> Correspondences:

@@ -1,5 +1,6 @@
 """Pixels drawn from the whole image follow the law of drawing one by one among the valid ones."""
 
+from dataclasses import fields
 from itertools import permutations
 
 import numpy as np
@@ -7,11 +8,13 @@ import pytest
 import torch
 
 from loaders import pair_sampling
-from loaders.batches import FlowBatches, SamplingConfig
-from loaders.flow_store import PairMask
+from loaders.batches import Batch, FlowBatches, SamplingConfig
+from loaders.flow_store import FlowStore, PairMask
 from loaders.pair_sampling import draw_pixels
-from loaders.sequence import colors_at
+from loaders.sequence import colors_at, load_video
+from tests.plain_loader import PlainBatches
 from utils.coords import sample_bilinear
+from utils.paths import SequencePaths
 
 VALID = np.array([[1, 1, 0, 1], [0, 1, 1, 0]], bool)
 WEIGHTS = np.array([[1.0, 4, 50, 2], [9, 0.5, 8, 20]])  # the heaviest are not valid
@@ -111,6 +114,17 @@ def test_large_images_give_what_was_asked_for():
     weights = np.where(valid, 1e-6, 1.0)  # nothing valid is likely: the rounds find almost none
     index = draw_pixels(valid, np.cumsum(weights), 256, np.random.default_rng(0))
     assert len(set(index.tolist())) == 256 and valid.ravel()[index].all()
+
+
+def test_few_valid_pixels_are_drawn_as_the_plain_way_draws_them(scene_dir):
+    paths = SequencePaths(scene_dir)
+    names, video = load_video(paths)
+    config = SamplingConfig(num_pairs=4, num_pts=16, start_interval=20, use_count_map=True, seed=3)
+    errors = np.random.default_rng(0).random(video.shape[:3], np.float32) + 0.1
+    for error_maps in (None, errors):
+        plain, ours = (kind(video, FlowStore(paths, names), config, error_maps) for kind in (PlainBatches, FlowBatches))
+        for field in fields(Batch):
+            torch.testing.assert_close(getattr(ours[5], field.name), getattr(plain[5], field.name))
 
 
 def test_colours_are_those_of_the_whole_frame_s_interpolation():
