@@ -5,11 +5,13 @@ flows and masks unpacked, a key for every valid pixel: tests/plain_loader.py), o
 to forget the file. Columns: near pairs as at the start of training, all pairs as at its end, the same by error maps
 (random ones). Time is the median over batches, drawn in turn in one process, divided by their pairs; memory is how
 far a process of its own grows at most beyond what it holds before (libraries, video), mapped pages included.
+Needs Linux.
 """
 
 import argparse
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -28,6 +30,7 @@ from tests.plain_loader import PlainBatches
 from utils.paths import SequencePaths
 from utils.video_io import list_frames
 
+RUN = 8  # batches of ours in a row, as a worker draws them, for one of the plain way's
 FORGOTTEN = "ours, file not in memory"
 WAYS = {"plain": (FlowStore, PlainBatches), "ours": (MappedFlowStore, FlowBatches)}
 CASES = {"near pairs": (0, False), "all pairs": (100_000, False), "error maps": (100_000, True)}  # step, by error
@@ -52,11 +55,18 @@ def open_sequence(folder: Path) -> tuple[SequencePaths, list[str], np.ndarray]:
 def memory_of(way: str, folder: Path, batches: int) -> float:
     """GB that this process holds at most beyond what it holds with the video alone."""
     sequence = open_sequence(folder)
-    before = resident_bytes()
+    before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
     dataset = open_batches(way, sequence, by_error=False)
     for k in range(batches):
         dataset[CASES["all pairs"][0] + k]
     return (resident_bytes() - before) / 1e9
+
+
+def recall(file: Path) -> None:
+    """Bring a file into the system's memory, as far as there is room."""
+    with open(file, "rb") as opened:
+        while opened.read(2**24):
+            pass
 
 
 def forget(file: Path) -> None:
@@ -70,16 +80,16 @@ def times_of(sequence: tuple[SequencePaths, list[str], np.ndarray], case: str, b
     """Median ms of a pair of every row in one column."""
     step, by_error = CASES[case]
     datasets = {way: open_batches(way, sequence, by_error) for way in WAYS}
-    # After the plain way nothing of the batch is left in the processor's caches, but its pages are in memory.
-    times: dict[str, list[float]] = {FORGOTTEN: [], "plain": [], "ours": []}
-    for k in range(batches + 1):
-        for name, seconds in times.items():
-            dataset = datasets[name.split(",")[0]]
-            if name == FORGOTTEN:
-                forget(dataset.store.file)
-            took = seconds_of(lambda dataset=dataset, k=k: dataset[step + k])
-            if k > 0:
-                seconds.append(took)
+    file = datasets["ours"].store.file
+    times: dict[str, list[float]] = {"plain": [], "ours": [], FORGOTTEN: []}
+    recall(file)
+    for k in range(batches):
+        times["plain"].append(seconds_of(lambda k=k: datasets["plain"][step + k]))
+        steps = range(step + k * RUN, step + (k + 1) * RUN)
+        times["ours"] += [seconds_of(lambda s=s: datasets["ours"][s]) for s in steps]
+    for k in range(batches):
+        forget(file)
+        times[FORGOTTEN].append(seconds_of(lambda k=k: datasets["ours"][step + k]))
     return {name: 1e3 * statistics.median(seconds) / CONFIG.num_pairs for name, seconds in times.items()}
 
 

@@ -65,8 +65,7 @@ def draw_pixels(valid: np.ndarray, cumulative: np.ndarray, count: int, rng: np.r
     valid, chosen = valid.ravel(), np.empty(0, np.int64)
     if np.count_nonzero(valid) > max(FEW_PIXELS, count):
         for _ in range(ROUNDS):
-            # Without the last sum, so that a number rounded up to the total still falls on the last pixel.
-            drawn = np.searchsorted(cumulative[:-1], rng.random(2 * count) * cumulative[-1], side="right")
+            drawn = _with_replacement(cumulative, 2 * count, rng)
             chosen = _first_of_each(np.concatenate([chosen, drawn[valid[drawn]]]))
             if len(chosen) >= count:
                 return chosen[:count]
@@ -74,6 +73,16 @@ def draw_pixels(valid: np.ndarray, cumulative: np.ndarray, count: int, rng: np.r
         valid[chosen] = False
     weights = np.diff(cumulative, prepend=0.0)
     return np.concatenate([chosen, choose_pixels(valid, weights, count - len(chosen), rng)])
+
+
+def _with_replacement(cumulative: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """`count` indices of a table of sums, each independent and with P ∝ its weight."""
+    heights = rng.random(count) * cumulative[-1]
+    order = np.argsort(heights)  # neighbours in the table one after the other: fewer misses of the caches
+    drawn = np.empty(count, np.int64)
+    # Without the last sum, so that a height rounded up to the total still falls on the last pixel.
+    drawn[order] = np.searchsorted(cumulative[:-1], heights[order], side="right")
+    return drawn
 
 
 def _first_of_each(values: np.ndarray) -> np.ndarray:
