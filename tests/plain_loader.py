@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from loaders.batches import FlowBatches
+from loaders.batches import FlowBatches, SamplingConfig
+from loaders.flow_store import FlowStore
 from loaders.pair_sampling import choose_pixels, pair_weight, partner_probabilities
 from utils.coords import sample_bilinear
 
@@ -15,7 +16,13 @@ from utils.coords import sample_bilinear
 class PlainBatches(FlowBatches):
     """As `FlowBatches`, with a plain `FlowStore`, for all of a frame at a time."""
 
-    def __init__(self, video, store, config, error_maps=None):
+    def __init__(
+        self,
+        video: np.ndarray,
+        store: FlowStore,
+        config: SamplingConfig,
+        error_maps: np.ndarray | None = None,
+    ):
         super().__init__(video, store, config, error_maps)
         shape = video.shape[:3]
         self.pixel_weights = np.diff(self.cumulative_weights, prepend=0.0).reshape(shape)
