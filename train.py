@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from loaders.flow_store import FlowStore
+from loaders.mapped_flow import MappedFlowStore
 from loaders.synthetic import make_scene, write_scene
 from loaders.track_file import read_tracks
 from loaders.truth import exact_tracks
@@ -41,7 +42,7 @@ def main(argv: list[str] | None = None) -> None:
     store = None
     if uses_flow(args):
         ensure_flow(args, clip, device)
-        store = FlowStore(paths, names, prefer_chained=args.chain)
+        store = (MappedFlowStore if args.map_flow else FlowStore)(paths, names, prefer_chained=args.chain)
     # Nothing was touched so far: whatever the flags ask for is possible from here on.
     earlier = set_aside(folder, start)
     if earlier:

@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from loaders.flow_store import FlowStore
-from loaders.pair_sampling import choose_pixels, cycled_frames, pair_weight, partner_probabilities
+from loaders.pair_sampling import choose_pixels, cycled_frames, draw_pixels, pair_weight, partner_probabilities
+from loaders.sequence import colors_at
 from loaders.track_file import InputTracks
-from utils.coords import sample_bilinear
 from utils.schedules import max_frame_gap
 
 
@@ -73,22 +73,21 @@ class PairBatches(Dataset, ABC):
     Args:
         video: uint8 [T,H,W,3].
         config: see `SamplingConfig`.
-        error_maps: flow errors [T,H,W] in pixels, > 0; None before the first set.
+        frame_probabilities: [T]; None: every frame comes equally often, in shuffled cycles.
     """
 
-    def __init__(self, video: np.ndarray, config: SamplingConfig, error_maps: np.ndarray | None = None):
-        self.video, self.config, self.error_maps = video, config, error_maps
+    def __init__(self, video: np.ndarray, config: SamplingConfig, frame_probabilities: np.ndarray | None = None):
+        self.video, self.config, self.frame_probabilities = video, config, frame_probabilities
 
     def __getitem__(self, step: int) -> Batch:
         config, num_frames = self.config, len(self.video)
         rng = np.random.default_rng([config.seed, config.rank, step])
         max_gap = max_frame_gap(step, config.start_interval, num_frames, config.schedule_scale)
-        if self.error_maps is None:
+        if self.frame_probabilities is None:
             first = (step * config.world_size + config.rank) * config.num_pairs
             frames = cycled_frames(first, config.num_pairs, num_frames, config.seed)
         else:
-            mean_errors = self.error_maps.mean((1, 2))
-            frames = rng.choice(num_frames, config.num_pairs, p=mean_errors / mean_errors.sum())
+            frames = rng.choice(num_frames, config.num_pairs, p=self.frame_probabilities)
         pairs = [self._pair(int(i), max_gap, rng) for i in frames]
         return Batch(*(torch.stack(values) for values in zip(*pairs, strict=True)))
 
@@ -102,14 +101,20 @@ class PairBatches(Dataset, ABC):
         src, tgt, src_px, tgt_px, weights = i, found.partner, found.px, found.partner_px, found.weights
         if rng.random() < 0.5:
             src, tgt, src_px, tgt_px, weights = tgt, src, tgt_px, src_px, found.weights_back
-        frame = torch.from_numpy(self.video[src]).float().unsqueeze(0) / 255
-        src_px, tgt_px, weights = (torch.from_numpy(values) for values in (src_px, tgt_px, weights))
-        src_rgb = sample_bilinear(frame, src_px.unsqueeze(0))[0]
-        return torch.tensor(src), torch.tensor(tgt), src_px, tgt_px, src_rgb, weights
+        values = src_px, tgt_px, colors_at(self.video[src], src_px), weights
+        return torch.tensor(src), torch.tensor(tgt), *map(torch.from_numpy, values)
 
 
 class FlowBatches(PairBatches):
-    """Pixels of a frame and where flow takes them; `store` holds the flow products. Other args as `PairBatches`."""
+    """Pixels of a frame and where flow takes them.
+
+    Holds 8·T·H·W bytes of sums, which worker processes share where they are forked.
+
+    Args:
+        video, config: as of `PairBatches`.
+        store: the flow products.
+        error_maps: flow errors [T,H,W] in pixels, > 0; None before the first set.
+    """
 
     def __init__(
         self,
@@ -118,9 +123,14 @@ class FlowBatches(PairBatches):
         config: SamplingConfig,
         error_maps: np.ndarray | None = None,
     ):
-        super().__init__(video, config, error_maps)
-        self.store = store
-        self.pixel_weights = [self._pixel_weights(i) for i in range(len(video))]
+        mean_errors = None if error_maps is None else error_maps.mean((1, 2))
+        super().__init__(video, config, None if mean_errors is None else mean_errors / mean_errors.sum())
+        self.store, self.by_error = store, error_maps is not None
+        weights = (self._count_weights(i) for i in range(len(video))) if error_maps is None else error_maps
+        self.cumulative_weights = np.empty((len(video), video[0, ..., 0].size))  # [T,H·W]
+        for sums, frame_weights in zip(self.cumulative_weights, weights, strict=True):
+            np.cumsum(frame_weights, dtype=np.float64, out=sums)
+        self.cumulative_ones = np.arange(1.0, 1 + self.cumulative_weights.shape[1])
 
     def correspondences(self, i: int, max_gap: int, rng: np.random.Generator) -> Correspondences:
         """Valid pixels of frame i, rarely valid or badly predicted ones more often."""
@@ -135,17 +145,17 @@ class FlowBatches(PairBatches):
         weights = np.full(len(index), weight, np.float32)
         # A point hidden in j is not what j's pixel shows: backwards it would teach the wrong motion.
         weights_back = weights * mask.consistent[y, x]
-        return Correspondences(j, px, px + self.store.flow(i, j)[y, x], weights, weights_back)
+        return Correspondences(j, px, px + self.store.flow_at(i, j, mask, index), weights, weights_back)
 
     def _choose_pixels(self, i: int, valid: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         num_pts = self.config.num_pts
-        if self.error_maps is None:
-            return choose_pixels(valid, self.pixel_weights[i], num_pts, rng)
-        by_error = choose_pixels(valid, self.error_maps[i], num_pts // 2, rng)
-        uniform = choose_pixels(valid, np.ones(valid.shape), num_pts - num_pts // 2, rng)
+        if not self.by_error:
+            return draw_pixels(valid, self.cumulative_weights[i], num_pts, rng)
+        by_error = draw_pixels(valid, self.cumulative_weights[i], num_pts // 2, rng)
+        uniform = draw_pixels(valid, self.cumulative_ones, num_pts - num_pts // 2, rng)
         return np.concatenate([by_error, uniform])
 
-    def _pixel_weights(self, i: int) -> np.ndarray:
+    def _count_weights(self, i: int) -> np.ndarray:
         """1/√(count + 1): pixels with few correspondences are drawn more often when they have one."""
         if not self.config.use_count_map:
             return np.ones(self.video.shape[1:3])
@@ -183,7 +193,7 @@ class MixedBatches(PairBatches):
     """Each pair from one of `parts`, with P ∝ `part_weights`; frames are drawn as in the first part."""
 
     def __init__(self, parts: list[PairBatches], part_weights: list[float]):
-        super().__init__(parts[0].video, parts[0].config, parts[0].error_maps)
+        super().__init__(parts[0].video, parts[0].config, parts[0].frame_probabilities)
         self.parts, self.probabilities = parts, np.array(part_weights) / np.sum(part_weights)
 
     def correspondences(self, i: int, max_gap: int, rng: np.random.Generator) -> Correspondences:

@@ -54,6 +54,10 @@ class FlowStore:
             return flow
         return np.where(np.isnan(flow), read_flow(self.raw, a, b), flow)
 
+    def flow_at(self, i: int, j: int, mask: PairMask, index: np.ndarray) -> np.ndarray:
+        """The flow of single pixels of frame i, flat `index` [N], to frame j: [N,2] float32. `mask` is theirs."""
+        return self.flow(i, j).reshape(-1, 2)[index]
+
     def mask(self, i: int, j: int) -> PairMask:
         """Validity of the flow from frame i to j."""
         return PairMask(*read_pair_mask(self.paths, self.names[i], self.names[j]))

@@ -2,6 +2,10 @@
 
 import numpy as np
 
+# Up to so many valid pixels (or asked-for ones) a key for each is soon drawn; many of the whole image are worth a try
+# first, in so many rounds: pixels can be valid where nothing is likely.
+FEW_PIXELS, ROUNDS = 2**14, 8
+
 
 def cycled_frames(first: int, count: int, num_frames: int, seed: int) -> np.ndarray:
     """Entries first … first+count−1 of an endless sequence in which every frame comes once in each N entries.
@@ -45,3 +49,43 @@ def choose_pixels(valid: np.ndarray, weights: np.ndarray, count: int, rng: np.ra
     if len(candidates) > count:
         return candidates[np.argpartition(keys, count)[:count]]
     return np.resize(candidates[np.argsort(keys)], count)
+
+
+def draw_pixels(valid: np.ndarray, cumulative: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """What `choose_pixels` draws, by the same law, but with a look at few of many valid pixels.
+
+    The smallest keys come in the order of drawing one by one, each with P ∝ weight among what is left. So does what
+    remains of draws from the whole image, with replacement, without the invalid and the repeated. If that takes long,
+    the pixels found so far stay the first ones, and the keys of all others give the rest.
+
+    Args:
+        valid: bool [*], n pixels in all.
+        cumulative: sums of the weights (> 0) up to and with each pixel, [n] float64.
+    """
+    valid, chosen = valid.ravel(), np.empty(0, np.int64)
+    if np.count_nonzero(valid) > max(FEW_PIXELS, count):
+        for _ in range(ROUNDS):
+            drawn = _with_replacement(cumulative, 2 * count, rng)
+            chosen = _first_of_each(np.concatenate([chosen, drawn[valid[drawn]]]))
+            if len(chosen) >= count:
+                return chosen[:count]
+        valid = valid.copy()
+        valid[chosen] = False
+    weights = np.diff(cumulative, prepend=0.0)
+    return np.concatenate([chosen, choose_pixels(valid, weights, count - len(chosen), rng)])
+
+
+def _with_replacement(cumulative: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """`count` indices of a table of sums, each independent and with P ∝ its weight."""
+    heights = rng.random(count) * cumulative[-1]
+    order = np.argsort(heights)  # neighbours in the table one after the other: fewer misses of the caches
+    drawn = np.empty(count, np.int64)
+    # Without the last sum, so that a height rounded up to the total still falls on the last pixel.
+    drawn[order] = np.searchsorted(cumulative[:-1], heights[order], side="right")
+    return drawn
+
+
+def _first_of_each(values: np.ndarray) -> np.ndarray:
+    """The distinct values in the order in which they first come."""
+    _, first = np.unique(values, return_index=True)
+    return values[np.sort(first)]

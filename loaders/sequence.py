@@ -22,6 +22,21 @@ def load_video(paths: SequencePaths, num_imgs: int | None = None) -> tuple[list[
     return [file.name for file in files], read_frames(files)
 
 
+def colors_at(frame: np.ndarray, px: np.ndarray) -> np.ndarray:
+    """Bilinear colours [N,3] float32 in [0,1] of a frame uint8 [H,W,3] at pixels [N,2]; outside, those of its border.
+
+    What `sample_bilinear` gives, but touches four pixels a point where that converts the whole frame.
+    """
+    last = np.array(frame.shape[1::-1]) - 1
+    px = np.clip(px, 0, last)
+    low = px.astype(np.int64)  # the floor, for nothing is below 0
+    (x0, y0), (x1, y1) = low.T, np.minimum(low + 1, last).T
+    right, down = np.moveaxis(px - low, -1, 0)[..., None]
+    upper = frame[y0, x0] * (1 - right) + frame[y0, x1] * right
+    lower = frame[y1, x0] * (1 - right) + frame[y1, x1] * right
+    return ((upper * (1 - down) + lower * down) / 255).astype(np.float32)
+
+
 def thumbnails(video: np.ndarray) -> Tensor:
     """Mean colours of the frames [T,H,W,3] on a grid, uint8 [T,8,8,3]: how a checkpoint knows its clip again."""
     small = [cv2.resize(frame, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA) for frame in video]

@@ -19,7 +19,7 @@ from preprocessing.flow_dis import DisFlow
 from preprocessing.flow_pairs import FlowEstimator, write_flows
 from preprocessing.flow_raft import RaftFlow, load_raft
 from preprocessing.frames import prepare_sequence
-from preprocessing.manifest import FEATURES, FLOWS, Settings, manifest_path
+from preprocessing.manifest import FEATURES, FLOWS, Settings
 from preprocessing.pair_files import counts_missing, missing_masks
 from preprocessing.pairs import MODES, Pairs
 from preprocessing.report import report, report_path
@@ -125,7 +125,7 @@ def is_published(paths: SequencePaths, names: list[str]) -> bool:
     """Whether all that the released preprocessing writes is there without a record of ours; it is used as it is."""
     every, maps = Pairs(len(names)).names(names), [paths.count_map(name) for name in names]
     counted = paths.flow_stats.is_file() and all(path.is_file() for path in maps)
-    recorded = manifest_path(paths).is_file()
+    recorded = paths.manifest.is_file()
     return counted and not recorded and not missing_flows(paths, every) and not missing_masks(paths, every)
 
 
@@ -163,7 +163,7 @@ def _refuse_unknown_origin(paths: SequencePaths, names: list[str]) -> None:
     """Products that no record of ours and no complete published set explains would be mixed with ours."""
     products = [product for products in manifest.PRODUCTS.values() for product in products]
     found = [product for product in products if (paths.root / product).exists()]
-    if found and not manifest_path(paths).is_file():
+    if found and not paths.manifest.is_file():
         raise InputError(
             f"{paths.root} holds {', '.join(found)}, but no preprocess.json says how they were made, and for published "
             f"data flow, masks, count maps or flow_stats.json of some of the {len(names)} frames are missing: complete "

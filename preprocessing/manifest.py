@@ -111,14 +111,9 @@ def digest(path: Path | None) -> str | None:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
-def manifest_path(paths: SequencePaths) -> Path:
-    """The record of a sequence folder."""
-    return paths.root / "preprocess.json"
-
-
 def read_manifest(paths: SequencePaths) -> dict | None:
     """The record, None without one. Raises InputError if it is damaged."""
-    path = manifest_path(paths)
+    path = paths.manifest
     if not path.is_file():
         return None
     try:
@@ -194,8 +189,8 @@ def record(paths: SequencePaths, names: list[str], settings: Settings, complete:
         frames = known | frames
     content = {"settings": wanted, "versions": {p: version(p) for p in PACKAGES}, "frames": frames}
     text = json.dumps(content, indent=1)
-    if not manifest_path(paths).is_file() or manifest_path(paths).read_text() != text:
-        write_whole(manifest_path(paths), text.encode())
+    if not paths.manifest.is_file() or paths.manifest.read_text() != text:
+        write_whole(paths.manifest, text.encode())
 
 
 def _differences(

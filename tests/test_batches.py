@@ -159,6 +159,9 @@ class FormulaStore:
     def flow(self, i: int, j: int) -> np.ndarray:
         return np.stack([(j - i) * 0.5 + self.x / 8, (j - i) * 0.25 - self.y / 8], -1).astype(np.float32)
 
+    def flow_at(self, i: int, j: int, mask: PairMask, index: np.ndarray) -> np.ndarray:
+        return self.flow(i, j).reshape(-1, 2)[index]
+
     def mask(self, i: int, j: int) -> PairMask:
         return PairMask((self.x + self.y + i) % 3 > 0, (self.x + j) % 5 == 0)
 

@@ -15,7 +15,7 @@ import preprocessing.manifest as manifest
 import preprocessing.pairs as pairs_module
 from loaders.flow_store import FlowStore
 from preprocessing.main_processing import is_complete, preprocess, require_complete
-from preprocessing.manifest import Settings, manifest_path, read_manifest
+from preprocessing.manifest import Settings, read_manifest
 from preprocessing.report import report_path
 from utils.errors import InputError
 from utils.paths import SequencePaths
@@ -102,7 +102,7 @@ def test_a_complete_raft_folder_needs_no_weights(paths, monkeypatch):
     preprocess(paths, Settings(flow="dis"))
     record = read_manifest(paths)
     record["settings"] = Settings(flow="raft").by_stage()
-    manifest_path(paths).write_text(json.dumps(record))
+    paths.manifest.write_text(json.dumps(record))
     monkeypatch.setattr(main_processing, "load_raft", lambda *args: pytest.fail("asked for weights"))
     preprocess(paths, Settings(flow="raft"))
 
@@ -125,7 +125,7 @@ def test_another_method_on_the_same_folder_is_refused_by_name(paths):
     with pytest.raises(InputError, match="preprocessed with features sift, but dino"):
         preprocess(paths, Settings(flow="dis", features="dino"))
     assert snapshot(paths) == before
-    manifest_path(paths).write_text('{"flow": "dis", "features": "sift", "chain": true}')
+    paths.manifest.write_text('{"flow": "dis", "features": "sift", "chain": true}')
     with pytest.raises(InputError, match="preprocessed with format 0"):
         preprocess(paths, Settings(flow="dis"))
 
@@ -178,7 +178,7 @@ def test_a_number_of_pairs_side_by_side_is_part_of_how_flow_was_made(paths, tmp_
 
 def test_products_of_unknown_origin_are_not_mixed_with_ours(paths):
     preprocess(paths, UNCHAINED)
-    manifest_path(paths).unlink()
+    paths.manifest.unlink()
     before = snapshot(paths)
     preprocess(paths, Settings(flow="raft"))  # complete: as published data are, used as it is
     assert snapshot(paths) == before
@@ -244,7 +244,7 @@ def test_weights_are_asked_for_where_they_matter(paths, tmp_path):
     preprocess(paths, CHAINED)
     record = read_manifest(paths)
     record["settings"] = Settings(raft_weights=weights).by_stage()
-    manifest_path(paths).write_text(json.dumps(record))
+    paths.manifest.write_text(json.dumps(record))
     preprocess(paths, Settings())  # complete: whatever weights were used
     assert read_manifest(paths)["settings"] == record["settings"]
     other = tmp_path / "other.pth"

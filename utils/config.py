@@ -203,6 +203,7 @@ def _data_flags(parser: configargparse.ArgumentParser) -> None:
     add("--raft_batch", type=int, default=None, help="RAFT's pairs side by side (default: by memory)")
     add("--raft_half", **SWITCH, default=False, help="RAFT in float16, for GPUs")
     add("--chain", **SWITCH, default=True, help="chain adjacent flow into denser correspondences")
+    add("--map_flow", **SWITCH, default=True, help="train from one file of all valid flow, made beside the flow")
     add("--raft_weights", default=None, help="RAFT weights file instead of the download")
     add("--dino_weights", default=None, help="DINO weights file instead of the download")
     add("--synthetic", **SWITCH, default=False, help="first make the demo scene in data_dir")

@@ -23,18 +23,23 @@ HEADER = struct.Struct("<8sII")  # magic, height, width
 MAGIC = b"OMFLOW02"
 
 
-def pack_flow(flow: np.ndarray) -> bytes:
-    """Flow [H,W,2] in pixels, NaN allowed → bytes. Longer than 2047 px is cut to that."""
+def flow_steps(flow: np.ndarray) -> np.ndarray:
+    """Flow [*] in pixels, NaN allowed → int16 [*] steps of 1/16 px. Longer than 2047 px is cut to that."""
     limit = np.iinfo(np.int16).max
-    flow = np.moveaxis(flow, -1, 0)
     steps = np.clip(np.rint(np.nan_to_num(flow) * STEPS_PER_PX), -limit, limit).astype(np.int16)
     steps[np.isnan(flow)] = NOTHING
+    return steps
+
+
+def pack_flow(flow: np.ndarray) -> bytes:
+    """Flow [H,W,2] in pixels, NaN allowed → bytes. Longer than 2047 px is cut to that."""
+    steps = np.moveaxis(flow_steps(flow), -1, 0)
     # Differences wrap around, and so do the sums that undo them.
     steps = np.diff(np.diff(steps, axis=1, prepend=np.int16(0)), axis=2, prepend=np.int16(0))
     zigzag = (steps << 1 ^ steps >> 15).view(np.uint16)  # 0, −1, 1, −2, … → 0, 1, 2, 3, …
     planes = np.stack([zigzag & 255, zigzag >> 8]).astype(np.uint8)
     packer = zlib.compressobj(strategy=zlib.Z_RLE)
-    return HEADER.pack(MAGIC, *flow.shape[1:]) + packer.compress(planes) + packer.flush()
+    return HEADER.pack(MAGIC, *flow.shape[:2]) + packer.compress(planes) + packer.flush()
 
 
 def unpack_flow(packed: bytes) -> np.ndarray:

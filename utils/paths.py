@@ -51,6 +51,15 @@ class SequencePaths:
         return self.root / "count_maps" / f"{Path(name).stem}.png"
 
     @property
+    def manifest(self) -> Path:
+        """JSON: with which settings, versions and frames the products were made; published sequences have none."""
+        return self.root / "preprocess.json"
+
+    def training_flow(self, key: str) -> Path:
+        """The valid flow of all pairs in one file (`loaders.mapped_flow`), of the products that `key` stands for."""
+        return self.root / "training_flow" / f"{key}.bin"
+
+    @property
     def chained(self) -> "SequencePaths":
         """The products of chaining, laid out like the folder itself; the raw flow is never overwritten."""
         return SequencePaths(self.root / "chained")

@@ -1,0 +1,52 @@
+"""How an item was drawn before: whole flows and masks unpacked, a key for every valid pixel, all of a frame converted.
+
+The measure of `benchmarks/loader.py`, and an oracle: where few pixels are valid, both draw the same.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from loaders.batches import FlowBatches, SamplingConfig
+from loaders.flow_store import FlowStore
+from loaders.pair_sampling import choose_pixels, pair_weight, partner_probabilities
+from utils.coords import sample_bilinear
+
+
+class PlainBatches(FlowBatches):
+    """As `FlowBatches`, with a plain `FlowStore`, for all of a frame at a time."""
+
+    def __init__(
+        self,
+        video: np.ndarray,
+        store: FlowStore,
+        config: SamplingConfig,
+        error_maps: np.ndarray | None = None,
+    ):
+        super().__init__(video, store, config, error_maps)
+        shape = video.shape[:3]
+        self.pixel_weights = np.diff(self.cumulative_weights, prepend=0.0).reshape(shape)
+        self.error_maps = error_maps
+
+    def _pair(self, i: int, max_gap: int, rng: np.random.Generator) -> tuple[Tensor, ...]:
+        j = int(rng.choice(len(self.video), p=partner_probabilities(i, self.store.valid_counts, max_gap)))
+        mask = self.store.mask(i, j)
+        valid = np.ones_like(mask.consistent) if abs(i - j) == 1 else mask.consistent | mask.rescued
+        num_pts, first = self.config.num_pts, self.pixel_weights[i]
+        if self.error_maps is None:
+            index = choose_pixels(valid, first, num_pts, rng)
+        else:
+            halves = (first, num_pts // 2), (np.ones(valid.shape), num_pts - num_pts // 2)
+            index = np.concatenate([choose_pixels(valid, weights, count, rng) for weights, count in halves])
+        y, x = np.unravel_index(index, valid.shape)
+        px = np.stack([x, y], -1).astype(np.float32)
+        src, tgt, src_px, tgt_px = i, j, px, px + self.store.flow(i, j)[y, x]
+        weights = np.full(num_pts, pair_weight(abs(i - j), max_gap), np.float32)
+        if rng.random() < 0.5:
+            src, tgt, src_px, tgt_px, weights = tgt, src, tgt_px, src_px, weights * mask.consistent[y, x]
+        frame = torch.from_numpy(self.video[src]).float().unsqueeze(0) / 255
+        src_px, tgt_px, weights = (torch.from_numpy(values) for values in (src_px, tgt_px, weights))
+        return (
+            *(torch.tensor(src), torch.tensor(tgt), src_px, tgt_px),
+            *(sample_bilinear(frame, src_px.unsqueeze(0))[0], weights),
+        )
