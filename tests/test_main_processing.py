@@ -168,9 +168,9 @@ def test_a_number_of_pairs_side_by_side_is_part_of_how_flow_was_made(paths, tmp_
     preprocess(paths, CHAINED)
     record = read_manifest(paths)
     record["settings"] = Settings(raft_weights=weights).by_stage()
-    manifest_path(paths).write_text(json.dumps(record))
+    paths.manifest.write_text(json.dumps(record))
     preprocess(paths, Settings(raft_weights=weights, raft_batch=2))  # complete
-    manifest_path(paths).write_text(json.dumps(record))
+    paths.manifest.write_text(json.dumps(record))
     paths.flow(NAMES[0], NAMES[1]).unlink()
     with pytest.raises(InputError, match="preprocessed with raft_batch by memory, but 2 is asked for"):
         preprocess(paths, Settings(raft_weights=weights, raft_batch=2))
