@@ -43,6 +43,7 @@ def main(argv: list[str] | None = None) -> None:
     model = build_model(args, video, checkpoint, device)
     if args.checkpoint_activations:
         model.checkpoint_activations()
+    model.volume.amp = args.amp
     store = None
     if uses_flow(args):
         ensure_flow(args, clip, device, shard)
