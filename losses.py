@@ -1,7 +1,7 @@
 """The loss terms of a batch: rays through the model, the results to `criterion`."""
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from networks.omnimotion import OmniMotion
 from networks.warp import FrameMaps
 from utils.coords import inside_image
 from utils.rays import points_on_rays, project
+from utils.shard import ALONE, Shard
 from utils.volrend import composite
 
 # The scene-flow term looks at this share of the points (released: the first quarter).
@@ -54,12 +55,16 @@ def compute_losses(
     mask_near: bool = False,
     wanted: Collection[str] = TERMS,
     micro_batch: int = 0,
+    shard: Shard = ALONE,
 ) -> dict[str, Tensor]:
     """The unweighted loss terms `wanted` of a batch, for rays sampled at `depths` [P,N,K].
 
     With `micro_batch` the gradient passes through so many pairs at a time: what they predict is computed first without
     hidden layers, and again, one part after the other, when the gradient of the whole batch's terms is known. So the
     result is that of the undivided batch, whatever the terms' means and maxima range over.
+
+    So it is with the processes of `shard`, each of which has a part of the batch: all compute the terms of all parts, a
+    process's gradient is what passes through its own, and the sum over the processes is that of the whole batch.
     """
 
     def predict_pairs(start: int, stop: int) -> tuple[Tensor, ...]:
@@ -72,7 +77,19 @@ def compute_losses(
         predicted = Prediction(*(torch.cat(values) for values in zip(*parts, strict=True)))
     else:
         predicted = Prediction(*predict_pairs(0, num_pairs))
-    return terms_of(model, batch, depths, predicted, max_padding, wanted)
+    # Not under the same names: what is computed again for the gradient is this process's part.
+    of_all = (batch, depths, predicted) if shard.size == 1 else _of_all_processes(shard, batch, depths, predicted)
+    return terms_of(model, *of_all, max_padding, wanted)
+
+
+def _of_all_processes(
+    shard: Shard, batch: Batch, depths: Tensor, found: Prediction
+) -> tuple[Batch, Tensor, Prediction]:
+    """The batches, depths and predictions of all processes; the frames' numbers, which no term asks for, stay."""
+    given = {name: getattr(batch, name) for name in ("src_px", "tgt_px", "src_rgb", "weights")}
+    *values, depths = shard.gather([*found.tensors(), *given.values(), depths])
+    count = len(found.tensors())
+    return replace(batch, **dict(zip(given, values[count:], strict=True))), depths, Prediction(*values[:count])
 
 
 def terms_of(

@@ -17,6 +17,7 @@ from utils.checkpoint import find_checkpoint, read_checkpoint
 from utils.config import run_dir
 from utils.errors import InputError
 from utils.paths import SequencePaths
+from utils.shard import ALONE, Shard
 from utils.video_io import image_files, read_mask
 
 
@@ -30,12 +31,14 @@ class Clip:
     foreground: np.ndarray | None  # of the query frame
 
 
-def open_clip(args: Namespace) -> Clip:
-    """The frames that the flags name, unpacked and resized if need be.
+def open_clip(args: Namespace, shard: Shard = ALONE) -> Clip:
+    """The frames that the flags name, unpacked and resized if need be (by the first of several processes).
 
     Raises:
         InputError: unusable frames, no such query frame, an unusable mask.
     """
+    if shard.size > 1:
+        shard.first(lambda: prepare_sequence(Path(args.data_dir), args.max_side))
     paths = prepare_sequence(Path(args.data_dir), args.max_side)
     names, video = load_video(paths, args.num_imgs)
     if not 0 <= args.query_frame_id < len(names):
@@ -50,13 +53,13 @@ def _foreground(args: Namespace, paths: SequencePaths, name: str, height: int, w
     return read_mask(files[0], height, width) if files else None
 
 
-def ensure_flow(args: Namespace, clip: Clip, device: torch.device) -> None:
+def ensure_flow(args: Namespace, clip: Clip, device: torch.device, shard: Shard = ALONE) -> None:
     """Do what preprocessing is missing, or refuse (`--preprocess never`)."""
     settings = Settings.of(args)
     if args.preprocess == "never":
         require_complete(clip.paths, clip.names, settings)
         return
-    preprocess(clip.paths, settings, device=device, num_frames=len(clip.names), redo=args.redo)
+    preprocess(clip.paths, settings, device=device, num_frames=len(clip.names), redo=args.redo, shard=shard)
 
 
 def build_model(args: Namespace, video: np.ndarray, checkpoint: dict | None, device: torch.device) -> OmniMotion:

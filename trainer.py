@@ -2,9 +2,11 @@
 
 Randomness: weights from (seed), pairs and pixels from (seed, rank, step), ray jitter from (seed, step): a step is a
 pure function of the state before it.
+
+Several processes (torchrun) each send a batch of their own through the same networks, and a step is that of one process
+with all their batches: see `losses.compute_losses`. They agree bit for bit on the state, and the first alone writes.
 """
 
-import math
 from argparse import Namespace
 from collections.abc import Callable, Collection
 from dataclasses import asdict
@@ -15,6 +17,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from divergence import TrainingDiverged, suspects
 from loaders.batches import Batch, FlowBatches, MixedBatches, PairBatches, SamplingConfig, TrackBatches, iterate_batches
 from loaders.error_maps import error_map_path, load_error_maps, save_error_maps
 from loaders.flow_store import FlowStore
@@ -28,13 +31,10 @@ from utils.interrupt import StopRequest
 from utils.rays import jitter_depths
 from utils.run_log import RunLog
 from utils.schedules import loss_weights, masks_near
+from utils.shard import ALONE, Shard
 
 Images = Callable[[int], dict[str, np.ndarray]]
 Scores = Callable[[], dict[str, float]]
-
-
-class TrainingDiverged(Exception):
-    """A loss or a gradient stopped being finite; the message names step, term and pair of frames."""
 
 
 class Trainer:
@@ -46,9 +46,10 @@ class Trainer:
         video: uint8 [T,H,W,3]; `names` its frames' file names.
         store, tracks: its flow products and its tracks; one of them may be None.
         run_dir: where checkpoints and error maps go.
-        log: takes scalars and images; `images(step)` draws them, `scores()` measures against exact tracks if there
-            are any.
+        log: takes scalars and images, None in all processes but the first; `images(step)` draws them, `scores()`
+            measures against exact tracks if there are any.
         checkpoint: the state to continue from (see `state`), None to start anew.
+        shard: this process among those that train together.
     """
 
     def __init__(
@@ -60,14 +61,15 @@ class Trainer:
         store: FlowStore | None,
         tracks: InputTracks | None,
         run_dir: Path,
-        log: RunLog,
+        log: RunLog | None,
         images: Images,
         scores: Scores | None = None,
         checkpoint: dict | None = None,
+        shard: Shard = ALONE,
     ):
         self.args, self.model, self.video, self.names = args, model, video, names
         self.store, self.tracks = store, tracks
-        self.run_dir, self.log, self.images, self.scores = run_dir, log, images, scores
+        self.run_dir, self.log, self.images, self.scores, self.shard = run_dir, log, images, scores, shard
         rates = {"feature": args.lr_feature, "deform": args.lr_deform, "color": args.lr_color}
         groups = model.named_parameter_groups()
         self.optimizer = torch.optim.Adam(
@@ -115,24 +117,28 @@ class Trainer:
             self._saved_at = self.step
             raise
         finally:
-            if self._saved_at != self.step and not self._updating:
+            if self._saved_at != self.step and not self._updating and self.shard.rank == 0:
                 self.save()
         return self.step >= self.args.num_iters
 
     def _train(self) -> None:
-        args = self.args
+        args, stopped = self.args, False
+        look = {"desc": "training", "unit": "step", "smoothing": 0, "disable": self.shard.rank > 0}
         with (
-            StopRequest() as stop,
-            tqdm(total=args.num_iters, initial=self.step, desc="training", unit="step", smoothing=0) as bar,
+            # torchrun passes on the Ctrl-C that every process had from the terminal: no second one of the user's.
+            StopRequest(patient=self.shard.size > 1) as stop,
+            tqdm(total=args.num_iters, initial=self.step, **look) as bar,
         ):
-            while self.step < args.num_iters and not stop.requested:
+            while self.step < args.num_iters and not stopped:
                 # Batches between two sets of error maps come from one dataset.
                 segment_end = min((self.step // args.i_cache + 1) * args.i_cache, args.num_iters)
                 for batch in iterate_batches(self.dataset(), range(self.step, segment_end), args.num_workers):
                     terms = self.train_step(batch.to(self.model.device))
                     bar.update()
-                    self._report(terms, bar)
-                    if stop.requested:
+                    if self.shard.rank == 0:
+                        self._report(terms, bar)
+                    stopped = self.shard.any(stop.requested)
+                    if stopped:
                         break
 
     def train_step(self, batch: Batch) -> dict[str, Tensor]:
@@ -142,10 +148,11 @@ class Trainer:
         weights = loss_weights(step, args.schedule_scale)
         # A term without weight is computed for its place in the log alone.
         wanted = [name for name, weight in weights.items() if weight != 0 or self._is_printed(step + 1)]
-        terms = self._losses(batch, depths, wanted, args.micro_batch)
+        terms = self._losses(batch, depths, wanted, args.micro_batch, self.shard)
         total = weighted_sum(terms, weights)
         self.optimizer.zero_grad()
         total.backward()
+        self.shard.sum_gradients(self.model.parameters())
         norm = torch.nn.utils.get_total_norm(p.grad for p in self.model.parameters() if p.grad is not None)
         # One scalar for all: the only value of a step that a GPU is waited for.
         if not torch.isfinite(total + norm):
@@ -159,10 +166,12 @@ class Trainer:
         self._updating = False
         return {"Loss": total, **terms}
 
-    def _losses(self, batch: Batch, depths: Tensor, wanted: Collection[str], micro_batch: int = 0) -> dict[str, Tensor]:
+    def _losses(
+        self, batch: Batch, depths: Tensor, wanted: Collection[str], micro_batch: int = 0, shard: Shard = ALONE
+    ) -> dict[str, Tensor]:
         args = self.args
         mask_near = args.mask_near and masks_near(self.step, args.schedule_scale)
-        options = {"max_padding": args.max_padding, "mask_near": mask_near}
+        options = {"max_padding": args.max_padding, "mask_near": mask_near, "shard": shard}
         return compute_losses(self.model, batch, depths, wanted=wanted, micro_batch=micro_batch, **options)
 
     def _is_printed(self, step: int) -> bool:
@@ -224,13 +233,16 @@ class Trainer:
             use_count_map=args.use_count_map,
             seed=args.loader_seed,
             schedule_scale=args.schedule_scale,
+            rank=self.shard.rank,
+            world_size=self.shard.size,
         )
 
     def _jittered_depths(self, batch: Batch) -> Tensor:
         # A generator of its own seed space: pairs and rays of a step must not share their draws.
         seed = int(np.random.SeedSequence([self.args.loader_seed, self.step, 1]).generate_state(1)[0])
-        generator = torch.Generator().manual_seed(seed)
-        return jitter_depths(self.model.depths(), tuple(batch.src_px.shape[:2]), generator)
+        generator, (num_pairs, num_pts) = torch.Generator().manual_seed(seed), batch.src_px.shape[:2]
+        of_all = jitter_depths(self.model.depths(), (self.shard.size * num_pairs, num_pts), generator)
+        return of_all.split(num_pairs)[self.shard.rank]
 
     def _error_maps(self) -> np.ndarray | None:
         """The error maps in force at this step: none before the first `i_cache` steps."""
@@ -238,8 +250,12 @@ class Trainer:
         if not self.args.use_error_map or made_at == 0:
             return None
         path = error_map_path(self.run_dir, made_at)
-        if self.step == made_at or not path.exists():
-            save_error_maps(path, self.flow_errors())
+
+        def make() -> None:
+            if self.step == made_at or not path.exists():
+                save_error_maps(path, self.flow_errors())
+
+        self.shard.first(make)
         return load_error_maps(path)
 
     def flow_errors(self) -> np.ndarray:
@@ -262,22 +278,10 @@ class Trainer:
     def _blame(self, batch: Batch, depths: Tensor) -> str:
         """The term of the pair of frames that is not finite, or else is the largest of an overflowing sum, in words."""
         weights = loss_weights(self.step, self.args.schedule_scale)
-        found: list[tuple[float, str]] = []
-        for p in range(len(batch.src_ids)):
-            terms = self._losses(batch.pairs(p, p + 1), depths[p : p + 1], list(weights))
-            src, tgt = self.names[batch.src_ids[p]], self.names[batch.tgt_ids[p]]
-            for name, term in terms.items():
-                value, gradient = self._magnitudes(weights[name] * term)
-                what, size = ("value", value) if value >= gradient else ("gradient", gradient)
-                problem = "overflows in the sum" if size < math.inf else "is not finite"
-                text = f"step {self.step}: the {what} of loss_{name} {problem} for the pair {src} → {tgt}"
-                found.append((size, text))
-        return max(found, key=lambda item: item[0])[1]
 
-    def _magnitudes(self, term: Tensor) -> tuple[float, float]:
-        """|term| and the largest entry of its gradient; infinite where it is not a number."""
-        entries = [term]
-        if term.requires_grad:
-            entries += torch.autograd.grad(term, list(self.model.parameters()), retain_graph=True, allow_unused=True)
-        value, *gradients = (e.abs().max().nan_to_num(math.inf).item() for e in entries if e is not None)
-        return value, max(gradients, default=0.0)
+        def terms_of_pair(p: int) -> dict[str, Tensor]:
+            terms = self._losses(batch.pairs(p, p + 1), depths[p : p + 1], list(weights))
+            return {name: weights[name] * term for name, term in terms.items()}
+
+        found = self.shard.all_of(suspects(self.model, batch, self.names, terms_of_pair))
+        return f"step {self.step}: " + max(found, key=lambda item: item[0])[1]

@@ -21,7 +21,9 @@ def contract(u: Tensor) -> Tensor:
 
 
 class CanonicalVolume(Recomputed):
-    """Colour and density at canonical points."""
+    """Colour and density at canonical points; where `amp` is set, products between hidden layers are bfloat16's."""
+
+    amp = False
 
     def __init__(self, width: int, depth: int):
         super().__init__()
@@ -29,6 +31,7 @@ class CanonicalVolume(Recomputed):
 
     def forward(self, x_canonical: Tensor) -> tuple[Tensor, Tensor]:
         """[*,3] → colours [*,3] in (0, 1) and densities σ [*] ≥ 0."""
-        out = self.recomputed(self.net, contract(x_canonical))
+        with torch.autocast(x_canonical.device.type, torch.bfloat16, enabled=self.amp):
+            out = self.recomputed(self.net, contract(x_canonical))
         # −1 starts the volume out thin, so that gradients reach all samples of a ray (released constant).
         return torch.sigmoid(out[..., :3]), F.softplus(out[..., 3] - 1)

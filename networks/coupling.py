@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from networks.encoding import Coordinate
-from networks.linear import ExactLinear, linear
+from networks.linear import Linear, linear
 from networks.mlp import mlp
 from networks.recompute import Recomputed
 
@@ -26,7 +26,7 @@ class CouplingLayer(Recomputed):
         self.kept = [i for i in range(3) if i != axis]
         self.num_freqs = num_freqs
         self.code_mlp = mlp([code_size, code_size, code_size], nn.LeakyReLU)
-        self.encode = ExactLinear(2 + 4 * num_freqs, width)
+        self.encode = Linear(2 + 4 * num_freqs, width)
         self.scale_shift = mlp([code_size + width] + [width] * depth + [2], nn.LeakyReLU)
 
     def code_share(self, code: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from networks.linear import ExactLinear, HiddenLinear, linear
+from networks.linear import ExactLinear, Linear, exact_linear
 
 
 class GaborFilter(nn.Module):
@@ -31,7 +31,8 @@ class GaborFilter(nn.Module):
         # −½γ‖x−μ‖² as one linear map of (x, ‖x‖²): a matrix product instead of a [*,size_out,size_in] tensor.
         weight = torch.cat([self.gamma.unsqueeze(-1) * self.mu, -0.5 * self.gamma.unsqueeze(-1)], -1)
         bias = -0.5 * self.gamma * self.mu.square().sum(-1)
-        log_envelope = linear(torch.cat([x, x.square().sum(-1, keepdim=True)], -1), weight, bias)
+        # Exact: the terms are large and cancel.
+        log_envelope = exact_linear(torch.cat([x, x.square().sum(-1, keepdim=True)], -1), weight, bias)
         return self.linear(x).sin() * log_envelope.exp_()
 
 
@@ -50,7 +51,7 @@ class GaborNet(nn.Module):
         super().__init__()
         num_filters = num_layers + 1
         # Made in the order of the released code, so that a seed draws the same numbers (see official_checkpoint).
-        self.linears = nn.ModuleList(HiddenLinear(width, width) for _ in range(num_layers))
+        self.linears = nn.ModuleList(Linear(width, width) for _ in range(num_layers))
         self.output = ExactLinear(width, size_out)
         for layer in self.linears:
             nn.init.uniform_(layer.weight, -math.sqrt(1 / width), math.sqrt(1 / width))

@@ -10,6 +10,7 @@ LEVELS = {
     "networks": 1,
     "loaders": 1,
     "preprocessing": 1,
+    "divergence": 2,
     "losses": 2,
     "visuals": 2,
     "scoring": 2,

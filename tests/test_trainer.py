@@ -9,12 +9,13 @@ import pytest
 import torch
 
 import trainer as trainer_module
+from divergence import TrainingDiverged
 from loaders.batches import FlowBatches, SamplingConfig
 from loaders.flow_store import FlowStore
 from loaders.sequence import load_video
 from networks.omnimotion import ModelConfig, OmniMotion, load_model
 from train import main
-from trainer import Trainer, TrainingDiverged
+from trainer import Trainer
 from utils.checkpoint import find_checkpoint, read_checkpoint
 from utils.paths import SequencePaths
 from utils.video_io import write_image

@@ -238,6 +238,7 @@ def _training_flags(parser: configargparse.ArgumentParser) -> None:
     add("--grad_clip", type=float, default=0.0, help="largest gradient norm (0: no limit)")
     add("--micro_batch", type=int, default=0, help="pairs whose hidden layers are in memory at a time (0: all)")
     add("--checkpoint_activations", **SWITCH, default=False, help="compute hidden layers again instead of keeping them")
+    add("--amp", **SWITCH, default=False, help="products of the volume's hidden layers in bfloat16, for GPUs")
     add("--use_error_map", **SWITCH, default=False, help="draw frames and pixels by flow error")
     add("--use_count_map", **SWITCH, default=False, help="draw rarely valid pixels more often")
     add("--mask_near", **SWITCH, default=False, help="hide the nearest samples early on")

@@ -1,13 +1,16 @@
 """One of several processes that share a job: `torchrun --nproc_per_node=N …`, on one host or many."""
 
+import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from utils.errors import InputError
 
@@ -23,11 +26,12 @@ class Shard:
 
     @classmethod
     def join(cls) -> "Shard":
-        """Join the processes that torchrun started (gloo: only barriers pass between them)."""
+        """Join the processes that torchrun started: what passes between GPUs goes by NCCL, all else by gloo."""
         if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
             return cls()
         if not dist.is_initialized():
-            dist.init_process_group("gloo", timeout=timedelta(days=7))  # the others wait for the slowest
+            backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+            dist.init_process_group(backend, timeout=timedelta(days=7))  # the others wait for the slowest
         return cls(dist.get_rank(), dist.get_world_size())
 
     def of(self, items: Sequence[T]) -> list[T]:
@@ -52,8 +56,52 @@ class Shard:
         if problem[0] is not None:
             raise InputError(problem[0])
 
+    def any(self, flag: bool) -> bool:
+        """Whether one of the processes says so."""
+        return any(self.all_of([flag]))
+
+    def all_of(self, items: list[T]) -> list[T]:
+        """The items of all processes, plain data, in order of rank."""
+        if self.size == 1:
+            return items
+        parts: list[list[T]] = [[] for _ in range(self.size)]
+        dist.all_gather_object(parts, items)
+        return [item for part in parts for item in part]
+
+    def gather(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """Each tensor [M,*] between those of the other processes, [ΣM,*] in order of rank; all are of one dtype.
+
+        Only this process's own part has a gradient.
+        """
+        # One message for all tensors: many small ones would be waited for one by one.
+        flat = torch.cat([tensor.detach().flatten() for tensor in tensors])
+        shapes = self.all_of([[tuple(tensor.shape) for tensor in tensors]])
+        sizes = [[math.prod(shape) for shape in part] for part in shapes]
+        longest = max(map(sum, sizes))
+        buffers = [flat.new_empty(longest) for _ in range(self.size)]
+        dist.all_gather(buffers, F.pad(flat, (0, longest - len(flat))))
+        parts = [
+            [piece.reshape(shape) for piece, shape in zip(buffer[: sum(size)].split(size), part, strict=True)]
+            for buffer, size, part in zip(buffers, sizes, shapes, strict=True)
+        ]
+        parts[self.rank] = list(tensors)
+        return [torch.cat(values) for values in zip(*parts, strict=True)]
+
+    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Replace the gradients by their sums over the processes, the same bits in each."""
+        if self.size == 1:
+            return
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        dist.all_reduce(flat)
+        for gradient, total in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(total.view_as(gradient))
+
     def device(self, device: torch.device) -> torch.device:
         """The GPU of this process: its local rank, where `device` names no particular one."""
         if device.type == "cuda" and device.index is None and self.size > 1:
             return torch.device("cuda", int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
         return device
+
+
+ALONE = Shard()

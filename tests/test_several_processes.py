@@ -1,0 +1,117 @@
+"""Training by several processes (torchrun, gloo) equals one process with all their batches."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import torch.multiprocessing
+from conftest import REPOSITORY
+from test_same_computation import gradients, make_batch, make_model, rays_of
+
+from loaders.batches import Batch, PairBatches
+from losses import compute_losses
+from train import main
+from trainer import Trainer
+from utils.checkpoint import find_checkpoint, read_checkpoint
+from utils.shard import Shard
+
+RUN, LOG = Path("out") / "tiny_scene", Path("logs") / "tiny_scene" / "metrics.jsonl"
+
+
+def gradients_of_part(rank: int, folder: str) -> None:
+    """One of two processes, of one and five pairs; gradients summed, written to a file."""
+    torch.set_num_threads(1)
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2"}
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    model, batch, shard = make_model(torch.float64), make_batch(torch.float64), Shard.join()
+    part, depths = batch.pairs(*((0, 1), (1, 6))[rank]), rays_of(model, batch).split([1, 5])[rank]
+    terms = compute_losses(model, part, depths, shard=shard, micro_batch=2)
+    for parameter, gradient in zip(model.parameters(), gradients(model, terms), strict=True):
+        parameter.grad = gradient
+    shard.sum_gradients(model.parameters())
+    torch.save([terms, [parameter.grad for parameter in model.parameters()]], f"{folder}/{rank}.pt")
+    assert shard.any(rank == 1) and not shard.any(False)
+
+
+def test_two_parts_have_the_terms_and_gradients_of_the_whole(tmp_path):
+    model, batch = make_model(torch.float64), make_batch(torch.float64)
+    whole = compute_losses(model, batch, rays_of(model, batch))
+    expected = gradients(model, whole)
+    torch.multiprocessing.spawn(gradients_of_part, (str(tmp_path),), nprocs=2)
+    for rank in range(2):
+        terms, summed = torch.load(tmp_path / f"{rank}.pt")
+        torch.testing.assert_close(terms, {name: term.detach() for name, term in whole.items()}, rtol=1e-12, atol=1e-14)
+        torch.testing.assert_close(summed, expected, rtol=1e-9, atol=1e-11)
+
+
+class BothRanks(torch.utils.data.Dataset):
+    """The batches of two processes as one."""
+
+    def __init__(self, parts: list[PairBatches]):
+        self.parts = parts
+
+    def __getitem__(self, step: int) -> Batch:
+        batches = [vars(part[step]).values() for part in self.parts]
+        return Batch(*(torch.cat(values) for values in zip(*batches, strict=True)))
+
+
+def together(flags: list[str], *more: str) -> subprocess.Popen:
+    """Two processes that train, started by torchrun; output is captured."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([*command, str(REPOSITORY / "train.py"), *flags, *more], env=environment, **streams)
+
+
+def losses() -> list[float]:
+    lines = [json.loads(line) for line in LOG.read_text().splitlines()]
+    return [line["loss/Loss"] for line in lines if "loss/Loss" in line]
+
+
+def test_two_processes_train_as_one_with_both_batches(tiny_flags, monkeypatch, tmp_path):
+    # i_cache is 4: the second call starts with error maps, which the first process alone makes.
+    tiny_flags += ["--i_print", "1", "--num_pairs", "2"]
+    for num_iters in ("3", "6"):
+        process = together(tiny_flags, "--num_iters", num_iters)
+        output = process.communicate(timeout=120)[0]
+        assert process.returncode == 0, output
+    assert output.count("going on from") == 1 and output.count("files to look at") == 1
+    ours = losses()
+    assert [p.name for p in sorted(RUN.glob("model_*"))] == ["model_000003.pth", "model_000006.pth"]
+
+    one_dataset, sampling = Trainer.dataset, Trainer._sampling
+
+    def dataset_of(trainer: Trainer, rank: int) -> PairBatches:
+        trainer._sampling = lambda: replace(sampling(trainer), rank=rank, world_size=2)
+        return one_dataset(trainer)
+
+    monkeypatch.setattr(Trainer, "dataset", lambda self: BothRanks([dataset_of(self, rank) for rank in range(2)]))
+    (tmp_path / "one").mkdir()
+    monkeypatch.chdir(tmp_path / "one")
+    main([*tiny_flags, "--num_iters", "6"])
+    assert len(ours) == 6 and ours == pytest.approx(losses(), rel=1e-5)
+
+
+def test_ctrl_c_stops_all_and_saves_once(tiny_flags):
+    process = together(tiny_flags, "--num_iters", "100000", "--i_print", "1")
+    deadline = time.monotonic() + 60
+    while not (LOG.exists() and LOG.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)  # torchrun passes it on
+    output = process.communicate(timeout=60)[0]
+    saved = find_checkpoint(RUN, None)
+    assert saved is not None, output
+    assert len(list(RUN.glob("model_*"))) == 1 and read_checkpoint(saved)["step"] == len(losses())
+
+
+def test_nonsense_stops_all_and_is_told_once(tiny_flags):
+    process = together([*tiny_flags, "--lr_deform", "1e30"], "--num_iters", "50")
+    output = process.communicate(timeout=120)[0]
+    assert process.returncode != 0 and output.count("error: training stopped, step") == 1, output
