@@ -5,6 +5,11 @@ the figures of the model beside those of its flow and leaves them as `scores.jso
 errors in the run's folder. `python evaluate.py --tracks tracks.npz --gt FILE` scores the tracks of any tracker.
 """
 
+import os
+
+# Waiting threads must not spin: beside other programs training would slow to a crawl. Set before torch starts them.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 from argparse import Namespace
 
 from evaluation import Results, evaluate_runs, evaluate_stored, mean_rows

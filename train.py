@@ -5,6 +5,11 @@ the tracks of a grid of points and, where exact tracks exist, prints how the res
 Several GPUs or hosts train together with `torchrun --nproc_per_node=N train.py …`; the first process alone writes.
 """
 
+import os
+
+# Waiting threads must not spin: beside other programs training would slow to a crawl. Set before torch starts them.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import sys
 from argparse import Namespace
 from pathlib import Path

@@ -5,6 +5,11 @@ Writes into `<run folder>/vis`: tracks of a grid of points of the query frame (`
 frames; each as mp4 with a contact sheet (png).
 """
 
+import os
+
+# Waiting threads must not spin: beside other programs training would slow to a crawl. Set before torch starts them.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import math
 from argparse import Namespace
 from pathlib import Path

@@ -3,6 +3,11 @@
 python preprocessing/main_processing.py --data_dir SEQUENCE_OR_VIDEO [--flow dis] [--max_side 256] ...
 """
 
+import os
+
+# Waiting threads must not spin: beside other programs training would slow to a crawl. Set before torch starts them.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import argparse
 import sys
 from pathlib import Path

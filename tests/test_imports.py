@@ -1,7 +1,10 @@
 """The layer rule: imports point downwards only, and no level-1 folder knows another."""
 
 import ast
+import re
 from pathlib import Path
+
+import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 LEVELS = {
@@ -77,3 +80,11 @@ def test_numerics_import_torch_only():
 def test_the_rule_can_be_broken(tmp_path):
     (tmp_path / "bad.py").write_text("def f():\n    from trainer import Trainer\n")
     assert imported(tmp_path / "bad.py") == {"trainer"}
+
+
+@pytest.mark.parametrize("command", ["train.py", "viz.py", "evaluate.py", "preprocessing/main_processing.py"])
+def test_commands_choose_how_threads_wait_before_torch_is_loaded(command):
+    lines = (REPOSITORY / command).read_text(encoding="utf-8").splitlines()
+    ours = [k for k, line in enumerate(lines) if re.match(r"(from|import) (?!os\b)", line)]
+    (policy,) = [k for k, line in enumerate(lines) if line.startswith('os.environ.setdefault("OMP_WAIT_POLICY"')]
+    assert policy < min(ours)
