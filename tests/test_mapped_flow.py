@@ -20,7 +20,8 @@ from utils.paths import SequencePaths
 
 @pytest.fixture
 def paths(scene_dir: Path, tmp_path: Path) -> SequencePaths:
-    return SequencePaths(Path(shutil.copytree(scene_dir, tmp_path / "scene")))
+    unmapped = shutil.ignore_patterns("training_flow")  # which other tests' trainings leave
+    return SequencePaths(Path(shutil.copytree(scene_dir, tmp_path / "scene", ignore=unmapped)))
 
 
 def test_masks_flow_and_batches_are_the_same(paths):
