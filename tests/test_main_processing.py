@@ -49,6 +49,17 @@ def clear(paths):
             path.unlink()
 
 
+def as_if_by_raft(paths, folder):
+    """Preprocess, and record weights of RAFT that were never used; those and the record."""
+    weights = folder / "weights.pth"
+    weights.write_bytes(b"some weights")
+    preprocess(paths, CHAINED)
+    record = read_manifest(paths)
+    record["settings"] = Settings(raft_weights=weights).by_stage()
+    paths.manifest.write_text(json.dumps(record))
+    return weights, record
+
+
 def test_dis_makes_everything_training_needs(paths):
     assert "12 flows in raft_exhaustive" in is_complete(paths, NAMES, CHAINED)
     preprocess(paths, Settings(flow="dis"))
@@ -163,12 +174,7 @@ def test_the_report_is_of_what_training_reads(paths, capsys):
 
 
 def test_a_number_of_pairs_side_by_side_is_part_of_how_flow_was_made(paths, tmp_path):
-    weights = tmp_path / "weights.pth"
-    weights.write_bytes(b"some weights")
-    preprocess(paths, CHAINED)
-    record = read_manifest(paths)
-    record["settings"] = Settings(raft_weights=weights).by_stage()
-    paths.manifest.write_text(json.dumps(record))
+    weights, record = as_if_by_raft(paths, tmp_path)
     preprocess(paths, Settings(raft_weights=weights, raft_batch=2))  # complete
     paths.manifest.write_text(json.dumps(record))
     paths.flow(NAMES[0], NAMES[1]).unlink()
@@ -239,12 +245,7 @@ def test_removed_frames_are_noticed(paths):
 
 
 def test_weights_are_asked_for_where_they_matter(paths, tmp_path):
-    weights = tmp_path / "weights.pth"
-    weights.write_bytes(b"some weights")
-    preprocess(paths, CHAINED)
-    record = read_manifest(paths)
-    record["settings"] = Settings(raft_weights=weights).by_stage()
-    paths.manifest.write_text(json.dumps(record))
+    weights, record = as_if_by_raft(paths, tmp_path)
     preprocess(paths, Settings())  # complete: whatever weights were used
     assert read_manifest(paths)["settings"] == record["settings"]
     other = tmp_path / "other.pth"
