@@ -245,7 +245,7 @@ def test_removed_frames_are_noticed(paths):
 
 
 def test_weights_are_asked_for_where_they_matter(paths, tmp_path):
-    weights, record = as_if_by_raft(paths, tmp_path)
+    _, record = as_if_by_raft(paths, tmp_path)
     preprocess(paths, Settings())  # complete: whatever weights were used
     assert read_manifest(paths)["settings"] == record["settings"]
     other = tmp_path / "other.pth"
