@@ -95,14 +95,14 @@ def dino_tokens(network: VisionTransformer, image: Tensor) -> Tensor:
 
     Args:
         network: from `load_dino`.
-        image: [1,3,H,W], normalised, sides multiples of 16.
+        image: [B,3,H,W], normalised, sides multiples of 16.
 
     Returns:
-        [H/16,W/16,384].
+        [B,H/16,W/16,384].
     """
     patches = network.conv_proj(image)
     rows, columns = patches.shape[-2:]
-    tokens = torch.cat([network.class_token, patches.flatten(2).transpose(1, 2)], 1)
+    tokens = torch.cat([network.class_token.expand(len(image), -1, -1), patches.flatten(2).transpose(1, 2)], 1)
     tokens = tokens + resize_positions(network.encoder.pos_embedding, rows, columns)
     tokens = network.encoder.ln(network.encoder.layers(tokens))
-    return tokens[0, 1:].reshape(rows, columns, -1)
+    return tokens[:, 1:].unflatten(1, (rows, columns))

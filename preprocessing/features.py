@@ -22,7 +22,7 @@ from utils.errors import InputError
 from utils.paths import SequencePaths
 from utils.video_io import read_frame
 
-Extractor = Callable[[np.ndarray], Tensor]  # uint8 [H,W,3] → [h,w,C]
+Extractor = Callable[[list[np.ndarray]], Tensor]  # B frames uint8 [H,W,3] → [B,h,w,C]
 
 DINO_SIDE, DINO_MULTIPLE = 480, 64  # of the released preprocessing
 DINO_MEAN, DINO_STD = (0.485, 0.456, 0.406), (0.228, 0.224, 0.225)
@@ -58,18 +58,25 @@ def sift_map(frame: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
     return sample_bilinear(dense[None], px[None])[0]
 
 
-def feature_extractor(kind: str, device: torch.device | str, dino_weights: Path | None = None) -> Extractor:
-    """Function from a frame to its features.
+def feature_extractor(
+    kind: str, device: torch.device | str, dino_weights: Path | None = None, half: bool = False
+) -> Extractor:
+    """Function from frames of one size to their features; `half` computes those of `dino` in float16 (a GPU's option).
 
     Raises:
         InputError: unknown kind, or no usable weights for `dino`.
     """
     if kind == "sift":
-        return lambda frame: sift_map(frame, device)
+        return lambda frames: torch.stack([sift_map(frame, device) for frame in frames])
     if kind != "dino":
         raise InputError(f"unknown features {kind!r}; choose dino or sift")
     network = load_dino(dino_weights, device)
-    return lambda frame: dino_tokens(network, dino_input(frame).to(device))
+
+    def extract(frames: list[np.ndarray]) -> Tensor:
+        with torch.autocast(torch.device(device).type, torch.float16, enabled=half):
+            return dino_tokens(network, torch.cat([dino_input(frame) for frame in frames]).to(device))
+
+    return extract
 
 
 def missing_features(paths: SequencePaths, names: list[str], kind: str) -> list[str]:
@@ -77,8 +84,12 @@ def missing_features(paths: SequencePaths, names: list[str], kind: str) -> list[
     return [name for name in names if not paths.feature(kind, name).is_file()]
 
 
-def write_features(paths: SequencePaths, names: list[str], kind: str, extract: Extractor) -> None:
-    """Write the missing feature files."""
-    for name in tqdm(missing_features(paths, names, kind), desc=f"features ({kind})", unit="frame"):
-        features = extract(read_frame(paths.color / name))
-        write_array(paths.feature(kind, name), features.cpu().numpy().astype(np.float16))
+def write_features(paths: SequencePaths, names: list[str], kind: str, extract: Extractor, batch: int = 1) -> None:
+    """Write the missing feature files, those of `batch` frames computed at a time."""
+    missing = missing_features(paths, names, kind)
+    with tqdm(total=len(missing), desc=f"features ({kind})", unit="frame") as bar:
+        for some in (missing[start : start + batch] for start in range(0, len(missing), batch)):
+            features = extract([read_frame(paths.color / name) for name in some]).cpu().numpy().astype(np.float16)
+            for name, of_one in zip(some, features, strict=True):
+                write_array(paths.feature(kind, name), of_one)
+            bar.update(len(some))

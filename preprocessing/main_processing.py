@@ -112,13 +112,13 @@ def _do_missing_stages(
     if missing_flows(paths, pairs.names(names)):
         estimator = _flow_estimator(settings, lambda index: read_frame(paths.color / names[index]), device)
     if _features_needed(paths, names, settings):
-        extract = feature_extractor(settings.features, device, settings.dino_weights)
+        extract = feature_extractor(settings.features, device, settings.dino_weights, settings.dino_half)
     shard.wait()
     if estimator is not None:
         write_flows(paths, names, pairs, estimator, shard)
     del estimator  # a network and encoded frames, not needed any more
     if extract is not None:
-        write_features(paths, shard.of(names), settings.features, extract)
+        write_features(paths, shard.of(names), settings.features, extract, settings.dino_batch)
     del extract
     shard.wait()
     filter_flow(paths, names, settings.features, device, pairs, shard)
@@ -197,6 +197,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--dino_weights", type=Path, help="DINO ViT-S/16 weights as released")
     parser.add_argument("--raft_batch", type=int, help="pairs side by side (default: by memory)")
     parser.add_argument("--raft_half", action="store_true", help="RAFT in float16, for GPUs")
+    parser.add_argument("--dino_batch", type=int, default=1, help="frames side by side")
+    parser.add_argument("--dino_half", action="store_true", help="DINO in float16, for GPUs")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     return parser.parse_args(arguments)
 

@@ -40,6 +40,7 @@ DEPENDENTS = {
 CHOICE_OF_PAIRS = (("flow", "pairs"), ("flow", "window"))
 FORMAT = 2
 DOWNLOADED, BY_MEMORY = "the download", "by memory"
+SIDE_BY_SIDE = ("raft_batch", "dino_batch")
 WEIGHTS = (("flow", "raft_weights"), ("features", "dino_weights"))
 ADVICE = "add --redo to make anew what depends on it, or ask for what is there"
 PACKAGES = ("torch", "torchvision", "kornia", "opencv-python", "numpy")
@@ -61,13 +62,16 @@ class Settings:
     dino_weights: Path | None = None
     raft_batch: int | None = None
     raft_half: bool = False
+    dino_batch: int = 1
+    dino_half: bool = False
 
     def __post_init__(self) -> None:
         for name, known in (("flow", FLOWS), ("features", FEATURES), ("pairs", MODES)):
             if getattr(self, name) not in known:
                 raise InputError(f"unknown method: --{name} {getattr(self, name)!r}; choose among {', '.join(known)}")
-        if self.raft_batch is not None and self.raft_batch < 1:
-            raise InputError(f"--raft_batch is {self.raft_batch}, expected at least 1")
+        for name in SIDE_BY_SIDE:
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise InputError(f"--{name} is {getattr(self, name)}, expected at least 1")
         if self.features == "auto":
             object.__setattr__(self, "features", AUTO_FEATURES[self.flow])
 
@@ -96,6 +100,8 @@ class Settings:
             "features": {
                 "features": self.features,
                 "dino_weights": (digest(self.dino_weights) or DOWNLOADED) if dino else None,
+                "dino_half": self.dino_half if dino else None,
+                "dino_batch": self.dino_batch if dino else None,
             },
             "filter": {"cycle threshold": CYCLE_THRESHOLD, "cosine threshold": COSINE_THRESHOLD[self.features]},
             "chain": {"colour threshold": RGB_THRESHOLD},
@@ -211,7 +217,7 @@ def _differences(
     for stage, values in settings.by_stage().items():
         for name, now in values.items():
             was = found.get(stage, {}).get(name)
-            unasked = complete and (name == "raft_batch" or ((stage, name) in WEIGHTS and now == DOWNLOADED))
+            unasked = complete and (name in SIDE_BY_SIDE or ((stage, name) in WEIGHTS and now == DOWNLOADED))
             if None not in (was, now) and was != now and not unasked:
                 differing.append((stage, name, was, now))
     return differing

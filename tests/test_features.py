@@ -8,9 +8,10 @@ from rule_weights import rule_weights
 
 from preprocessing.dino_network import build_dino, dino_tokens, load_dino, resize_positions
 from preprocessing.features import dino_input, feature_extractor, missing_features, sift_map, write_features
+from preprocessing.manifest import Settings
 from utils.errors import InputError
 from utils.paths import SequencePaths
-from utils.video_io import write_image
+from utils.video_io import read_frame, write_image
 
 
 def texture(height, width, seed=0):
@@ -24,7 +25,7 @@ def test_tokens_of_the_released_dino(golden, tmp_path):
     data = np.load(golden / "golden_dino.npz")
     torch.save(rule_weights(golden / "dino_official_keys.json", int(data["weights_seed"])), tmp_path / "dino.pth")
     tokens = dino_tokens(load_dino(tmp_path / "dino.pth", "cpu"), torch.from_numpy(data["image"]))
-    assert np.abs(tokens.numpy() - data["features"]).max() < 1e-3
+    assert np.abs(tokens[0].numpy() - data["features"]).max() < 1e-3
 
 
 def test_at_the_training_size_dino_is_the_forward_pass_of_torchvision():
@@ -87,7 +88,7 @@ def test_features_are_written_once_in_half_precision(tmp_path):
     assert missing_features(paths, names, "sift") == []
     stored = np.load(paths.feature("sift", "1.png"))
     assert stored.dtype == np.float16 and stored.shape == (10, 15, 32)
-    write_features(paths, names, "sift", lambda frame: pytest.fail("asked again"))
+    write_features(paths, names, "sift", lambda frames: pytest.fail("asked again"))
 
 
 def test_wrong_kinds_and_weights_are_refused(tmp_path, monkeypatch):
@@ -118,3 +119,28 @@ def test_a_download_that_has_changed_is_refused(tmp_path, monkeypatch):
     fetch("", cached)
     with pytest.raises(InputError, match=r"has SHA-256 .* but had .* delete both"):
         load_dino(None, "cpu")
+
+
+def test_frames_side_by_side_and_in_half_precision_have_the_features_of_each_alone(tmp_path):
+    torch.manual_seed(0)
+    torch.save(build_dino().state_dict(), tmp_path / "dino.pth")
+    frames = [texture(64, 64, seed) for seed in range(3)]
+    alone, half = (feature_extractor("dino", "cpu", tmp_path / "dino.pth", half) for half in (False, True))
+    each = torch.cat([alone([frame]) for frame in frames])
+    assert each.shape == (3, 30, 28, 384)
+    assert torch.allclose(alone(frames), each, atol=1e-4)
+    error = (half(frames).float() - each).norm() / each.norm()
+    assert 1e-5 < error < 1e-2
+
+
+def test_a_batch_of_frames_may_be_incomplete(tmp_path):
+    paths, names = SequencePaths(tmp_path), [f"{i}.png" for i in range(3)]
+    for seed, name in enumerate(names):
+        write_image(paths.color / name, texture(20, 30, seed))
+    extract = feature_extractor("sift", "cpu")
+    write_features(paths, names, "sift", extract, batch=2)
+    for name in names:
+        alone = extract([read_frame(paths.color / name)])[0].numpy().astype(np.float16)
+        assert np.array_equal(np.load(paths.feature("sift", name)), alone)
+    with pytest.raises(InputError, match="--dino_batch is 0, expected at least 1"):
+        Settings(dino_batch=0)

@@ -202,6 +202,8 @@ def _data_flags(parser: configargparse.ArgumentParser) -> None:
     add("--redo", **SWITCH, default=False, help="preprocess anew what was made with other settings")
     add("--raft_batch", type=int, default=None, help="RAFT's pairs side by side (default: by memory)")
     add("--raft_half", **SWITCH, default=False, help="RAFT in float16, for GPUs")
+    add("--dino_batch", type=int, default=1, help="DINO's frames side by side")
+    add("--dino_half", **SWITCH, default=False, help="DINO in float16, for GPUs")
     add("--chain", **SWITCH, default=True, help="chain adjacent flow into denser correspondences")
     add("--map_flow", **SWITCH, default=True, help="train from one file of all valid flow, made beside the flow")
     add("--raft_weights", default=None, help="RAFT weights file instead of the download")
