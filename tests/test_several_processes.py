@@ -1,5 +1,6 @@
 """Training by several processes (torchrun, gloo) equals one process with all their batches."""
 
+import atexit
 import json
 import os
 import signal
@@ -28,6 +29,8 @@ RUN, LOG = Path("out") / "tiny_scene", Path("logs") / "tiny_scene" / "metrics.js
 def gradients_of_part(rank: int, folder: str) -> None:
     """One of two processes, of one and five pairs; gradients summed, written to a file."""
     torch.set_num_threads(1)
+    # Registered first, it runs last: by then the processes have parted, and no thread of theirs is left to its fate.
+    atexit.register(lambda: Path(folder, f"{rank}.left").write_text(str(not torch.distributed.is_initialized())))
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2"}
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     model, batch, shard = make_model(torch.float64), make_batch(torch.float64), Shard.join()
@@ -46,6 +49,7 @@ def test_two_parts_have_the_terms_and_gradients_of_the_whole(tmp_path):
     expected = gradients(model, whole)
     torch.multiprocessing.spawn(gradients_of_part, (str(tmp_path),), nprocs=2)
     for rank in range(2):
+        assert (tmp_path / f"{rank}.left").read_text() == "True"
         terms, summed = torch.load(tmp_path / f"{rank}.pt")
         torch.testing.assert_close(terms, {name: term.detach() for name, term in whole.items()}, rtol=1e-12, atol=1e-14)
         torch.testing.assert_close(summed, expected, rtol=1e-9, atol=1e-11)

@@ -1,5 +1,6 @@
 """One of several processes that share a job: `torchrun --nproc_per_node=N …`, on one host or many."""
 
+import atexit
 import math
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -32,6 +33,8 @@ class Shard:
         if not dist.is_initialized():
             backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
             dist.init_process_group(backend, timeout=timedelta(days=7))  # the others wait for the slowest
+        # Left to the interpreter's end, its threads may outlive what they use and abort a process that is done.
+        atexit.register(_leave)
         return cls(dist.get_rank(), dist.get_world_size())
 
     def of(self, items: Sequence[T]) -> list[T]:
@@ -102,6 +105,11 @@ class Shard:
         if device.type == "cuda" and device.index is None and self.size > 1:
             return torch.device("cuda", int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
         return device
+
+
+def _leave() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 ALONE = Shard()
