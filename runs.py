@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from loaders.flow_store import FlowStore
+from loaders.mapped_flow import MappedFlowStore
 from loaders.sequence import load_video, same_clip, thumbnails
 from networks.official_checkpoint import read_as_ours
 from networks.omnimotion import ModelConfig, OmniMotion, load_model
@@ -62,6 +64,22 @@ def ensure_flow(args: Namespace, clip: Clip, device: torch.device, shard: Shard 
     preprocess(clip.paths, settings, device=device, num_frames=len(clip.names), redo=args.redo, shard=shard)
 
 
+def open_store(args: Namespace, clip: Clip, device: torch.device, shard: Shard = ALONE) -> FlowStore:
+    """The clip's flow products, made where they are missing (by all processes), its file for training by the first.
+
+    Raises:
+        InputError: what `ensure_flow` and the stores raise.
+    """
+    ensure_flow(args, clip, device, shard)
+
+    def opened() -> FlowStore:
+        return (MappedFlowStore if args.map_flow else FlowStore)(clip.paths, clip.names, prefer_chained=args.chain)
+
+    if shard.size > 1:
+        shard.first(opened)
+    return opened()
+
+
 def build_model(args: Namespace, video: np.ndarray, checkpoint: dict | None, device: torch.device) -> OmniMotion:
     """New networks for this clip, or those of the checkpoint if it fits the clip and the flags.
 
@@ -86,6 +104,13 @@ def build_model(args: Namespace, video: np.ndarray, checkpoint: dict | None, dev
                 "name another --expname, or start anew with --no_reload"
             )
     return model
+
+
+def make_cheaper(model: OmniMotion, args: Namespace) -> None:
+    """What the flags ask for to train in less memory or time."""
+    if args.checkpoint_activations:
+        model.checkpoint_activations()
+    model.volume.amp = args.amp
 
 
 def starting_point(args: Namespace) -> Path | None:

@@ -15,12 +15,10 @@ from argparse import Namespace
 from pathlib import Path
 
 from divergence import TrainingDiverged
-from loaders.flow_store import FlowStore
-from loaders.mapped_flow import MappedFlowStore
 from loaders.synthetic import make_scene, write_scene
 from loaders.track_file import read_tracks
 from loaders.truth import exact_tracks
-from runs import build_model, ensure_flow, open_clip, read_start, starting_point
+from runs import build_model, make_cheaper, open_clip, open_store, read_start, starting_point
 from scoring import comparison, score_model
 from trainer import Trainer
 from utils.checkpoint import checkpoint_path, find_checkpoint, set_aside
@@ -42,20 +40,14 @@ def main(argv: list[str] | None = None) -> None:
     if args.synthetic:
         shard.first(lambda: write_scene(make_scene(), SequencePaths(Path(args.data_dir))))
     clip = open_clip(args, shard)
-    paths, names, video = clip.paths, clip.names, clip.video
+    video = clip.video
     tracks = read_tracks(Path(args.tracks), *video.shape[:3]) if args.tracks else None
-    exact = exact_tracks(paths.gt_tracks, video.shape[1:3], len(video)) if paths.gt_tracks.exists() else None
+    has_truth = clip.paths.gt_tracks.exists()
+    exact = exact_tracks(clip.paths.gt_tracks, video.shape[1:3], len(video)) if has_truth else None
     checkpoint = start and read_start(start, args, video)
     model = build_model(args, video, checkpoint, device)
-    if args.checkpoint_activations:
-        model.checkpoint_activations()
-    model.volume.amp = args.amp
-    store = None
-    if uses_flow(args):
-        ensure_flow(args, clip, device, shard)
-        kind = MappedFlowStore if args.map_flow else FlowStore
-        shard.first(lambda: kind(paths, names, prefer_chained=args.chain))  # makes its file for all
-        store = kind(paths, names, prefer_chained=args.chain)
+    make_cheaper(model, args)
+    store = open_store(args, clip, device, shard) if uses_flow(args) else None
     # Nothing was touched so far: whatever the flags ask for is possible from here on.
     shard.wait()  # nor moved before all have read it
     log = _open_run(args, start, checkpoint, log_dir) if shard.rank == 0 else None
@@ -68,7 +60,7 @@ def main(argv: list[str] | None = None) -> None:
         args,
         model,
         video,
-        names,
+        clip.names,
         store,
         tracks,
         folder,
@@ -78,26 +70,33 @@ def main(argv: list[str] | None = None) -> None:
         checkpoint=checkpoint,
         shard=shard,
     )
-    try:
-        finished = trainer.train()
-    except TrainingDiverged as error:
-        last = find_checkpoint(folder, None) or start
-        kept = f"the last good state is {last}" if last else "none is saved"
-        sys.exit(f"error: training stopped, {error}; {kept}" if shard.rank == 0 else 1)
-    finally:
-        if log:
-            log.close()
-    if not finished:
-        say(f"stopped at step {trainer.step} of {args.num_iters}; the same command goes on from there")
-        sys.exit(130)
+    _train(trainer, start)
     if shard.rank > 0:
         return
     model.eval()
     if exact:
-        print(comparison(model, paths, names, exact, args))
-    written = save_grid_tracks(model, video, names, clip.foreground, folder / "vis", args)
+        print(comparison(model, clip.paths, clip.names, exact, args))
+    written = save_grid_tracks(model, video, clip.names, clip.foreground, folder / "vis", args)
     print("\n".join(["files to look at:", *(f"  {path}" for path in written)]))
     print(f"  {checkpoint_path(folder, trainer.step)}\n  {log_dir} (tensorboard --logdir logs/)")
+
+
+def _train(trainer: Trainer, start: Path | None) -> None:
+    """To the end of the run; where it is not reached, the process exits and says what is kept."""
+    leads = trainer.shard.rank == 0
+    try:
+        finished = trainer.train()
+    except TrainingDiverged as error:
+        last = find_checkpoint(trainer.run_dir, None) or start
+        kept = f"the last good state is {last}" if last else "none is saved"
+        sys.exit(f"error: training stopped, {error}; {kept}" if leads else 1)
+    finally:
+        if trainer.log:
+            trainer.log.close()
+    if not finished:
+        if leads:
+            print(f"stopped at step {trainer.step} of {trainer.args.num_iters}; the same command goes on from there")
+        sys.exit(130)
 
 
 def _open_run(args: Namespace, start: Path | None, checkpoint: dict | None, log_dir: Path) -> RunLog:

@@ -18,15 +18,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from divergence import TrainingDiverged, suspects
-from loaders.batches import Batch, FlowBatches, MixedBatches, PairBatches, SamplingConfig, TrackBatches, iterate_batches
-from loaders.error_maps import error_map_path, load_error_maps, save_error_maps
+from loaders.batches import Batch, PairBatches, iterate_batches
 from loaders.flow_store import FlowStore
 from loaders.sequence import thumbnails
 from loaders.track_file import InputTracks
 from losses import compute_losses, weighted_sum
 from networks.omnimotion import OmniMotion
+from training_data import error_maps_at, make_dataset, sampling_config
 from utils.checkpoint import checkpoint_path, save_checkpoint
-from utils.coords import pixel_grid
 from utils.interrupt import StopRequest
 from utils.rays import jitter_depths
 from utils.run_log import RunLog
@@ -217,25 +216,9 @@ class Trainer:
 
     def dataset(self) -> PairBatches:
         """The batches of flow, tracks or both, with the error maps in force at this step."""
-        sampling, parts = self._sampling(), []
-        if self.store is not None:
-            parts.append(FlowBatches(self.video, self.store, sampling, self._error_maps()))
-        if self.tracks is not None:
-            parts.append(TrackBatches(self.video, self.tracks, sampling))
-        return parts[0] if len(parts) == 1 else MixedBatches(parts, self.args.dataset_weights)
-
-    def _sampling(self) -> SamplingConfig:
-        args = self.args
-        return SamplingConfig(
-            num_pairs=args.num_pairs,
-            num_pts=args.num_pts,
-            start_interval=args.start_interval,
-            use_count_map=args.use_count_map,
-            seed=args.loader_seed,
-            schedule_scale=args.schedule_scale,
-            rank=self.shard.rank,
-            world_size=self.shard.size,
-        )
+        sampling = sampling_config(self.args, self.shard)
+        error_maps = error_maps_at(self.step, self.args, self.model, self.video, self.store, self.run_dir, self.shard)
+        return make_dataset(self.args, sampling, self.video, self.store, self.tracks, error_maps)
 
     def _jittered_depths(self, batch: Batch) -> Tensor:
         # A generator of its own seed space: pairs and rays of a step must not share their draws.
@@ -243,37 +226,6 @@ class Trainer:
         generator, (num_pairs, num_pts) = torch.Generator().manual_seed(seed), batch.src_px.shape[:2]
         of_all = jitter_depths(self.model.depths(), (self.shard.size * num_pairs, num_pts), generator)
         return of_all.split(num_pairs)[self.shard.rank]
-
-    def _error_maps(self) -> np.ndarray | None:
-        """The error maps in force at this step: none before the first `i_cache` steps."""
-        made_at = self.step // self.args.i_cache * self.args.i_cache
-        if not self.args.use_error_map or made_at == 0:
-            return None
-        path = error_map_path(self.run_dir, made_at)
-
-        def make() -> None:
-            if self.step == made_at or not path.exists():
-                save_error_maps(path, self.flow_errors())
-
-        self.shard.first(make)
-        return load_error_maps(path)
-
-    def flow_errors(self) -> np.ndarray:
-        """|predicted − input flow| in pixels, [T,H,W], of every frame to its next (the last: to its previous).
-
-        Measured at every second pixel of every second row and repeated: sampling blurs the maps over 5x5 pixels anyway.
-        """
-        num_frames, (height, width) = len(self.video), self.video.shape[1:3]
-        sparse = pixel_grid(height, width, self.model.device)[::2, ::2]
-        px = sparse.reshape(-1, 2)
-        errors = []
-        for i in tqdm(range(num_frames), desc="error maps", leave=False):
-            j = i + 1 if i + 1 < num_frames else i - 1
-            tracks = self.model.map_points(i, px, [j], self.args.use_max_loc, self.args.chunk_size, False)
-            flow = torch.from_numpy(self.store.flow(i, j)[::2, ::2]).to(px).reshape(-1, 2)
-            error = (tracks.px[0] - px - flow).norm(dim=-1).reshape(sparse.shape[:2])
-            errors.append(error.repeat_interleave(2, 0).repeat_interleave(2, 1)[:height, :width].cpu().numpy())
-        return np.stack(errors)
 
     def _blame(self, batch: Batch, depths: Tensor) -> str:
         """The term of the pair of frames that is not finite, or else is the largest of an overflowing sum, in words."""

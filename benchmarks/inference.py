@@ -1,53 +1,99 @@
-"""What tracking costs: `python -m benchmarks.inference [--repeats 3] [--json FILE]`.
+"""What tracking costs: `python -m benchmarks.inference [--checkpoint FILE] [--repeats 3] [--json FILE]`.
 
-200 points of the middle frame through 24 frames, default networks with affine maps as they start. The plain form (see
-tests/plain_model.py) evaluates source rays, target rays and all mapped samples anew for every target frame. Medians of
-wall times in one process; work is counted by torch's FlopCounterMode.
+200 points of the middle frame through 24 frames, by default networks with affine maps as they start or by those of a
+checkpoint, ours or a released one (which must be asked for 24 frames: the time codes of other clips lie between those
+of its own). How much a score costs depends on what lies in front of the points, so on the training. The plain form
+(tests/plain_model.py) evaluates source rays, target rays and all mapped samples anew for every target frame. Times are
+medians of calls in turn, work is counted by torch's FlopCounterMode, memory is how far a process of its own grows
+beyond what it holds before the call; the rate is compared with that of torch's product of two large matrices.
 """
 
 import argparse
 import json
-import statistics
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import train_step  # counts oneDNN's products, too
-from networks.omnimotion import ModelConfig, OmniMotion
+from benchmarks.measure import Work, alone, gflop_of, medians_in_turn, resident_bytes, write_json
+from networks.official_checkpoint import read_as_ours
+from networks.omnimotion import ModelConfig, OmniMotion, load_model
 from tests import plain_model
 
 NUM_FRAMES, NUM_PTS, QUERY = 24, 200, 12
+SIZE = (96, 160)  # height and width, for which a released checkpoint is opened
+FORMS = ("plain", "ours")
+SCORES = {"with occlusion": True, "without occlusion": False}
+
+
+def open_model(checkpoint: Path | None) -> OmniMotion:
+    """New networks, or those of a checkpoint, for 24 frames."""
+    if checkpoint is None:
+        return OmniMotion.initialised(ModelConfig(NUM_FRAMES, *SIZE), num_layers=6, seed=0).eval()
+    state = read_as_ours(checkpoint, *SIZE)
+    state["model_config"]["num_frames"] = NUM_FRAMES
+    return load_model(state)
+
+
+def call_of(form: str, model: OmniMotion, with_occlusion: bool) -> Work:
+    """A call that gives the tracks, pixels [24,200,2]."""
+    size = torch.tensor([model.config.width - 1.0, model.config.height - 1.0])
+    px = torch.rand(NUM_PTS, 2, generator=torch.Generator().manual_seed(0)) * size
+    if form == "plain":
+        return lambda: plain_model.track(model, QUERY, px, with_occlusion=with_occlusion).px
+    return lambda: model.map_points(QUERY, px, range(NUM_FRAMES), with_occlusion=with_occlusion).px
+
+
+def memory_of(call: Work) -> float:
+    """GB that this process holds at most beyond what it holds before."""
+    before = resident_bytes()
+    call()
+    return (resident_bytes() - before) / 1e9
+
+
+def measure(checkpoint: Path | None, scores: str, repeats: int) -> dict[str, dict[str, float]]:
+    """The rows of both forms, with the scores or without."""
+    files = [str(checkpoint)] if checkpoint else []
+    memory = {form: alone("inference", "--alone", form, scores, *files)["GB"] for form in FORMS}
+    model = open_model(checkpoint)
+    calls = {form: call_of(form, model, SCORES[scores]) for form in FORMS}
+    others = [t for t in range(NUM_FRAMES) if t != QUERY]  # the plain form puts the query itself there
+    far = (calls["plain"]()[others] - calls["ours"]()[others]).norm(dim=-1).max().item()
+    seconds, rate = medians_in_turn(calls, repeats)
+    rows = {}
+    for form, call in calls.items():
+        gflop = gflop_of(call)
+        row = {"s": seconds[form], "GFLOP": gflop, "GB": memory[form], "faster": seconds["plain"] / seconds[form]}
+        rows[f"{form}, {scores}"] = row | {"of peak": gflop / seconds[form] / rate, "px apart": far}
+    return rows
 
 
 def main() -> None:
     """Print the table, write JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--checkpoint", type=Path, help="of a training run; default: new networks")
     parser.add_argument("--repeats", type=int, default=3, help="calls timed of each form")
     parser.add_argument("--json", type=Path, help="write the figures there as well")
+    parser.add_argument("--alone", nargs="+", help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_flush_denormal(True)
-    model = OmniMotion.initialised(ModelConfig(NUM_FRAMES, 128, 192), num_layers=6, seed=0).eval()
-    px = torch.rand(NUM_PTS, 2, generator=torch.Generator().manual_seed(0)) * torch.tensor([191.0, 127.0])
-    rows = {}
-    for occlusion in (True, False):
-        forms = {
-            "plain": lambda on=occlusion: plain_model.track(model, QUERY, px, with_occlusion=on).px,
-            "ours": lambda on=occlusion: model.map_points(QUERY, px, range(NUM_FRAMES), with_occlusion=on).px,
-        }
-        others = [t for t in range(NUM_FRAMES) if t != QUERY]  # the plain form puts the query itself there
-        far = (forms["plain"]()[others] - forms["ours"]()[others]).norm(dim=-1).max().item()
-        for name, track in forms.items():
-            with FlopCounterMode(display=False) as counter:
-                track()
-            times = [train_step.seconds_of(track) for _ in range(args.repeats)]
-            key = f"{name}, {'with' if occlusion else 'without'} occlusion"
-            rows[key] = {"s": statistics.median(times), "GFLOP": counter.get_total_flops() / 1e9, "px apart": far}
-            faster = rows[key.replace("ours", "plain")]["s"] / rows[key]["s"]
-            print(f"{key:26s} {rows[key]['s']:7.3f} s {rows[key]['GFLOP']:8.1f} GFLOP {faster:6.1f}x")
-        print(f"{'':26s} tracks at most {far:.1e} px apart")
-    if args.json:
-        args.json.write_text(json.dumps(rows, indent=1))
+    if args.alone:
+        form, scores, *files = args.alone
+        model = open_model(Path(files[0]) if files else None)
+        print(json.dumps({"GB": memory_of(call_of(form, model, SCORES[scores]))}))
+        return
+    config = asdict(open_model(args.checkpoint).config)
+    print(", ".join(f"{name} {config[name]}" for name in ("coupling_width", "volume_width", "num_samples_ray")))
+    print(f"{'':24s} {'time':>9s} {'GFLOP':>8s} {'memory':>9s} {'speed':>7s} {'of peak':>8s} {'tracks apart':>13s}")
+    rows: dict[str, dict[str, float]] = {}
+    for scores in SCORES:
+        rows |= (new := measure(args.checkpoint, scores, args.repeats))
+        for name, row in new.items():
+            print(
+                f"{name:24s} {row['s']:7.3f} s {row['GFLOP']:8.1f} {row['GB']:6.3f} GB {row['faster']:6.1f}x"
+                f" {row['of peak']:8.0%} {row['px apart']:10.1e} px"
+            )
+    write_json(args.json, rows)
 
 
 if __name__ == "__main__":

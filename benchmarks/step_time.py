@@ -17,8 +17,10 @@ from loaders.batches import FlowBatches
 from loaders.flow_store import FlowStore
 from runs import build_model, open_clip, read_start
 from trainer import Trainer
+from training_data import sampling_config
 from utils.checkpoint import find_checkpoint
 from utils.config import parse_config, run_dir
+from utils.shard import ALONE
 
 STEPS = 30
 
@@ -35,7 +37,7 @@ def median_step(flags: list[str], trained: bool) -> float:
     trainer = Trainer(
         args, model, clip.video, clip.names, store, None, folder, log=None, images=None, checkpoint=checkpoint
     )
-    dataset = FlowBatches(clip.video, store, trainer._sampling())
+    dataset = FlowBatches(clip.video, store, sampling_config(args, ALONE))
     batches = [dataset[step] for step in range(STEPS)]
     times = []
     for batch in batches:

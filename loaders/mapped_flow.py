@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from loaders.flow_store import FlowStore, PairMask
-from utils.atomic import atomic_path
+from utils.atomic import atomic_path, remove_partial
 from utils.errors import InputError
 from utils.flow_files import STEPS_PER_PX, flow_steps
 from utils.paths import SequencePaths
@@ -40,6 +40,7 @@ class MappedFlowStore(FlowStore):
         self._starts = len(MAGIC) + np.cumsum(sizes).reshape(sizes.shape) - sizes  # [T,T] bytes
         self.bytes = len(MAGIC) + int(sizes.sum())
         self.file = self.paths.training_flow(f"{len(names)}_{self._digest()}")
+        remove_partial(self.file.parent)  # gigabytes, where writing was killed
         if not self.file.is_file() or self.file.stat().st_size != self.bytes:
             self._write()
 

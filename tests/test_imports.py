@@ -18,6 +18,7 @@ LEVELS = {
     "visuals": 2,
     "scoring": 2,
     "runs": 2,
+    "training_data": 2,
     "evaluation": 3,
     "trainer": 3,
     "train": 4,

@@ -1,8 +1,11 @@
 """The file of valid flow gives what the products on disk give, and follows them."""
 
 import json
+import os
 import pickle
 import shutil
+import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -74,3 +77,16 @@ def test_a_full_disk_is_told(paths, monkeypatch):
     monkeypatch.setattr("loaders.mapped_flow.open", fail, raising=False)
     with pytest.raises(InputError, match="--map_flow false"):
         MappedFlowStore(paths, names)
+
+
+def test_what_a_killed_writer_left_goes_at_the_next_start(paths):
+    names, _ = load_video(paths)
+    made = MappedFlowStore(paths, names).file
+    killed = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid()); os.kill(os.getpid(), 9)"], stdout=subprocess.PIPE
+    )
+    left, at_work = (made.with_name(f".6_ab.{pid}.partial.bin") for pid in (int(killed.stdout), os.getpid()))
+    left.write_bytes(b"half")
+    at_work.write_bytes(b"half")
+    MappedFlowStore(paths, names)
+    assert not left.exists() and at_work.exists() and made.exists()

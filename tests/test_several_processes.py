@@ -20,6 +20,7 @@ from loaders.batches import Batch, PairBatches
 from losses import compute_losses
 from train import main
 from trainer import Trainer
+from training_data import sampling_config
 from utils.checkpoint import find_checkpoint, read_checkpoint
 from utils.shard import Shard
 
@@ -90,10 +91,11 @@ def test_two_processes_train_as_one_with_both_batches(tiny_flags, monkeypatch, t
     ours = losses()
     assert [p.name for p in sorted(RUN.glob("model_*"))] == ["model_000003.pth", "model_000006.pth"]
 
-    one_dataset, sampling = Trainer.dataset, Trainer._sampling
+    one_dataset = Trainer.dataset
 
     def dataset_of(trainer: Trainer, rank: int) -> PairBatches:
-        trainer._sampling = lambda: replace(sampling(trainer), rank=rank, world_size=2)
+        of_rank = lambda args, shard: replace(sampling_config(args, shard), rank=rank, world_size=2)  # noqa: E731
+        monkeypatch.setattr("trainer.sampling_config", of_rank)
         return one_dataset(trainer)
 
     monkeypatch.setattr(Trainer, "dataset", lambda self: BothRanks([dataset_of(self, rank) for rank in range(2)]))

@@ -254,7 +254,7 @@ def test_an_overflowing_sum_is_blamed_on_its_largest_term(tiny_flags, monkeypatc
 
 def test_a_checkpoint_of_other_networks_is_refused_before_anything_else(tiny_flags, capsys, monkeypatch):
     train(tiny_flags, "--num_iters", "1")
-    monkeypatch.setattr("train.ensure_flow", None)
+    monkeypatch.setattr("train.open_store", None)
     assert stopped_by(SystemExit, [*tiny_flags, "--num_iters", "2", "--coupling_width", "12"]).code == 2
     assert "coupling_width 8" in capsys.readouterr().err
 

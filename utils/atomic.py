@@ -41,7 +41,20 @@ def write_array(path: Path, array: np.ndarray) -> None:
 
 
 def remove_partial(root: Path) -> None:
-    """Delete the temporary files that killed writers left in a folder and below; no writer may be at work there."""
+    """Delete the temporary files that killed writers left in a folder and below.
+
+    Those of a process that runs on this machine stay; writers on other machines must not be at work there.
+    """
     for path in Path(root).rglob(".*.partial.*"):
-        if re.fullmatch(r"\..+\.\d+\.partial\.\w+", path.name) and path.is_file():
-            path.unlink()
+        name = re.fullmatch(r"\..+\.(\d+)\.partial\.\w+", path.name)
+        if name and path.is_file() and not _runs(int(name[1])):
+            path.unlink(missing_ok=True)
+
+
+def _runs(pid: int) -> bool:
+    """Whether there is a process of that number."""
+    try:
+        os.kill(pid, 0)  # asks, sends nothing
+    except OSError as error:
+        return isinstance(error, PermissionError)
+    return True
