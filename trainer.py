@@ -27,6 +27,7 @@ from networks.omnimotion import OmniMotion
 from training_data import error_maps_at, make_dataset, sampling_config
 from utils.checkpoint import checkpoint_path, save_checkpoint
 from utils.interrupt import StopRequest
+from utils.rate_schedule import RateSchedule
 from utils.rays import jitter_depths
 from utils.run_log import RunLog
 from utils.schedules import loss_weights, masks_near
@@ -74,8 +75,9 @@ class Trainer:
         self.optimizer = torch.optim.Adam(
             [{"params": list(groups[name].values()), "lr": rate} for name, rate in rates.items()], fused=True
         )
-        self.scheduler = torch.optim.lr_scheduler.StepLR(
-            self.optimizer, args.lrate_decay_steps, args.lrate_decay_factor
+        cosine_steps = args.num_iters if args.lr_schedule == "cosine" else 0
+        self.scheduler = RateSchedule(
+            self.optimizer, args.lrate_decay_steps, args.lrate_decay_factor, args.lr_warmup, cosine_steps
         )
         self.step, self._saved_at, self._thumbnails = 0, None, thumbnails(video)
         self._updating = False  # an update that is cut short leaves a state that must not be saved
@@ -206,13 +208,9 @@ class Trainer:
                 group["fused"] = True  # checkpoints of earlier versions and released ones say otherwise
             self.optimizer.load_state_dict(checkpoint["optimizer"])
         if self.args.load_scheduler:
-            asked = {name: self.scheduler.state_dict()[name] for name in ("base_lrs", "step_size", "gamma")}
+            asked = {name: self.scheduler.state_dict()[name] for name in RateSchedule.ASKED}
             self.scheduler.load_state_dict(checkpoint["scheduler"] | (asked if "flags" in checkpoint else {}))
-        for group, rate in zip(self.optimizer.param_groups, self.scheduler.base_lrs, strict=True):
-            group["initial_lr"] = rate
-            for _ in range(self.scheduler.last_epoch // self.scheduler.step_size):
-                rate *= self.scheduler.gamma  # as often as the scheduler does: a power would round otherwise
-            group["lr"] = rate
+        self.scheduler.apply()
 
     def dataset(self) -> PairBatches:
         """The batches of flow, tracks or both, with the error maps in force at this step."""

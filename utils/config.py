@@ -67,6 +67,8 @@ def parse_config(argv: list[str] | None = None) -> argparse.Namespace:
             raise InputError(f"--{name} is {getattr(args, name)}, expected at least 1")
     if args.schedule_scale <= 0 or args.num_workers < 0 or (args.max_side is not None and args.max_side < 1):
         raise InputError("--schedule_scale must be above 0, --num_workers at least 0, --max_side at least 1")
+    if args.lr_warmup < 0:
+        raise InputError(f"--lr_warmup is {args.lr_warmup}, expected a number of steps, or 0 for none")
     if args.micro_batch < 0:
         raise InputError(f"--micro_batch is {args.micro_batch}, expected a number of pairs, or 0 for all of a batch")
     if args.num_samples_ray < 2 or args.min_depth >= args.max_depth:
@@ -237,6 +239,8 @@ def _training_flags(parser: configargparse.ArgumentParser) -> None:
     add("--lr_color", type=float, default=3e-4, help="learning rate of the volume")
     add("--lrate_decay_steps", type=int, default=20000, help="steps between two decays of the learning rates")
     add("--lrate_decay_factor", type=float, default=0.5, help="factor of each decay")
+    add("--lr_schedule", choices=["step", "cosine"], default="step", help="cosine: one fall over num_iters, no decays")
+    add("--lr_warmup", type=int, default=0, help="steps over which the rates rise")
     add("--grad_clip", type=float, default=0.0, help="largest gradient norm (0: no limit)")
     add("--micro_batch", type=int, default=0, help="pairs whose hidden layers are in memory at a time (0: all)")
     add("--checkpoint_activations", **SWITCH, default=False, help="compute hidden layers again instead of keeping them")
