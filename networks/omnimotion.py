@@ -45,6 +45,11 @@ class ModelConfig:
     num_samples_ray: int = 32
     min_depth: float = 0.0
     max_depth: float = 2.0
+    plane_size: int = 0
+    plane_channels: int = 16
+    plane_interval: int = 2
+    volume_plane_size: int = 0
+    volume_plane_channels: int = 8
 
 
 @dataclass(frozen=True)
@@ -88,8 +93,13 @@ class OmniMotion(nn.Module):
             affine_width=config.affine_width,
             affine_depth=config.affine_depth,
             num_freqs=config.pe_freq,
+            plane_size=config.plane_size,
+            plane_channels=config.plane_channels,
+            plane_interval=config.plane_interval,
         )
-        self.volume = CanonicalVolume(config.volume_width, config.volume_depth)
+        self.volume = CanonicalVolume(
+            config.volume_width, config.volume_depth, config.volume_plane_size, config.volume_plane_channels
+        )
 
     @classmethod
     def initialised(cls, config: ModelConfig, num_layers: int, seed: int) -> "OmniMotion":

@@ -28,6 +28,7 @@ POSITIVE = (
     *("num_pairs", "num_pts", "num_iters", "chunk_size", "start_interval", "lrate_decay_steps"),
     *("num_layers", "coupling_width", "coupling_depth", "code_size", "code_width", "code_depth"),
     *("affine_width", "affine_depth", "volume_width", "volume_depth"),
+    *("plane_channels", "plane_interval", "volume_plane_channels"),
     *("i_print", "i_img", "i_weight", "i_cache"),
 )
 
@@ -227,6 +228,11 @@ def _network_flags(parser: configargparse.ArgumentParser) -> None:
     add("--affine_depth", type=int, default=7, help="hidden layers of the affine net")
     add("--volume_width", type=int, default=512, help="hidden width of the volume net")
     add("--volume_depth", type=int, default=3, help="linears between the volume net's filters")
+    add("--plane_size", type=int, default=0, help="cells a side of the coupling nets' feature planes (0: none)")
+    add("--plane_channels", type=int, default=16, help="features of a cell")
+    add("--plane_interval", type=int, default=2, help="frames between two planes")
+    add("--volume_plane_size", type=int, default=0, help="cells a side of the volume's feature planes (0: a GaborNet)")
+    add("--volume_plane_channels", type=int, default=8, help="features of a cell")
     add("--num_samples_ray", type=int, default=32, help="samples on a ray")
     add("--min_depth", type=float, default=0.0, help="where rays start")
     add("--max_depth", type=float, default=2.0, help="where rays end")
