@@ -1,7 +1,7 @@
 """Feature planes: learned features in grids, looked up bilinearly, so that a narrow network has little left to compute.
 
-K-Planes (Fridovich-Keil et al., CVPR 2023) and EG3D (Chan et al., CVPR 2022) describe volumes so; here coupling networks
-read them, too, as local features are read in "Track Everything Everywhere Fast and Robustly" (Song et al., ECCV 2024).
+K-Planes (Fridovich-Keil et al., CVPR 2023) and EG3D (Chan et al., CVPR 2022) describe volumes so. Coupling nets read
+them here, too, as local features are read in "Track Everything Everywhere Fast and Robustly" (Song et al., ECCV 2024).
 """
 
 import torch
