@@ -31,11 +31,10 @@ ROWS = {  # checkpoint_activations, micro_batch, amp
     "ours": (False, 0, False),
     "--amp": (False, 0, True),
     "--micro_batch 2": (False, 2, False),
-    "--micro_batch 1": (False, 1, False),
     "--checkpoint_activations": (True, 0, False),
     "--checkpoint_activations --micro_batch 2": (True, 2, False),
-    "--checkpoint_activations --micro_batch 1": (True, 1, False),
 }
+Step = Callable[[OmniMotion, torch.optim.Optimizer], object]
 
 
 class LiveBytes(TorchDispatchMode):
@@ -78,64 +77,51 @@ class FrameNumbers(list):
         return FrameNumbers(super().__getitem__(index))
 
 
-def peak_of(step: Callable[[], object]) -> float:
-    """GB alive at most while weights, Adam's moments and gradients exist: in the second of two steps."""
+def peak_of(step: Step, **options: bool) -> float:
+    """GB alive at most in a step of new default networks by an Adam with these options, its moments made before."""
     with LiveBytes() as live:
-        step()
+        model = OmniMotion(ModelConfig(NUM_FRAMES, 480, 854, axes=[0, 1, 2, 0, 1, 2]))
+        optimizer = torch.optim.Adam(model.parameters(), 1e-4, **options)
+        for parameter in model.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        optimizer.step()
         live.peak = live.now
-        step()
+        step(model, optimizer)
     return live.peak / 1e9
 
 
 def fake_peak(recompute: bool, micro_batch: int, amp: bool) -> float:
     """`peak_of` a step of ours, without values."""
-    batch, factors = draw_batch(1), loss_weights(STEP)
+    drawn, factors = draw_batch(1), loss_weights(STEP)
     wanted = [name for name, factor in factors.items() if factor != 0]
-    # Drawing the first weights would look at values.
+
+    def step(model: OmniMotion, optimizer: torch.optim.Optimizer) -> None:
+        if recompute:
+            model.checkpoint_activations()
+        model.volume.amp = amp
+        frames = (FrameNumbers(ids.tolist()) for ids in (drawn.src_ids, drawn.tgt_ids))
+        values = (torch.empty(NUM_PAIRS, NUM_PTS, *axes) for axes in ((2,), (2,), (3,), ()))
+        depths = torch.empty(NUM_PAIRS, NUM_PTS, model.config.num_samples_ray)
+        terms = compute_losses(model, Batch(*frames, *values), depths, wanted=wanted, micro_batch=micro_batch)
+        optimizer.zero_grad()
+        weighted_sum(terms, factors).backward()
+        optimizer.step()
+
+    # Where the first weights are drawn, checks would look at values.
     torch.distributions.Distribution.set_default_validate_args(False)
     with FakeTensorMode():
-        frames = (FrameNumbers(ids.tolist()) for ids in (batch.src_ids, batch.tgt_ids))
-        batch = Batch(
-            *frames, *(torch.empty(NUM_PAIRS, NUM_PTS, c) for c in (2, 2, 3)), torch.empty(NUM_PAIRS, NUM_PTS)
-        )
-        state: list = []
-
-        def step() -> None:
-            if not state:
-                model = new_model()
-                state.extend((model, torch.optim.Adam(model.parameters(), 1e-4, fused=True)))
-            model, optimizer = state
-            if recompute:
-                model.checkpoint_activations()
-            model.volume.amp = amp
-            depths = torch.empty(NUM_PAIRS, NUM_PTS, model.config.num_samples_ray)
-            terms = compute_losses(model, batch, depths, wanted=wanted, micro_batch=micro_batch)
-            total = weighted_sum(terms, factors)
-            optimizer.zero_grad()
-            total.backward()
-            optimizer.step()
-
-        return peak_of(step)
-
-
-def new_model() -> OmniMotion:
-    """The default networks."""
-    return OmniMotion(ModelConfig(NUM_FRAMES, 480, 854, axes=[0, 1, 2, 0, 1, 2]))
+        return peak_of(step, fused=True)
 
 
 def plain_peak(num_pts: int) -> float:
     """`peak_of` a step of the plain form with so many points of each pair."""
-    batch, factors, state = draw_batch(num_pts), loss_weights(STEP), []
+    batch, factors = draw_batch(num_pts), loss_weights(STEP)
 
-    def step() -> None:
-        if not state:
-            model = new_model()
-            state.extend((model, torch.optim.Adam(model.parameters(), 1e-4)))
-        model, optimizer = state
+    def step(model: OmniMotion, optimizer: torch.optim.Optimizer) -> None:
         depths = model.depths().expand(NUM_PAIRS, num_pts, -1)
         plain_model.train_step(model, optimizer, batch, depths, factors)
 
-    return peak_of(step)
+    return peak_of(step, foreach=False)
 
 
 def main() -> None:
@@ -144,10 +130,12 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures there as well")
     args = parser.parse_args()
     few, more = (plain_peak(count) for count in FEW_PTS)
-    rows = {"plain": {"GB": few + (more - few) * (NUM_PTS - FEW_PTS[0]) / (FEW_PTS[1] - FEW_PTS[0])}}
-    rows |= {name: {"GB": fake_peak(*options)} for name, options in ROWS.items()}
-    for name, row in rows.items():
-        print(f"{name:42s} {row['GB']:6.2f} GB {row['GB'] / rows['plain']['GB']:7.1%}")
+    plain = few + (more - few) * (NUM_PTS - FEW_PTS[0]) / (FEW_PTS[1] - FEW_PTS[0])
+    rows = {}
+    for name in ("plain", *ROWS):
+        size = plain if name == "plain" else fake_peak(*ROWS[name])
+        rows[name] = {"GB": size, "of plain": size / plain}
+        print(f"{name:42s} {size:6.2f} GB {size / plain:7.1%}", flush=True)
     write_json(args.json, rows)
 
 

@@ -37,10 +37,13 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x [M,size_in] · weightᵀ [size_out,size_in] + bias.
 
     Rows, not more axes: so the result is no view, and what follows can work in place. In float32 on a CPU by oneDNN:
-    torch's own product is MKL's, which runs processors of other makers than Intel below their speed.
+    torch's own product is MKL's, which runs processors of other makers than Intel below their speed. Not where
+    torch.compile looks on, which knows oneDNN's product of constant weights only.
     """
-    plain_float = x.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled(x.device.type)
-    if x.device.type == "cpu" and plain_float and torch.backends.mkldnn.is_available():
+    if torch.compiler.is_compiling() or x.device.type != "cpu":
+        return F.linear(x, weight, bias)
+    plain_float = x.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    if plain_float and torch.backends.mkldnn.is_available():
         # Contiguous: a part of a larger matrix it multiplies a hundred times slower.
         return _OneDnnLinear.apply(x.contiguous(), weight.contiguous(), bias)
     return F.linear(x, weight, bias)

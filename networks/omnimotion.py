@@ -110,6 +110,16 @@ class OmniMotion(nn.Module):
             if isinstance(module, Recomputed):
                 module.checkpoint_activations = True
 
+    def compile_networks(self) -> None:
+        """From here on run the networks as kernels of torch.compile, made when each is first called.
+
+        For any number of points (`dynamic`): batches and queries differ in it. What lies between the networks stays as
+        it is, so that recomputing and parts of a batch work as before.
+        """
+        self.volume.net.compile(dynamic=True)
+        for part in (*self.warp.layers, *filter(None, [self.warp.affine])):
+            part._network = torch.compile(part._network, dynamic=True)
+
     def named_parameter_groups(self) -> dict[str, dict[str, nn.Parameter]]:
         """Parameters by name in the three groups with learning rates of their own: `feature`, `deform`, `color`.
 
