@@ -15,6 +15,7 @@ from networks.omnimotion import ModelConfig, OmniMotion, load_model
 from preprocessing.frames import prepare_sequence
 from preprocessing.main_processing import preprocess, require_complete
 from preprocessing.manifest import Settings
+from utils.accelerators import require_compiler
 from utils.checkpoint import find_checkpoint, read_checkpoint
 from utils.config import run_dir
 from utils.errors import InputError
@@ -107,7 +108,14 @@ def build_model(args: Namespace, video: np.ndarray, checkpoint: dict | None, dev
 
 
 def make_cheaper(model: OmniMotion, args: Namespace) -> None:
-    """What the flags ask for to train in less memory or time."""
+    """What the flags ask for to train in less memory or time.
+
+    Raises:
+        InputError: `--compile`, but there is no compiler.
+    """
+    if args.compile:
+        require_compiler(model.device)
+        model.compile_networks()
     if args.checkpoint_activations:
         model.checkpoint_activations()
     model.volume.amp = args.amp

@@ -124,6 +124,7 @@ class Trainer:
 
     def _train(self) -> None:
         args, stopped = self.args, False
+        num_workers = 0 if args.draw_on_device else args.num_workers  # other processes do not share the device
         look = {"desc": "training", "unit": "step", "smoothing": 0, "disable": self.shard.rank > 0}
         with (
             # torchrun passes on the Ctrl-C that every process had from the terminal: no second one of the user's.
@@ -133,7 +134,7 @@ class Trainer:
             while self.step < args.num_iters and not stopped:
                 # Batches between two sets of error maps come from one dataset.
                 segment_end = min((self.step // args.i_cache + 1) * args.i_cache, args.num_iters)
-                for batch in iterate_batches(self.dataset(), range(self.step, segment_end), args.num_workers):
+                for batch in iterate_batches(self.dataset(), range(self.step, segment_end), num_workers):
                     terms = self.train_step(batch.to(self.model.device))
                     bar.update()
                     if self.shard.rank == 0:
@@ -216,7 +217,8 @@ class Trainer:
         """The batches of flow, tracks or both, with the error maps in force at this step."""
         sampling = sampling_config(self.args, self.shard)
         error_maps = error_maps_at(self.step, self.args, self.model, self.video, self.store, self.run_dir, self.shard)
-        return make_dataset(self.args, sampling, self.video, self.store, self.tracks, error_maps)
+        device = self.model.device
+        return make_dataset(self.args, sampling, self.video, self.store, self.tracks, error_maps, device)
 
     def _jittered_depths(self, batch: Batch) -> Tensor:
         # A generator of its own seed space: pairs and rays of a step must not share their draws.

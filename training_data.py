@@ -8,6 +8,7 @@ import torch
 from tqdm import tqdm
 
 from loaders.batches import FlowBatches, MixedBatches, PairBatches, SamplingConfig, TrackBatches
+from loaders.device_batches import DeviceFlowBatches
 from loaders.error_maps import error_map_path, load_error_maps, save_error_maps
 from loaders.flow_store import FlowStore
 from loaders.track_file import InputTracks
@@ -37,8 +38,11 @@ def make_dataset(
     store: FlowStore | None,
     tracks: InputTracks | None,
     error_maps: np.ndarray | None,
+    device: torch.device,
 ) -> PairBatches:
     """The batches of flow, tracks or both, whichever is there; `error_maps` as of `FlowBatches`."""
+    if args.draw_on_device:
+        return DeviceFlowBatches(video, store, sampling, error_maps, device=device)
     parts: list[PairBatches] = []
     if store is not None:
         parts.append(FlowBatches(video, store, sampling, error_maps))

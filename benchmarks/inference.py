@@ -51,19 +51,16 @@ def memory_of(call: Work) -> float:
     return (resident_bytes() - before) / 1e9
 
 
-def measure(checkpoint: Path | None, scores: str, repeats: int) -> dict[str, dict[str, float]]:
-    """The rows of both forms, with the scores or without."""
-    files = [str(checkpoint)] if checkpoint else []
-    memory = {form: alone("inference", "--alone", form, scores, *files)["GB"] for form in FORMS}
-    model = open_model(checkpoint)
+def measure(model: OmniMotion, scores: str, repeats: int) -> dict[str, dict[str, float]]:
+    """The rows of both forms, with the scores or without, memory excepted."""
     calls = {form: call_of(form, model, SCORES[scores]) for form in FORMS}
+    counted = {form: gflop_of(call) for form, call in calls.items()}
     others = [t for t in range(NUM_FRAMES) if t != QUERY]  # the plain form puts the query itself there
-    far = (calls["plain"]()[others] - calls["ours"]()[others]).norm(dim=-1).max().item()
+    far = (counted["plain"][1] - counted["ours"][1])[others].norm(dim=-1).max().item()
     seconds, rate = medians_in_turn(calls, repeats)
     rows = {}
-    for form, call in calls.items():
-        gflop = gflop_of(call)
-        row = {"s": seconds[form], "GFLOP": gflop, "GB": memory[form], "faster": seconds["plain"] / seconds[form]}
+    for form, (gflop, _) in counted.items():
+        row = {"s": seconds[form], "GFLOP": gflop, "faster": seconds["plain"] / seconds[form]}
         rows[f"{form}, {scores}"] = row | {"of peak": gflop / seconds[form] / rate, "px apart": far}
     return rows
 
@@ -82,17 +79,22 @@ def main() -> None:
         model = open_model(Path(files[0]) if files else None)
         print(json.dumps({"GB": memory_of(call_of(form, model, SCORES[scores]))}))
         return
-    config = asdict(open_model(args.checkpoint).config)
-    print(", ".join(f"{name} {config[name]}" for name in ("coupling_width", "volume_width", "num_samples_ray")))
+    files = [str(args.checkpoint)] if args.checkpoint else []
+    keys = {f"{form}, {scores}": (form, scores) for scores in SCORES for form in FORMS}
+    memory = {key: alone("inference", "--alone", *words, *files)["GB"] for key, words in keys.items()}
+    model = open_model(args.checkpoint)
+    sizes = asdict(model.config)
+    print(", ".join(f"{name} {sizes[name]}" for name in ("coupling_width", "volume_width", "num_samples_ray")))
     print(f"{'':24s} {'time':>9s} {'GFLOP':>8s} {'memory':>9s} {'speed':>7s} {'of peak':>8s} {'tracks apart':>13s}")
     rows: dict[str, dict[str, float]] = {}
     for scores in SCORES:
-        rows |= (new := measure(args.checkpoint, scores, args.repeats))
-        for name, row in new.items():
-            print(
-                f"{name:24s} {row['s']:7.3f} s {row['GFLOP']:8.1f} {row['GB']:6.3f} GB {row['faster']:6.1f}x"
-                f" {row['of peak']:8.0%} {row['px apart']:10.1e} px"
-            )
+        rows |= measure(model, scores, args.repeats)
+    for name, row in rows.items():
+        row["GB"] = memory[name]
+        print(
+            f"{name:24s} {row['s']:7.3f} s {row['GFLOP']:8.1f} {row['GB']:6.3f} GB {row['faster']:6.1f}x"
+            f" {row['of peak']:8.0%} {row['px apart']:10.1e} px"
+        )
     write_json(args.json, rows)
 
 

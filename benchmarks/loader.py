@@ -13,7 +13,6 @@ import json
 import os
 import resource
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -21,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.train_step import resident_bytes, seconds_of
+from benchmarks.measure import alone, resident_bytes, seconds_of, write_json
 from loaders.batches import FlowBatches, SamplingConfig
 from loaders.flow_store import FlowStore
 from loaders.mapped_flow import MappedFlowStore
@@ -103,16 +102,14 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)  # as a worker process has it
     if args.alone:
-        print(memory_of(args.alone, args.data_dir, args.batches))
+        print(json.dumps({"GB": memory_of(args.alone, args.data_dir, args.batches)}))
         return
     start, paths = time.perf_counter(), SequencePaths(args.data_dir)
     store = MappedFlowStore(paths, [file.name for file in list_frames(paths.color)])
     print(f"{store.file}: {store.bytes / 1e9:.2f} GB, there after {time.perf_counter() - start:.0f} s")
     rows: dict[str, dict[str, float]] = {"file": {"GB": store.bytes / 1e9}}
     for way in WAYS:  # first, for a process begins with the largest size of the one that starts it
-        command = [sys.executable, "-m", "benchmarks.loader", *sys.argv[1:], "--alone", way]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-        rows[way] = {"GB": float(done.stdout.splitlines()[-1])}
+        rows[way] = alone("loader", *sys.argv[1:], "--alone", way)
     sequence = open_sequence(args.data_dir)
     for case in CASES:
         for name, ms in times_of(sequence, case, args.batches).items():
@@ -121,8 +118,7 @@ def main() -> None:
     for name in (*WAYS, FORGOTTEN):
         cells = "".join(f"{rows[name][f'ms, {case}']:11.2f} ms" for case in CASES)
         print(f"{name:26s}{cells}" + (f"{rows[name]['GB']:9.2f} GB" if "GB" in rows[name] else ""))
-    if args.json:
-        args.json.write_text(json.dumps(rows, indent=1))
+    write_json(args.json, rows)
 
 
 if __name__ == "__main__":

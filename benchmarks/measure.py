@@ -9,10 +9,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode, register_flop_formula
 
+T = TypeVar("T")
 Work = Callable[[], object]
 
 PRODUCT = 2048  # side of the matrices whose product gives the machine's rate
@@ -23,11 +25,11 @@ def _count_linear(x_shape, weight_shape, *args, out_shape=None, **kwargs) -> int
     return 2 * math.prod(x_shape) * weight_shape[0]
 
 
-def gflop_of(work: Work) -> float:
-    """10⁹ floating point operations in the matrix products of a call, oneDNN's among them."""
+def gflop_of(work: Callable[[], T]) -> tuple[float, T]:
+    """10⁹ floating point operations in the matrix products of a call, oneDNN's among them; and what it gives."""
     with FlopCounterMode(display=False) as counter:
-        work()
-    return counter.get_total_flops() / 1e9
+        result = work()
+    return counter.get_total_flops() / 1e9, result
 
 
 def seconds_of(work: Work) -> float:
@@ -40,16 +42,14 @@ def seconds_of(work: Work) -> float:
 def medians_in_turn(calls: dict[str, Work], repeats: int) -> tuple[dict[str, float], float]:
     """Median seconds of each call, and GFLOP/s of torch's product of two large matrices between them.
 
-    In turn, so that other work on the machine slows all of them alike; a first round warms up.
+    In turn, so that other work on the machine slows all of them alike. All have been called before.
     """
     matrix = torch.rand(PRODUCT, PRODUCT)
     calls = {**calls, "product": lambda: matrix @ matrix}
     times: dict[str, list[float]] = {name: [] for name in calls}
-    for repeat in range(repeats + 1):
+    for _ in range(repeats):
         for name, call in calls.items():
-            seconds = seconds_of(call)
-            if repeat > 0:
-                times[name].append(seconds)
+            times[name].append(seconds_of(call))
     medians = {name: statistics.median(values) for name, values in times.items()}
     return medians, 2 * PRODUCT**3 / medians.pop("product") / 1e9
 

@@ -10,20 +10,14 @@ large matrices (ours multiplies by oneDNN, which may exceed it).
 
 import argparse
 import json
-import math
-import resource
-import statistics
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode, register_flop_formula
 
+from benchmarks.measure import alone, gflop_of, medians_in_turn, resident_bytes, write_json
 from loaders.batches import Batch
 from loaders.pair_sampling import cycled_frames, partner_probabilities
 from losses import compute_losses, weighted_sum
@@ -39,11 +33,6 @@ VARIANTS = {  # name: checkpoint_activations, micro_batch
     "ours, micro_batch 2": (False, 2),
     "ours, both": (True, 2),
 }
-
-
-@register_flop_formula(torch.ops.mkldnn._linear_pointwise)
-def _count_linear(x_shape, weight_shape, *args, out_shape=None, **kwargs) -> int:
-    return 2 * math.prod(x_shape) * weight_shape[0]
 
 
 def draw_batch(num_pts: int) -> Batch:
@@ -89,17 +78,15 @@ def work_and_memory(name: str) -> dict[str, float]:
     step()
     step()
     memory = resident_bytes() - before
-    with FlopCounterMode(display=False) as counter:  # keeps tensors itself
-        step()
     sizes = {"GB": memory / 1e9, "GB before": before / 1e9, "GB kept": kept_bytes(step) / 1e9}
-    return {"GFLOP": counter.get_total_flops() / 1e9, **sizes}
+    return {"GFLOP": gflop_of(step)[0], **sizes}  # the counter keeps tensors itself
 
 
 def kept_bytes(step: Callable[[], object]) -> int:
     """What autograd keeps from the forward to the backward pass, each storage counted once.
 
-    Sizes grow with the number of points: a GPU needs 8 times as much for the paper's 8 x 256 x 32. Not in it are what
-    is computed again piece by piece (up to 0.2 GB), or for `micro_batch` pair by pair (its share of the undivided row).
+    Not in it are what is computed again piece by piece (up to 0.2 GB), or for `micro_batch` pair by pair (its share of
+    the undivided row). `benchmarks.gpu_memory` counts all bytes, for the paper's 8 x 256 x 32.
     """
     kept: dict[int, Tensor] = {}
 
@@ -110,18 +97,6 @@ def kept_bytes(step: Callable[[], object]) -> int:
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         step()
     return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
-
-
-def resident_bytes() -> int:
-    """The largest resident size of this process so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def seconds_of(work: Callable[[], object]) -> float:
-    """How long a call takes."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 def main() -> None:
@@ -135,33 +110,24 @@ def main() -> None:
     if args.alone:
         print(json.dumps(work_and_memory(args.alone)))
         return
-    names, sizes = ["plain", *VARIANTS], {}
-    for name in names:  # first, for a process begins with the largest size of the one that starts it
-        command = [sys.executable, "-m", "benchmarks.train_step", "--alone", name]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-        sizes[name] = json.loads(done.stdout.splitlines()[-1])
-    matrix = torch.rand(2048, 2048)
-    calls = {name: step_of(name) for name in names} | {"product": lambda: matrix @ matrix}
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for repeat in range(args.steps + 1):
-        for name, call in calls.items():  # in turn: other work on the machine then slows all of them alike
-            seconds = seconds_of(call)
-            if repeat > 0:
-                times[name].append(seconds)
-    rate = 2 * len(matrix) ** 3 / statistics.median(times["product"]) / 1e9
+    names = ["plain", *VARIANTS]
+    sizes = {name: alone("train_step", "--alone", name) for name in names}
+    calls = {name: step_of(name) for name in names}
+    for call in calls.values():
+        call()
+    seconds, rate = medians_in_turn(calls, args.steps)
     rows = {"product of two large matrices": {"GFLOP/s": rate}}
     print(
         f"{'':30s} {'time':>8s} {'GFLOP':>8s} {'memory':>8s} {'speed':>7s} {'memory':>7s} {'of peak':>8s} {'kept':>8s}"
     )
     for name in names:
-        row = rows[name] = {"s": statistics.median(times[name]), **sizes[name]}
+        row = rows[name] = {"s": seconds[name], **sizes[name]}
         faster, smaller = rows["plain"]["s"] / row["s"], row["GB"] / rows["plain"]["GB"]
         print(
             f"{name:30s} {row['s']:6.2f} s {row['GFLOP']:8.1f} {row['GB']:5.2f} GB {faster:6.2f}x {smaller:6.1%}"
             f" {row['GFLOP'] / row['s'] / rate:8.0%} {row['GB kept']:5.2f} GB"
         )
-    if args.json:
-        args.json.write_text(json.dumps(rows, indent=1))
+    write_json(args.json, rows)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ comes from a generator seeded by (seed, rank, step).
 
 import signal
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -61,10 +61,10 @@ class Correspondences:
     """N points of a frame, where they are in its partner frame, and their weights in the flow losses."""
 
     partner: int
-    px: np.ndarray  # [N,2] float32 pixels
-    partner_px: np.ndarray  # [N,2]
-    weights: np.ndarray  # [N] float32, from the frame to its partner
-    weights_back: np.ndarray  # [N]
+    px: np.ndarray | Tensor  # [N,2] float32 pixels
+    partner_px: np.ndarray | Tensor  # [N,2]
+    weights: np.ndarray | Tensor  # [N] float32, from the frame to its partner
+    weights_back: np.ndarray | Tensor  # [N]
 
 
 class PairBatches(Dataset, ABC):
@@ -101,8 +101,12 @@ class PairBatches(Dataset, ABC):
         src, tgt, src_px, tgt_px, weights = i, found.partner, found.px, found.partner_px, found.weights
         if rng.random() < 0.5:
             src, tgt, src_px, tgt_px, weights = tgt, src, tgt_px, src_px, found.weights_back
-        values = src_px, tgt_px, colors_at(self.video[src], src_px), weights
-        return torch.tensor(src), torch.tensor(tgt), *map(torch.from_numpy, values)
+        values = src_px, tgt_px, self.colors(src, src_px), weights
+        return torch.tensor(src), torch.tensor(tgt), *map(torch.as_tensor, values)
+
+    def colors(self, frame: int, px: np.ndarray) -> np.ndarray:
+        """Bilinear colours [N,3] in [0,1] of a frame at pixels [N,2]."""
+        return colors_at(self.video[frame], px)
 
 
 class FlowBatches(PairBatches):
@@ -127,14 +131,18 @@ class FlowBatches(PairBatches):
         super().__init__(video, config, None if mean_errors is None else mean_errors / mean_errors.sum())
         self.store, self.by_error = store, error_maps is not None
         weights = (self._count_weights(i) for i in range(len(video))) if error_maps is None else error_maps
-        self.cumulative_weights = np.empty((len(video), video[0, ..., 0].size))  # [T,H·W]
+        self.keep_weights(weights)
+
+    def keep_weights(self, weights: Iterable[np.ndarray]) -> None:
+        """Sum up the weights [H,W] of every frame, to draw pixels by."""
+        self.cumulative_weights = np.empty((len(self.video), self.video[0, ..., 0].size))  # [T,H·W]
         for sums, frame_weights in zip(self.cumulative_weights, weights, strict=True):
             np.cumsum(frame_weights, dtype=np.float64, out=sums)
         self.cumulative_ones = np.arange(1.0, 1 + self.cumulative_weights.shape[1])
 
     def correspondences(self, i: int, max_gap: int, rng: np.random.Generator) -> Correspondences:
         """Valid pixels of frame i, rarely valid or badly predicted ones more often."""
-        j = int(rng.choice(len(self.video), p=partner_probabilities(i, self.store.valid_counts, max_gap)))
+        j = self.partner(i, max_gap, rng)
         mask = self.store.mask(i, j)
         # Adjacent flow is believed everywhere: without it a pixel that is never valid would have no motion at all.
         valid = np.ones_like(mask.consistent) if abs(i - j) == 1 else mask.consistent | mask.rescued
@@ -146,6 +154,10 @@ class FlowBatches(PairBatches):
         # A point hidden in j is not what j's pixel shows: backwards it would teach the wrong motion.
         weights_back = weights * mask.consistent[y, x]
         return Correspondences(j, px, px + self.store.flow_at(i, j, mask, index), weights, weights_back)
+
+    def partner(self, i: int, max_gap: int, rng: np.random.Generator) -> int:
+        """A frame to pair frame i with, see `partner_probabilities`."""
+        return int(rng.choice(len(self.video), p=partner_probabilities(i, self.store.valid_counts, max_gap)))
 
     def _choose_pixels(self, i: int, valid: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         num_pts = self.config.num_pts

@@ -61,6 +61,12 @@ class MappedFlowStore(FlowStore):
             index = np.searchsorted(np.flatnonzero(mask.consistent | mask.rescued), index)
         return steps[index].astype(np.float32) / STEPS_PER_PX
 
+    def packed(self, i: int, j: int) -> tuple[np.ndarray, np.ndarray]:
+        """What the file holds of a pair that can be drawn: planes uint8 [2,bytes], flow int16 [n,2] (see above)."""
+        planes = self._map(np.uint8, self._starts[i, j], (2, self._plane_bytes))
+        steps = self._map(np.int16, self._starts[i, j] + 2 * self._plane_bytes, (self._stored[i, j], 2))
+        return np.array(planes), np.array(steps)
+
     def _map(self, dtype: type, start: int, shape: tuple[int, ...]) -> np.ndarray:
         return np.memmap(self.file, dtype, "r", int(start), tuple(map(int, shape)))
 

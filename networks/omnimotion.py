@@ -120,6 +120,16 @@ class OmniMotion(nn.Module):
             if isinstance(module, Recomputed):
                 module.checkpoint_activations = True
 
+    def compile_networks(self) -> None:
+        """From here on run the networks as kernels of torch.compile, made when each is first called.
+
+        For any number of points (`dynamic`): batches and queries differ in it. What lies between the networks stays as
+        it is, so that recomputing and parts of a batch work as before.
+        """
+        self.volume.net.compile(dynamic=True)
+        for part in (*self.warp.layers, *filter(None, [self.warp.affine])):
+            part._network = torch.compile(part._network, dynamic=True)
+
     def named_parameter_groups(self) -> dict[str, dict[str, nn.Parameter]]:
         """Parameters by name in the three groups with learning rates of their own: `feature`, `deform`, `color`.
 
@@ -185,13 +195,18 @@ class OmniMotion(nn.Module):
         def map_chunk(px: Tensor) -> tuple[Tensor, ...]:
             rays = self.march(source, self.rays(px).unsqueeze(0))
             surface = take_heaviest(rays.weights, rays.x_canonical) if use_max_loc else rays.x_canonical
-            points, scores = [], []
-            for row in range(len(tgt_ids)):
-                frame = targets.pick([row])
-                x_tgt = frame.to_local(surface)
-                points.append((x_tgt if use_max_loc else composite(rays.weights, x_tgt))[0])
-                scores.append(self._occlusion(frame, points[-1]) if with_occlusion else points[-1].new_zeros(len(px)))
-            return torch.stack(points, 1), torch.stack(scores, 1)
+            # Few points are mapped to many frames at once: small products would cost more around them than in them.
+            at_once = max(1, chunk_size // len(px))
+            points = []
+            for rows in torch.arange(len(tgt_ids)).split(at_once):
+                x_tgt = targets.pick(rows.tolist()).to_local(surface.expand(len(rows), *surface.shape[1:]))
+                points.append(x_tgt if use_max_loc else composite(rays.weights, x_tgt))
+            x_tgt = torch.cat(points)
+            scores = x_tgt.new_zeros(x_tgt.shape[:2])
+            if with_occlusion:
+                for row, x in enumerate(x_tgt):
+                    scores[row] = self._occlusion(targets.pick([row]), x)
+            return x_tgt.transpose(0, 1), scores.T
 
         source, targets = self.warp.at(torch.tensor([src_id])), self.warp.at(torch.tensor(list(tgt_ids)))
         x_tgt, occlusion = chunked(map_chunk, chunk_size, px.to(self.device))

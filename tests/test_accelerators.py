@@ -1,9 +1,15 @@
 """What makes steps cheaper on an accelerator leaves the numbers where they have to be."""
 
+import shutil
+from functools import partial
+
+import pytest
 import torch
 from test_same_computation import gradients, make_batch, make_model, rays_of
 
 from losses import compute_losses
+from utils.accelerators import require_compiler
+from utils.errors import InputError
 
 WIDE = {"coupling_width": 64, "volume_width": 256, "affine_width": 64, "code_size": 32, "code_width": 64}
 
@@ -34,3 +40,43 @@ def test_bfloat16_recomputed_is_bfloat16_kept():
     torch.testing.assert_close(ours, kept, rtol=1e-5, atol=1e-7)
     errors = [(a - b).norm() / b.norm() for a, b in zip(gradients(model, ours), expected, strict=True)]
     assert max(errors) < 0.03
+
+
+def assert_compiled_is_uncompiled() -> None:
+    """Losses, gradients and tracks of compiled networks: whole batches, and recomputed in parts of another size."""
+    model, px = make_model(torch.float32), torch.rand(20, 2, generator=torch.Generator().manual_seed(0)) * 39
+    batches = [make_batch(torch.float32, num_pts) for num_pts in (9, 16)]
+    expected = [compute_losses(model, batch, rays_of(model, batch)) for batch in batches]
+    expected_gradients = [gradients(model, terms) for terms in expected]
+    expected_px = model.track(2, px).px
+    model.compile_networks()
+    for batch, terms, exact, micro_batch in zip(batches, expected, expected_gradients, (0, 4), strict=True):
+        ours = compute_losses(model, batch, rays_of(model, batch), micro_batch=micro_batch)
+        torch.testing.assert_close(ours, terms, rtol=1e-4, atol=1e-6)
+        errors = [(a - b).norm() / b.norm() for a, b in zip(gradients(model, ours), exact, strict=True)]
+        assert torch.stack(errors).median() < 1e-3  # single units at their kinks may be on another side
+        model.checkpoint_activations()
+    torch.testing.assert_close(model.track(2, px).px, expected_px, rtol=0, atol=1e-2)
+
+
+def test_traced_networks_are_the_networks(monkeypatch):
+    """All of torch.compile but its kernels, which take minutes to build."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager", fullgraph=True))
+    torch.compiler.reset()
+    with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
+        assert_compiled_is_uncompiled()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("c++"), reason="no C++ compiler")
+def test_compiled_networks_are_the_networks():
+    torch.compiler.reset()
+    assert_compiled_is_uncompiled()
+
+
+def test_a_missing_compiler_is_told(monkeypatch, tmp_path):
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("/nowhere/c++",))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    torch.compiler.reset()
+    with pytest.raises(InputError, match=r"--compile: .* for cpu here .*leave --compile out"):
+        require_compiler(torch.device("cpu"))

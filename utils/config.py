@@ -98,6 +98,11 @@ def _check_inputs(args: argparse.Namespace) -> None:
             f"--tracks {found}, but --dataset_types is {args.dataset_types}: tracks need --tracks FILE and "
             "--dataset_types tracks or flow+tracks"
         )
+    if args.draw_on_device and (args.dataset_types != "flow" or not args.map_flow):
+        raise InputError(
+            f"--draw_on_device reads the mapped flow and nothing else, but --dataset_types is {args.dataset_types} and "
+            f"--map_flow {str(args.map_flow).lower()}: give flow and true, or leave it out"
+        )
     if args.use_error_map and not uses_flow(args):
         raise InputError("error maps compare with flow, which --dataset_types tracks lacks: --use_error_map false")
 
@@ -209,6 +214,7 @@ def _data_flags(parser: configargparse.ArgumentParser) -> None:
     add("--dino_half", **SWITCH, default=False, help="DINO in float16, for GPUs")
     add("--chain", **SWITCH, default=True, help="chain adjacent flow into denser correspondences")
     add("--map_flow", **SWITCH, default=True, help="train from one file of all valid flow, made beside the flow")
+    add("--draw_on_device", **SWITCH, default=False, help="draw the pixels of flow on the device that trains")
     add("--raft_weights", default=None, help="RAFT weights file instead of the download")
     add("--dino_weights", default=None, help="DINO weights file instead of the download")
     add("--synthetic", **SWITCH, default=False, help="first make the demo scene in data_dir")
@@ -251,6 +257,7 @@ def _training_flags(parser: configargparse.ArgumentParser) -> None:
     add("--micro_batch", type=int, default=0, help="pairs whose hidden layers are in memory at a time (0: all)")
     add("--checkpoint_activations", **SWITCH, default=False, help="compute hidden layers again instead of keeping them")
     add("--amp", **SWITCH, default=False, help="products of the volume's hidden layers in bfloat16, for GPUs")
+    add("--compile", **SWITCH, default=False, help="kernels of torch.compile for the networks, for GPUs")
     add("--use_error_map", **SWITCH, default=False, help="draw frames and pixels by flow error")
     add("--use_count_map", **SWITCH, default=False, help="draw rarely valid pixels more often")
     add("--mask_near", **SWITCH, default=False, help="hide the nearest samples early on")
