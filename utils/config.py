@@ -70,6 +70,10 @@ def parse_config(argv: list[str] | None = None) -> argparse.Namespace:
         raise InputError("--schedule_scale must be above 0, --num_workers at least 0, --max_side at least 1")
     if args.lr_warmup < 0:
         raise InputError(f"--lr_warmup is {args.lr_warmup}, expected a number of steps, or 0 for none")
+    if args.neighbour_weight <= 0 or args.pair_exponent < 0 or args.depth_prior < 0:
+        raise InputError("--neighbour_weight must be above 0, --pair_exponent and --depth_prior at least 0")
+    if args.depth_prior > 0 and not uses_flow(args):
+        raise InputError("--depth_prior guesses depth from flow, which --dataset_types tracks lacks: --depth_prior 0")
     if args.micro_batch < 0:
         raise InputError(f"--micro_batch is {args.micro_batch}, expected a number of pairs, or 0 for all of a batch")
     if args.num_samples_ray < 2 or args.min_depth >= args.max_depth:
@@ -260,7 +264,15 @@ def _training_flags(parser: configargparse.ArgumentParser) -> None:
     add("--compile", **SWITCH, default=False, help="kernels of torch.compile for the networks, for GPUs")
     add("--use_error_map", **SWITCH, default=False, help="draw frames and pixels by flow error")
     add("--use_count_map", **SWITCH, default=False, help="draw rarely valid pixels more often")
+    add("--depth_prior", type=float, default=0.0, help="weight, at first, of depths guessed from motion (0: none)")
     add("--mask_near", **SWITCH, default=False, help="hide the nearest samples early on")
+    add(
+        "--neighbour_weight",
+        type=float,
+        default=0.5,
+        help="how often a neighbour is drawn, beside 1 for all valid pairs",
+    )
+    add("--pair_exponent", type=float, default=1.0, help="of the partners' weights; below 1 far pairs come more often")
     add("--start_interval", type=int, default=20, help="largest frame gap of a pair at the start")
     add(
         "--max_padding",
