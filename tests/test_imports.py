@@ -19,6 +19,7 @@ LEVELS = {
     "scoring": 2,
     "runs": 2,
     "evaluation": 3,
+    "page": 3,
     "trainer": 3,
     "train": 4,
     "viz": 4,
