@@ -3,14 +3,23 @@
 import base64
 import json
 import os
-import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+# The browser reads commands from descriptor 3 and answers on 4.
+AS_3_AND_4 = """
+import fcntl, os, sys
+pipes = [fcntl.fcntl(int(fd), fcntl.F_DUPFD, 10) for fd in sys.argv[1:3]]
+os.dup2(pipes[0], 3)
+os.dup2(pipes[1], 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 
 def find_chromium() -> str | None:
@@ -38,7 +47,8 @@ class Page:
             message["sessionId"] = self._session
         self._out.write(json.dumps(message).encode() + b"\0")
         while (answer := self._receive()).get("id") != self._number:
-            if answer.get("method") in ("Runtime.exceptionThrown", "Log.entryAdded"):
+            logged = answer.get("params", {}).get("entry", {}).get("level") == "error"
+            if logged or answer.get("method") == "Runtime.exceptionThrown":
                 self.errors.append(json.dumps(answer["params"]))
         assert "error" not in answer, answer
         return answer["result"]
@@ -96,9 +106,9 @@ def browser(program: str, profile: Path) -> Iterator[Page]:
     to_read, to_write = os.pipe()
     from_read, from_write = os.pipe()
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--remote-debugging-pipe"]
-    command = shlex.join([program, *flags, f"--user-data-dir={profile}", "about:blank"])
+    command = [program, *flags, f"--user-data-dir={profile}", "about:blank"]
     process = subprocess.Popen(
-        ["sh", "-c", f"exec {command} 3<&{to_read} 4>&{from_write}"],
+        [sys.executable, "-c", AS_3_AND_4, str(to_read), str(from_write), *command],
         pass_fds=(to_read, from_write),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
