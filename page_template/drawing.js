@@ -64,8 +64,8 @@ function drawStrip(canvas, track, t) {
     if (state === "outside") return;
     context.fillStyle = track.color;
     context.globalAlpha = state === "visible" ? 1 : 0.3;
-    const left = Math.floor(frame * step);
-    context.fillRect(left, 0, Math.ceil((frame + 1) * step) - left, canvas.height);
+    const left = Math.round(frame * step); // whole pixels: no seams
+    context.fillRect(left, 0, Math.round((frame + 1) * step) - left, canvas.height);
   });
   context.globalAlpha = 1;
   const cursor = Math.round((t + 0.5) * step);
