@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+import visuals
 import viz
 from networks.omnimotion import ModelConfig, OmniMotion
 from utils.video_io import read_video, write_image
@@ -65,27 +66,26 @@ def fails(call, capsys, *flags: str) -> str:
 
 def test_all_pictures_are_written_and_named(run, capsys):
     folder = run("--query_frame_id", "1")
-    names = ["00001_grid", "00001_trails", "color", "depth", "flow"]
+    names = ["00001_grid", "00001_trails", "00001_rainbow", "00001_flow", "color", "depth", "canonical"]
     printed = capsys.readouterr().out
     assert "no foreground mask" in printed
     for name in names:
         assert len(list(read_video(folder / f"{name}.mp4"))) == FRAMES
         assert str(folder / f"{name}.mp4") in printed and str(folder / f"{name}.png") in printed
-    assert {path.name for path in folder.iterdir()} == {f"{n}{s}" for n in names for s in (".mp4", ".png")}
+    expected = {f"{n}{s}" for n in names for s in (".mp4", ".png")}
+    assert {path.name for path in folder.iterdir()} == {"overview.png", *expected}
 
 
-def test_the_sequences_own_mask_is_found(run, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(viz, "save_dense_videos", lambda *_: [])
+def test_the_sequences_own_mask_is_found(run, tmp_path, capsys):
     write_mask(tmp_path / "clip" / "mask", "00000.png")
-    run()
+    run("--style", "grid")
     assert "no foreground mask" not in capsys.readouterr().out
-    run("--query_frame_id", "2")
+    run("--style", "grid", "--query_frame_id", "2")
     assert "no foreground mask" in capsys.readouterr().out
 
 
-def test_a_mask_file_can_be_given(run, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(viz, "save_dense_videos", lambda *_: [])
-    run("--foreground_mask_path", str(write_mask(tmp_path / "masks", "any.png")))
+def test_a_mask_file_can_be_given(run, tmp_path, capsys):
+    run("--style", "grid", "--foreground_mask_path", str(write_mask(tmp_path / "masks", "any.png")))
     assert "no foreground mask" not in capsys.readouterr().out
 
 
@@ -112,4 +112,4 @@ def test_missing_and_foreign_checkpoints_are_refused(run, tmp_path, capsys):
 
 def test_a_slow_model_is_asked_for_fewer_pixels_on_a_cpu():
     small, large = (OmniMotion(ModelConfig(FRAMES, HEIGHT, WIDTH, [0, 1], num_samples_ray=k, **SIZES)) for k in (4, 64))
-    assert viz.affordable_side(small) == pytest.approx(4 * viz.affordable_side(large), rel=0.01)
+    assert visuals.affordable_side(small) == pytest.approx(4 * visuals.affordable_side(large), rel=0.01)
