@@ -2,7 +2,7 @@
 
 import math
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -154,7 +154,7 @@ class View:
             colors.reshape(count, *shape, 3), depths.reshape(count, *shape), canonical.reshape(count, *shape, 3)
         )
 
-    def save(self, name: str, frames) -> list[Path]:
+    def save(self, name: str, frames: Iterable[NDArray[np.uint8]]) -> list[Path]:
         """Write the frames of a video and its contact sheet; their paths."""
         fps = self.args.fps or source_record(self.clip.paths).get("fps") or DEFAULT_FPS
         return save_with_sheet(self.out_dir, name, frames, self.frame_ids, fps)

@@ -74,15 +74,15 @@ def draw_trails(
     height, width = size[0] * scale, size[1] * scale
     to_large = np.array([[scale, 0, (scale - 1) / 2], [0, scale, (scale - 1) / 2], [0, 0, 1.0]])
     camera = to_large @ camera @ np.linalg.inv(to_large)
-    radius = mark_radius(height, width) if radius is None else radius
+    radius = 0.85 * mark_radius(height, width) if radius is None else radius  # trails take room, too
     paths = apply_homography(camera, apply_homography(to_large, tracks))
-    layer = _TrailLayer(paths, height, width, max(1, round(0.5 * radius)))
+    layer = _TrailLayer(paths, height, width, max(1, round(0.6 * radius)))
     for f, frame in enumerate(frames):
         image, px = enlarge(frame, tracks[f])
         if f:
             layer.add(f, paths[f - 1], paths[f], colors)
         canvas = layer.over(image, f, length, camera[f])
-        draw_marks(canvas, px, occluded[f], colors, 0.85 * radius)
+        draw_marks(canvas, px, occluded[f], colors, radius)
         yield canvas
 
 
