@@ -23,6 +23,7 @@ from utils.checkpoint import read_checkpoint
 from utils.config import run_name
 from utils.draw import depth_to_color
 from utils.draw_dense import dense_px
+from utils.draw_flow import flow_to_color
 from utils.page_encoding import STEPS, PageFile, open_page, pack_tracks, quantised, text_size, webp
 from utils.run_log import read_curves
 
@@ -36,9 +37,9 @@ BYTES_PER_PLACE = 1.0
 TRACK_WORK, DEPTH_WORK = 1e13, 1e12
 DEPTH_SIDE = 160  # pixels: longest side of the depth pictures
 DEPTH_QUALITY = 80
+WHEEL_COLORS = 512
 META_BYTES = 500_000  # kept free for settings and curves
 POINTS_AT_A_TIME = 1000  # few enough for the bar to move, and for memory
-FPS = 10
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,8 @@ class Grid:
         return Grid(self.frame, 2 * self.spacing, self.left, self.top, -(-self.columns // 2), -(-self.rows // 2))
 
 
-def save_page(model: OmniMotion, clip: Clip, out_dir: Path, args: Namespace) -> list[Path]:
-    """Write `index.html`; its path.
+def save_page(model: OmniMotion, clip: Clip, out_dir: Path, args: Namespace, fps: float) -> list[Path]:
+    """Write `index.html`, which plays `fps` frames a second; its path.
 
     The page starts with `args.query_frame_id`; its tracks are those of `model.track`, rounded to 1/8 pixel.
     """
@@ -85,8 +86,8 @@ def save_page(model: OmniMotion, clip: Clip, out_dir: Path, args: Namespace) -> 
             "meta",
             {
                 **{"name": run_name(args), "subtitle": _subtitle(clip), "size": clip.video.shape[2:0:-1]},
-                **{"frames": len(clip.video), "fps": FPS, "steps": STEPS, "queries": grids, "first_query": first},
-                **{"depth": depth, "curves": curves, "settings": _settings(args)},
+                **{"frames": len(clip.video), "fps": fps, "steps": STEPS, "queries": grids, "first_query": first},
+                **{"depth": depth, "wheel": _wheel(), "curves": curves, "settings": _settings(args)},
                 "facts": [*_track_facts(grids, args), *picture_facts],
             },
         )
@@ -212,6 +213,12 @@ def _flow_scale(grid: Grid, places: NDArray[np.int16], unseen: NDArray[np.bool_]
     motion = places.astype(np.float32) - places[grid.frame]
     lengths = np.hypot(motion[:, 0], motion[:, 1])[~unseen] / STEPS
     return max(0.1, round(float(np.percentile(lengths, 99)), 1))
+
+
+def _wheel() -> list[list[int]]:
+    """The colours of full-length motions in all directions, from dx > 0 on over dy > 0."""
+    turn = np.linspace(0, 2 * np.pi, WHEEL_COLORS, endpoint=False)
+    return flow_to_color(np.stack([np.cos(turn), np.sin(turn)], -1)[None], 1.0)[0].tolist()
 
 
 def _subtitle(clip: Clip) -> str:

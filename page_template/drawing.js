@@ -75,15 +75,12 @@ function drawStrip(canvas, track, t) {
   context.fillRect(cursor - ratio, 0, 2 * ratio, canvas.height);
 }
 
-/** Colour of a motion: its direction is the hue, its length over `full` the saturation; utils/draw.py's colours. */
+/** Colour of a motion: its direction on the wheel, whiter the shorter it is than `full`; as in flow.mp4. */
 function motionColor(dx, dy, full) {
-  const hue = ((Math.atan2(dy, dx) / (2 * Math.PI) + 1) % 1) * 6;
-  const saturation = Math.min(1, Math.hypot(dx, dy) / full);
-  const channel = (shift) => {
-    const place = (shift + hue) % 6;
-    return Math.round(255 * (1 - saturation * Math.max(0, Math.min(place, 4 - place, 1))));
-  };
-  return [channel(5), channel(3), channel(1)];
+  const turn = Math.atan2(dy, dx) / (2 * Math.PI) + 1;
+  const hue = META.wheel[Math.round(turn * META.wheel.length) % META.wheel.length];
+  const strength = Math.min(1, Math.hypot(dx, dy) / full);
+  return hue.map((channel) => Math.round(255 - strength * (255 - channel)));
 }
 
 /** The visible points of frame t, each a square in the colour of its motion since the query frame. */

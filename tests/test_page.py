@@ -44,7 +44,7 @@ def make_page(folder: Path, name: str = "clip", query_frame: int = 2) -> tuple[P
     torch.save({"model_config": asdict(model.config), "step": 7, "flags": {name: name, "lr": 0.5}}, checkpoint)
     flags = {"expname": name, "data_dir": "seq", "save_dir": str(folder), "ckpt_path": str(checkpoint)}
     numbers = {"query_frame_id": query_frame, "chunk_size": 400, "use_max_loc": True, "occlusion_th": 0.3}
-    (path,) = page.save_page(model, clip, folder / "vis", Namespace(**flags, **numbers))
+    (path,) = page.save_page(model, clip, folder / "vis", Namespace(**flags, **numbers), 10.0)
     return path, model, clip
 
 
