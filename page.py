@@ -129,7 +129,7 @@ def _write_depths(page: PageFile, model: OmniMotion, num_frames: int, args: Name
     low, high = np.percentile(depths, (1, 99)).tolist()  # a few stray depths must not set the scale
     for t, depth in enumerate(depths):
         page.block(f"depth-{t}", webp(depth_to_color(depth, low, high), DEPTH_QUALITY))
-    scale = depth_to_color(np.linspace(low, high, 16)[None], low, high)[0]
+    scale = depth_to_color(np.linspace(low, high, 64)[None], low, high)[0]
     return {
         "low": round(low, 3),
         "high": round(high, 3),

@@ -44,13 +44,12 @@ async function playUntilChanged(playing) {
 function choices(parent, names, choose) {
   names.forEach((name, k) => {
     const button = element("button", name, byId(parent));
-    button.setAttribute("role", "radio");
     button.addEventListener("click", () => choose(k));
   });
 }
 
 function markChosen(parent, chosen) {
-  [...byId(parent).children].forEach((button, k) => button.setAttribute("aria-checked", String(k === chosen)));
+  [...byId(parent).children].forEach((button, k) => button.setAttribute("aria-pressed", String(k === chosen)));
 }
 
 /** Follow the pixels of another query frame; its block is unpacked now, and the one before it forgotten. */
