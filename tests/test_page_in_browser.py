@@ -129,6 +129,14 @@ def test_frames_are_shown_in_order_and_the_right_way_up(shown, made):
         np.testing.assert_allclose(mean, made[2][t].mean((0, 1)), atol=4)
 
 
+def test_a_frame_that_is_decoded_late_does_not_replace_the_one_asked_for_since(shown):
+    go_to(shown, 0)
+    go_to(shown, 1)
+    shown.run("images.get('frame-0').decode = () => new Promise(done => setTimeout(done, 100))")
+    shown.run("Promise.all([show(0), show(4)])")
+    assert shown.run("[view.frame, Number(byId('time').value), byId('clock').textContent]") == [4, 4, "4 / 4"]
+
+
 def test_keys_step_play_follow_keep_and_remove(shown):
     shown.key("Home")
     shown.wait("view.frame === 0")
