@@ -78,8 +78,8 @@ def save_page(model: OmniMotion, clip: Clip, out_dir: Path, args: Namespace, fps
     path = Path(out_dir) / "index.html"
     curves = read_curves(Path("logs") / run_name(args) / "metrics.jsonl")
     with open_page(path) as page:
-        picture_facts = _write_frames(page, clip.video)
-        depth = _write_depths(page, model, len(clip.video), args)
+        frame_fact = _write_frames(page, clip.video)
+        depth, depth_fact = _write_depths(page, model, len(clip.video), args)
         grids = _write_tracks(page, model, clip.video.shape[:3], args)
         first = next(k for k, grid in enumerate(grids) if grid["frame"] == args.query_frame_id)
         page.json(
@@ -88,13 +88,13 @@ def save_page(model: OmniMotion, clip: Clip, out_dir: Path, args: Namespace, fps
                 **{"name": run_name(args), "subtitle": _subtitle(clip), "size": clip.video.shape[2:0:-1]},
                 **{"frames": len(clip.video), "fps": fps, "steps": STEPS, "queries": grids, "first_query": first},
                 **{"depth": depth, "wheel": _wheel(), "curves": curves, "settings": _settings(args)},
-                "facts": [*_track_facts(grids, args), *picture_facts],
+                "facts": [*_track_facts(grids, args), frame_fact, depth_fact],
             },
         )
     return [path]
 
 
-def _write_frames(page: PageFile, video: NDArray[np.uint8]) -> list[tuple[str, str]]:
+def _write_frames(page: PageFile, video: NDArray[np.uint8]) -> tuple[str, str]:
     """Append the frames as WebP, in the best quality for which they fit; what the page says about them."""
     sample = video[:: max(1, len(video) // 8)]
 
@@ -107,7 +107,7 @@ def _write_frames(page: PageFile, video: NDArray[np.uint8]) -> list[tuple[str, s
     for t, frame in enumerate(video):
         page.block(f"frame-{t}", webp(_reduced(frame, shrink), quality))
     reduced = "" if shrink == 1 else f", reduced to 1/{shrink} (positions are those of the full size)"
-    return [("Frames", f"WebP of quality {quality}{reduced}")]
+    return "Frames", f"WebP of quality {quality}{reduced}"
 
 
 def _reduced(frame: NDArray[np.uint8], shrink: int) -> NDArray[np.uint8]:
@@ -115,8 +115,8 @@ def _reduced(frame: NDArray[np.uint8], shrink: int) -> NDArray[np.uint8]:
     return cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA) if shrink > 1 else frame
 
 
-def _write_depths(page: PageFile, model: OmniMotion, num_frames: int, args: Namespace) -> dict:
-    """Append the depth of every frame as a small coloured picture; the ends and colours of their common scale."""
+def _write_depths(page: PageFile, model: OmniMotion, num_frames: int, args: Namespace) -> tuple[dict, tuple[str, str]]:
+    """Append the depth of every frame as a small coloured picture; their common scale, what the page says of them."""
     side = DEPTH_SIDE
     height, width = model.config.height, model.config.width
     if model.device.type == "cpu":
@@ -130,12 +130,8 @@ def _write_depths(page: PageFile, model: OmniMotion, num_frames: int, args: Name
     for t, depth in enumerate(depths):
         page.block(f"depth-{t}", webp(depth_to_color(depth, low, high), DEPTH_QUALITY))
     scale = depth_to_color(np.linspace(low, high, 64)[None], low, high)[0]
-    return {
-        "low": round(low, 3),
-        "high": round(high, 3),
-        "size": shape[::-1],
-        "colors": [to_hex(c / 255) for c in scale],
-    }
+    known = {"low": round(low, 3), "high": round(high, 3), "colors": [to_hex(color / 255) for color in scale]}
+    return known, ("Depth", f"asked at {shape[1]}×{shape[0]} points of each frame")
 
 
 def _write_tracks(page: PageFile, model: OmniMotion, shape: tuple[int, int, int], args: Namespace) -> list[dict]:
@@ -143,6 +139,8 @@ def _write_tracks(page: PageFile, model: OmniMotion, shape: tuple[int, int, int]
     num_frames, height, width = shape
     room = PAGE_BYTES - META_BYTES - page.size
     spacing, count = plan(model, shape, room)
+    limit = "time on this CPU" if _affordable_places(model) < room / BYTES_PER_PLACE else "the size of the page"
+    print(f"page: tracking {_density(spacing)} of {count} frames, as {limit} allows")
     frames = spread_frames(args.query_frame_id, num_frames, count)
     points = Grid.over(0, spacing, height, width)
     written: list[dict] = []
@@ -172,10 +170,7 @@ def plan(model: OmniMotion, shape: tuple[int, int, int], room: float) -> tuple[i
 
     As many query frames as are possible with a grid of at most `COARSE_SPACING`, each as fine as can be.
     """
-    places = room / BYTES_PER_PLACE
-    if model.device.type == "cpu":
-        # The ray is marched once; in every frame a point is mapped, and what lies before it is marched: half a ray.
-        places = min(places, TRACK_WORK / (_work_per_ray(model) / 2))
+    places = max(1.0, min(room / BYTES_PER_PLACE, _affordable_places(model)))
     for count in range(min(MOST_QUERY_FRAMES, shape[0]), 0, -1):
         spacing = max(1, math.ceil(math.sqrt(math.prod(shape) * count / places)))
         if spacing <= COARSE_SPACING:
@@ -189,6 +184,16 @@ def spread_frames(first: int, num_frames: int, count: int) -> list[int]:
     while len(chosen) < count:
         chosen.append(max(range(num_frames), key=lambda frame: min(abs(frame - other) for other in chosen)))
     return chosen
+
+
+def _affordable_places(model: OmniMotion) -> float:
+    """For how many points in a frame, times frames, there is time."""
+    # The ray is marched once; in every frame a point is mapped, and what lies before it is marched: half a ray.
+    return TRACK_WORK / (_work_per_ray(model) / 2) if model.device.type == "cpu" else math.inf
+
+
+def _density(spacing: int) -> str:
+    return "every pixel" if spacing == 1 else f"one pixel in {spacing} (across and down)"
 
 
 def _work_per_ray(model: OmniMotion) -> float:
@@ -236,13 +241,11 @@ def _settings(args: Namespace) -> list[tuple[str, str]]:
 def _track_facts(grids: list[dict], args: Namespace) -> list[tuple[str, str]]:
     """What a reader must know of the tracks; also printed."""
     grid, frames = grids[0], ", ".join(str(grid["frame"]) for grid in grids)
-    density = "every pixel" if grid["spacing"] == 1 else f"one pixel in {grid['spacing']}, across and down"
-    facts = [
-        ("Tracks", f"of {density}, {grid['columns']}×{grid['rows']} of each query frame; nothing is interpolated: the "
-         "nearest of these pixels answers"),
+    density, points = _density(grid["spacing"]), f"{grid['columns']}×{grid['rows']}"
+    print(f"page: has {density} of {len(grids)} query frames ({frames})")
+    return [
+        ("Tracks", f"of {density}: {points} of each query frame; nothing is interpolated, the nearest of them answers"),
         ("Query frames", f"{len(grids)}: {frames}"),
         ("Positions", f"(x, y) in pixels, whole numbers are pixel centres; rounded to 1/{STEPS} pixel"),
         ("Hidden", f"where the model's occlusion score exceeds {args.occlusion_th}"),
-    ]  # fmt: skip
-    print(f"page: tracks of {density}, from {len(grids)} query frames ({frames})")
-    return facts
+    ]

@@ -162,7 +162,7 @@ def test_a_page_keeps_its_size_by_fewer_query_frames_then_by_a_coarser_grid(tmp_
         grids = meta(path)["queries"]
         assert path.stat().st_size <= page.PAGE_BYTES
         assert (len(grids), grids[0]["spacing"]) == (count, spacing)
-        assert f"from {count} query frames" in capsys.readouterr().out.splitlines()[-1]
+        assert f"of {count} query frames" in capsys.readouterr().out.splitlines()[-1]
 
 
 def test_large_frames_are_reduced_until_they_fit(tmp_path, monkeypatch):

@@ -97,7 +97,7 @@ def test_all_pictures_are_made_of_frames_and_checkpoint_alone(run, tmp_path, cap
         assert str(folder / f"{name}.mp4") in printed and str(folder / f"{name}.png") in printed
     expected = {f"{n}{s}" for n in names for s in (".mp4", ".png")}
     assert {path.name for path in folder.iterdir()} == {"overview.png", "index.html", *expected}
-    assert f"from {FRAMES} query frames" in printed and str(folder / "index.html") in printed
+    assert f"every pixel of {FRAMES} query frames" in printed and str(folder / "index.html") in printed
 
 
 def test_the_page_alone_can_be_asked_for(run, tmp_path):
