@@ -194,7 +194,8 @@ def save_grid(view: View) -> list[Path]:
         px = view.to_pictures(view.queries[of_frame, 1:])
         tracks, occluded = view.drawn_tracks[:, of_frame], view.tracks[1][:, of_frame]
         frames = view.pictures.read(view.frame_ids)
-        pairs = draw_pairs(query, px, frames, tracks, occluded, draw.angle_colors(px), view.args.radius)
+        title = f"query: frame {t}"
+        pairs = draw_pairs(query, title, px, frames, tracks, occluded, draw.angle_colors(px), view.args.radius)
         written += view.save(f"{view.prefix([t])}_grid", pairs)
     return written
 

@@ -13,8 +13,10 @@ import visuals
 import viz
 from networks.omnimotion import ModelConfig, OmniMotion, Tracks
 from runs import load_trained, open_clip, read_start, trained_checkpoint
+from utils.camera import translation
 from utils.config import parse_config
 from utils.errors import InputError
+from utils.rays import project
 from utils.video_io import read_frame, read_video, video_rate, write_image, write_video
 
 HEIGHT, WIDTH, FRAMES = 20, 32, 3
@@ -148,6 +150,51 @@ def test_points_outside_the_image_are_not_visible_but_the_query_is(view):
     px, occluded = visuals.follow(model, queries, range(FRAMES), seen.args)
     np.testing.assert_array_equal(px[1], queries[:, 1:])
     np.testing.assert_array_equal(occluded, [[True, True, False], [False] * 3, [False, True, True]])
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_the_camera_is_what_the_background_follows(view, tmp_path, monkeypatch, masked):
+    flags = ["--foreground_mask_path", str(write_mask(tmp_path / "masks", "any.png"))] if masked else []
+    seen = view("--query_frame_id", "1", "--frames", "1:3", *flags)
+
+    def map_points(src_id: int, px: torch.Tensor, tgt_ids, *_) -> Tracks:
+        in_mask = ((px >= px.new_tensor([8, 5])) & (px < px.new_tensor([20, 15]))).all(-1, keepdim=True)
+        step = torch.where(in_mask, px.new_tensor([-3.0, 1.0]), px.new_tensor([0.5, 0.25]))
+        moved = torch.stack([px + (t - src_id) * step for t in tgt_ids])
+        return Tracks(moved, torch.zeros(moved.shape[:2]), torch.zeros(moved.shape[:2]))
+
+    monkeypatch.setattr(seen.model, "map_points", map_points)
+    np.testing.assert_allclose(seen.camera, [np.eye(3), translation([-0.5, -0.25])], atol=1e-3)
+
+
+def test_flow_is_the_motion_of_all_pixels_in_pixels_of_the_pictures(view, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_clip(tmp_path / "clip" / "color", 15 * HEIGHT, 15 * WIDTH)
+    seen = view("--query_frame_id", "1", "--max_side", str(WIDTH))
+    drawn = []
+    monkeypatch.setattr(
+        visuals, "flow_frames", lambda flow, size: drawn.append(flow) or np.zeros((FRAMES, 8, 8, 3), "u1")
+    )
+    visuals.save_flow(seen)
+    (flow,) = drawn
+    px = torch.tensor([[3.0, 4.0], [30.0, 18.0]])
+    moved = seen.model.map_points(1, px, [0, 2]).px - px
+    np.testing.assert_allclose(flow[[0, 2]][:, [4, 18], [3, 30]], 15 * moved, rtol=2e-3, atol=0.02)
+    assert (flow[1] == 0).all()
+
+
+def test_what_is_rendered_is_what_the_model_renders_and_where_its_surface_is(view):
+    seen = view("--frames", "1:3")
+    px = torch.tensor([[3.0, 4.0], [30.0, 18.0]])
+    rgb, depth = seen.model.render(2, px)
+    rows, columns = [4, 18], [3, 30]
+    rendered = seen.rendered
+    np.testing.assert_allclose(rendered.colors[1, rows, columns] / 255, rgb, atol=0.003)
+    np.testing.assert_allclose(rendered.depths[1, rows, columns], depth, atol=1e-5)
+    surface = torch.from_numpy(rendered.canonical[1, rows, columns].astype(np.float32))
+    local = seen.model.warp.at(torch.tensor([2])).to_local(surface[None])[0]
+    back = project(local, HEIGHT, WIDTH)  # a surface point lies on its pixel's ray
+    np.testing.assert_allclose(back.detach(), px, atol=0.05)
 
 
 def test_a_mask_of_any_frame_and_a_region_choose_the_points(view, tmp_path):

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.camera import apply_homography
-from utils.draw import beside, draw_line, draw_marks, enlarge, enlargement, mark_radius
+from utils.draw import beside, draw_line, draw_marks, enlarge, enlargement, mark_radius, title_plate
 
 OPACITY = 0.9  # of the newest step of a trail
 REACH = 2  # image sizes around the first frame in which trails are kept: where a camera that turns away leaves them
@@ -20,6 +20,7 @@ REACH = 2  # image sizes around the first frame in which trails are kept: where 
 
 def draw_pairs(
     query: NDArray[np.uint8],
+    title: str,
     query_px: NDArray,
     frames: Iterable[NDArray[np.uint8]],
     tracks: NDArray,
@@ -30,11 +31,13 @@ def draw_pairs(
     """The query frame beside each frame: visible points are dots, occluded ones crosses, those outside left out.
 
     Args:
-        query: [H,W,3]. query_px: [N,2] pixels of it. colors: uint8 [N,3]. radius: pixels of the pictures.
+        query: [H,W,3], named by `title`. query_px: [N,2] pixels of it. colors: uint8 [N,3]. radius: pixels of the pictures.
     Yields:
         uint8 [h,2w+2,3]; h, w the frames' size or, if small, a whole multiple of it.
     """
     left = _marked(query, query_px, np.zeros(len(query_px), bool), colors, radius)
+    plate = title_plate(title, max(left.shape[:2]) / 1300)[: left.shape[0], : left.shape[1]]
+    left[: plate.shape[0], : plate.shape[1]] = plate
     for frame, px, hidden in zip(frames, tracks, occluded, strict=True):
         yield beside(left, _marked(frame, px, hidden, colors, radius))
 
