@@ -172,9 +172,8 @@ def test_flow_is_the_motion_of_all_pixels_in_pixels_of_the_pictures(view, tmp_pa
     write_clip(tmp_path / "clip" / "color", 15 * HEIGHT, 15 * WIDTH)
     seen = view("--query_frame_id", "1", "--max_side", str(WIDTH))
     drawn = []
-    monkeypatch.setattr(
-        visuals, "flow_frames", lambda flow, size: drawn.append(flow) or np.zeros((FRAMES, 8, 8, 3), "u1")
-    )
+    blank = np.zeros((FRAMES, 8, 8, 3), np.uint8)
+    monkeypatch.setattr(visuals, "flow_frames", lambda flow, size: drawn.append(flow) or blank)
     visuals.save_flow(seen)
     (flow,) = drawn
     px = torch.tensor([[3.0, 4.0], [30.0, 18.0]])

@@ -31,7 +31,8 @@ def draw_pairs(
     """The query frame beside each frame: visible points are dots, occluded ones crosses, those outside left out.
 
     Args:
-        query: [H,W,3], named by `title`. query_px: [N,2] pixels of it. colors: uint8 [N,3]. radius: pixels of the pictures.
+        query: [H,W,3], named by `title`. query_px: [N,2] pixels of it. colors: uint8 [N,3].
+        radius: of the marks, pixels of the pictures.
     Yields:
         uint8 [h,2w+2,3]; h, w the frames' size or, if small, a whole multiple of it.
     """
