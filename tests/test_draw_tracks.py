@@ -105,8 +105,17 @@ def test_an_occluded_end_of_a_trail_is_a_cross_and_what_has_no_place_is_not_draw
 def test_a_point_that_runs_away_costs_no_memory():
     tracks = np.concatenate([walk(3), walk(3, (1e7, -1e7))], axis=1)
     assert touched(trails(tracks)[-1]).any()
-    layer = draw_tracks._TrailLayer(tracks, *SIZE, 2)
-    assert layer.born.size <= 25 * SIZE[0] * SIZE[1]
+    layer = draw_tracks._TrailLayer(tracks, np.stack([np.eye(3)] * 3), *SIZE, 2)
+    assert layer.born.size <= SIZE[0] * SIZE[1]
+
+
+def test_a_trail_stays_where_the_camera_comes_back_to_it():
+    pan = [0, 700, 1400, 700, 0, 0]
+    camera = np.stack([translation((pan_x, 0)) for pan_x in pan])  # it looks to the right, and back
+    in_scene = np.array([[100, 100], [140, 100], [500, 300], [500, 300], [500, 300], [500, 300]], float)
+    tracks = (in_scene - np.stack([pan, np.zeros(6)], -1))[:, None]
+    drawn = trails(tracks, camera, length=None)
+    assert red(drawn[-1])[100, 105:138].min() > 100 and not touched(drawn[2]).any()
 
 
 def test_pairs_show_the_query_beside_each_frame_with_dots_and_crosses():

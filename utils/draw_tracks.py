@@ -80,7 +80,7 @@ def draw_trails(
     camera = to_large @ camera @ np.linalg.inv(to_large)
     radius = 0.85 * mark_radius(height, width) if radius is None else radius  # trails take room, too
     paths = apply_homography(camera, apply_homography(to_large, tracks))
-    layer = _TrailLayer(paths, height, width, max(1, round(0.6 * radius)))
+    layer = _TrailLayer(paths, camera, height, width, max(1, round(0.6 * radius)))
     for f, frame in enumerate(frames):
         image, px = enlarge(frame, tracks[f])
         if f:
@@ -93,14 +93,17 @@ def draw_trails(
 class _TrailLayer:
     """A picture of the steps drawn so far that remembers in which frame each of its pixels was drawn."""
 
-    def __init__(self, paths: NDArray, height: int, width: int, thickness: int):
+    def __init__(self, paths: NDArray, camera: NDArray, height: int, width: int, thickness: int):
+        # As large as the paths reach and a frame sees: points that run away must not cost memory.
         known = paths[np.isfinite(paths).all(-1)].reshape(-1, 2)
+        known = known if len(known) else np.zeros((1, 2))
+        corners = np.array([[0, 0], [width, 0], [0, height], [width, height]])
+        seen = apply_homography(camera, np.broadcast_to(corners, (len(camera), 4, 2))).reshape(-1, 2)
         limits = np.array([width, height])
-        low, high = (known.min(0), known.max(0)) if len(known) else np.zeros((2, 2))
+        seen = seen.clip(-REACH * limits, (REACH + 1) * limits)
         margin = thickness + 2
-        self.low = np.floor(low - margin).clip(-REACH * limits, (REACH + 1) * limits).astype(int)
-        high = np.ceil(high + margin).clip(-REACH * limits, (REACH + 1) * limits).astype(int)
-        w, h = np.maximum(high - self.low, 1)
+        self.low = np.floor(np.maximum(known.min(0) - margin, seen.min(0))).astype(int)
+        w, h = np.maximum(np.ceil(np.minimum(known.max(0) + margin, seen.max(0))).astype(int) - self.low, 1)
         self.ink = np.zeros((h, w, 4), np.uint8)  # colour · coverage, coverage
         self.born = np.zeros((h, w), np.int32)
         self.thickness = thickness
