@@ -1,7 +1,6 @@
 """Pictures that need the model: tracks of a grid of points, and what TensorBoard shows of a running optimisation."""
 
 from argparse import Namespace
-from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from tqdm import tqdm
 from loaders.flow_store import FlowStore
 from networks.omnimotion import OmniMotion, Tracks
 from utils import draw
+from utils.coords import query_points
 from utils.draw_dense import dense_px
 from utils.draw_tracks import grid_points, save_track_videos
 
@@ -44,9 +44,8 @@ def save_grid_tracks(
 
 def _track_in_pieces(model: OmniMotion, query_frame: int, px: torch.Tensor, args: Namespace) -> Tracks:
     """`model.track` with a bar: for the released network sizes it takes minutes on a CPU."""
-    bar = tqdm(px.split(TRACKED_AT_A_TIME), desc="tracking the grid", leave=False)
-    pieces = [model.track(query_frame, piece, args.use_max_loc, args.chunk_size) for piece in bar]
-    return Tracks(*(torch.cat([getattr(piece, f.name) for piece in pieces], 1) for f in fields(Tracks)))
+    bar = tqdm(query_points(query_frame, px).split(TRACKED_AT_A_TIME), desc="tracking the grid", leave=False)
+    return Tracks.joined([model.track(piece, None, args.use_max_loc, args.chunk_size) for piece in bar])
 
 
 def training_images(
