@@ -11,7 +11,7 @@ from tqdm import tqdm
 from loaders.flow_store import FlowStore
 from networks.omnimotion import OmniMotion, Tracks
 from utils import draw
-from utils.coords import query_points
+from utils.coords import with_time
 from utils.draw_dense import dense_px
 from utils.draw_tracks import grid_points, save_track_videos
 
@@ -44,7 +44,7 @@ def save_grid_tracks(
 
 def _track_in_pieces(model: OmniMotion, query_frame: int, px: torch.Tensor, args: Namespace) -> Tracks:
     """`model.track` with a bar: for the released network sizes it takes minutes on a CPU."""
-    bar = tqdm(query_points(query_frame, px).split(TRACKED_AT_A_TIME), desc="tracking the grid", leave=False)
+    bar = tqdm(with_time(query_frame, px).split(TRACKED_AT_A_TIME), desc="tracking the grid", leave=False)
     return Tracks.joined([model.track(piece, None, args.use_max_loc, args.chunk_size) for piece in bar])
 
 

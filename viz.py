@@ -2,7 +2,8 @@
 
 Writes into `<run folder>/vis`: tracks of a grid of points of the query frame (`<frame>_grid`,
 `<frame>_trails`), the model's colour and depth of every frame, and the dense flow from the query frame to all
-frames; each as mp4 with a contact sheet (png).
+frames; each as mp4 with a contact sheet (png). With `--export npz,flow,…` it writes files for other programs instead,
+into `<run folder>/export`.
 """
 
 import os
@@ -17,13 +18,15 @@ from pathlib import Path
 import torch
 from numpy.typing import NDArray
 
+from exports import export_run
 from networks.omnimotion import OmniMotion
 from runs import load_trained, open_clip
 from utils.config import parse_config, pick_device, run_dir
+from utils.coords import with_time
 from utils.draw_dense import color_and_depth_frames, flow_frames
-from utils.draw_tracks import save_with_sheet
+from utils.draw_tracks import grid_points, save_with_sheet
 from utils.errors import exits_on_input_error
-from visuals import save_grid_tracks
+from visuals import GRID_POINTS, save_grid_tracks
 
 CPU_WORK = 4e11  # multiplications that a CPU is given for one dense picture: about ten seconds
 
@@ -63,9 +66,14 @@ def main(argv: list[str] | None = None) -> None:
     if clip.foreground is None:
         print("no foreground mask: points on the whole frame, trails relative to their median motion")
     model = load_trained(args, clip.video, device)
-    written = save_grid_tracks(model, clip.video, clip.names, clip.foreground, out_dir, args)
-    written += save_dense_videos(model, clip.video, out_dir, args)
-    print("\n".join(["files to look at:", *(f"  {path}" for path in written)]))
+    if args.export:
+        px = grid_points(*clip.video.shape[1:3], GRID_POINTS, clip.foreground)
+        queries = with_time(args.query_frame_id, torch.from_numpy(px))
+        written = export_run(model, clip.video, clip.names, queries, args)
+    else:
+        written = save_grid_tracks(model, clip.video, clip.names, clip.foreground, out_dir, args)
+        written += save_dense_videos(model, clip.video, out_dir, args)
+    print("\n".join(["files:", *(f"  {path}" for path in written)]))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ LEVELS = {
     "divergence": 2,
     "losses": 2,
     "visuals": 2,
+    "exports": 2,
     "scoring": 2,
     "runs": 2,
     "evaluation": 3,

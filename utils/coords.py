@@ -36,7 +36,7 @@ def pixel_grid(height: int, width: int, device: torch.device | str = "cpu") -> T
     return torch.stack([xs, ys], -1).float().to(device)
 
 
-def query_points(frame_id: int, px: Tensor) -> Tensor:
+def with_time(frame_id: int, px: Tensor) -> Tensor:
     """Pixels [N,2] of one frame as query points [N,3] (t, x, y)."""
     return torch.cat([torch.full_like(px[:, :1], frame_id), px], -1)
 
