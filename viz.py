@@ -73,7 +73,7 @@ def main(argv: list[str] | None = None) -> None:
     else:
         written = save_grid_tracks(model, clip.video, clip.names, clip.foreground, out_dir, args)
         written += save_dense_videos(model, clip.video, out_dir, args)
-    print("\n".join(["files:", *(f"  {path}" for path in written)]))
+    print("\n".join(["files to look at:", *(f"  {path}" for path in written)]))
 
 
 if __name__ == "__main__":

@@ -74,6 +74,14 @@ def test_all_pictures_are_written_and_named(run, capsys):
     assert {path.name for path in folder.iterdir()} == {f"{n}{s}" for n in names for s in (".mp4", ".png")}
 
 
+def test_exports_take_the_place_of_pictures(run, capsys):
+    folder = run("--export", "npz,nuke", "--query_frame_id", "1").with_name("export")
+    assert {path.name for path in folder.iterdir()} == {"tracks.npz", "tracks.nk"}
+    assert not folder.with_name("vis").exists()
+    assert str(folder / "tracks.nk") in capsys.readouterr().out
+    assert (np.load(folder / "tracks.npz")["queries"][:, 0] == 1).all()
+
+
 def test_the_sequences_own_mask_is_found(run, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(viz, "save_dense_videos", lambda *_: [])
     write_mask(tmp_path / "clip" / "mask", "00000.png")
