@@ -14,7 +14,7 @@ from utils.checkpoint import read_checkpoint, save_checkpoint
 from utils.coords import pixel_grid
 from utils.errors import InputError
 
-QUERIES = torch.tensor([[2, 10, 20], [0, 5.5, 7], [2, 30, 30], [5, 50, 3]])  # frames neither sorted nor unique
+QUERIES = torch.tensor([[2, 10, 20], [5, 50, 3], [0, 5.5, 7], [2, 30, 30]])  # frames neither sorted nor unique
 
 
 @pytest.fixture(scope="module")
