@@ -94,7 +94,12 @@ def export(
 
 
 def export_run(
-    model: OmniMotion, video: NDArray[np.uint8], names: list[str], query_points: torch.Tensor, args: Namespace
+    model: OmniMotion,
+    video: NDArray[np.uint8],
+    names: list[str],
+    query_points: torch.Tensor,
+    args: Namespace,
+    fps: float = math.nan,
 ) -> list[Path]:
     """`export` as the flags say, into `export/` of the run's folder; `names`: the frames' file names."""
     number = re.search(r"\d+$", Path(names[0]).stem)
@@ -107,6 +112,7 @@ def export_run(
         run_dir(args) / "export",
         query_frame=args.query_frame_id,
         first_frame=by_name if args.first_frame is None else args.first_frame,
+        fps=fps,
         occlusion_th=args.occlusion_th,
         density_th=args.density_th,
         use_max_loc=args.use_max_loc,
