@@ -78,7 +78,7 @@ def export(
     with explains_full_disk(out_dir):
         if asked := [TRACK_FILES[name] for name in formats if name in TRACK_FILES]:
             queries = torch.as_tensor(query_points, dtype=torch.float32).cpu()
-            pieces = tqdm(queries.split(TRACKED_AT_A_TIME), desc="tracking", unit="50 points")
+            pieces = tqdm(queries.split(TRACKED_AT_A_TIME), desc="tracking points")
             tracks = Tracks.joined([model.track(piece, None, use_max_loc, chunk_size) for piece in pieces])
             table = _table(tracks, queries.numpy(), video, occlusion_th, fps, first_frame)
             for name, write in asked:

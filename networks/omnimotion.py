@@ -59,15 +59,16 @@ class OmniMotion(RayMarcher):
         Raises:
             InputError: no such folder, no checkpoint in it, a damaged one or one of the released code; no such device.
         """
-        path = newest_checkpoint(Path(run_dir))
+        path, device = newest_checkpoint(Path(run_dir)), pick_device(str(device))
         try:
-            return load_model(read_checkpoint(path), pick_device(str(device)))
+            model = load_model(read_checkpoint(path))
         except (KeyError, TypeError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise InputError(
                 f"{path} does not hold a model of this code ({reason}): give another run, or for a checkpoint of the "
                 "released code use networks.official_checkpoint.read_as_ours"
             ) from error
+        return model.to(device)
 
     @torch.no_grad()
     def render(self, frame_id: int, px: Tensor | None = None, chunk_size: int = 10000) -> tuple[Tensor, Tensor]:
