@@ -2,7 +2,6 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -101,6 +100,14 @@ def test_all_pictures_are_made_of_frames_and_checkpoint_alone(run, tmp_path, cap
     assert {path.name for path in folder.iterdir()} == {"overview.png", *expected}
 
 
+def test_exports_take_the_place_of_pictures(run, capsys):
+    folder = run("--export", "npz,nuke", "--query_frame_id", "1").with_name("export")
+    assert {path.name for path in folder.iterdir()} == {"tracks.npz", "tracks.nk"}
+    assert not folder.with_name("vis").exists()
+    assert str(folder / "tracks.nk") in capsys.readouterr().out
+    assert (np.load(folder / "tracks.npz")["queries"][:, 0] == 1).all()
+
+
 def test_training_does_not_start_from_networks_alone(view):
     seen = view()
     with pytest.raises(InputError, match="lacks optimizer, scheduler"):
@@ -135,7 +142,7 @@ def test_queries_of_any_frames_are_followed_both_ways_and_returned_exactly(view)
     np.testing.assert_array_equal(hidden, occluded[1:])
 
 
-def test_points_outside_the_image_are_not_visible_but_the_query_is(view):
+def test_points_outside_the_image_are_not_visible_but_the_query_is(view, monkeypatch):
     seen = view()
 
     def map_points(src_id: int, px: torch.Tensor, tgt_ids, *_) -> Tracks:
@@ -145,9 +152,9 @@ def test_points_outside_the_image_are_not_visible_but_the_query_is(view):
         )  # hidden in its own frame
         return Tracks(moved, score, score)
 
-    model = SimpleNamespace(map_points=map_points, config=seen.model.config)
+    monkeypatch.setattr(seen.model, "map_points", map_points)
     queries = np.array([[1, 5, 5], [1, 15, 5], [1, 31, 19]], np.float32)
-    px, occluded = visuals.follow(model, queries, range(FRAMES), seen.args)
+    px, occluded = visuals.follow(seen.model, queries, range(FRAMES), seen.args)
     np.testing.assert_array_equal(px[1], queries[:, 1:])
     np.testing.assert_array_equal(occluded, [[True, True, False], [False] * 3, [False, True, True]])
 
