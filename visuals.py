@@ -126,7 +126,8 @@ class View:
     @cached_property
     def camera(self) -> NDArray:
         """Maps [F,3,3] of `pictures` into the first one, by points of the query frame's background."""
-        background = None if self.clip.foreground is None else ~self.clip.foreground
+        foreground = self.clip.foreground
+        background = None if foreground is None or foreground.all() else ~foreground
         px = grid_points(*self.working_size, BACKGROUND_POINTS, background)
         queries = with_time(self.args.query_frame_id, torch.from_numpy(px)).numpy()
         px, occluded = follow(self.model, queries, self.frame_ids, self.args)

@@ -290,6 +290,12 @@ def test_wrong_masks_are_refused(run, tmp_path, capsys):
     assert "4x4" in fails(run, capsys, "--foreground_mask_path", str(small))
 
 
+def test_a_mask_without_background_is_drawn_as_no_mask(view, tmp_path):
+    everything = tmp_path / "all.png"
+    write_image(everything, np.full((HEIGHT, WIDTH), 255, np.uint8))
+    np.testing.assert_array_equal(view("--foreground_mask_path", str(everything)).camera, view().camera)
+
+
 @pytest.mark.parametrize("frame", [-1, FRAMES])
 def test_a_query_frame_outside_the_clip_is_refused(run, capsys, frame):
     assert f"0 to {FRAMES - 1}" in fails(run, capsys, "--query_frame_id", str(frame))
