@@ -59,11 +59,12 @@ class Grid:
         (left, columns), (top, rows) = (((size - 1) % spacing // 2, -(-size // spacing)) for size in (width, height))
         return cls(frame, spacing, left, top, columns, rows)
 
-    def px(self) -> torch.Tensor:
-        """The points [N,2], row by row."""
+    def queries(self) -> torch.Tensor:
+        """The points [N,3] (t, x, y), row by row."""
         xs = self.left + self.spacing * torch.arange(self.columns)
         ys = self.top + self.spacing * torch.arange(self.rows)
-        return torch.stack(torch.meshgrid(xs, ys, indexing="xy"), -1).reshape(-1, 2).float()
+        x, y = (axis.flatten() for axis in torch.meshgrid(xs, ys, indexing="xy"))
+        return torch.stack([torch.full_like(x, self.frame), x, y], -1).float()
 
     def thinned(self) -> "Grid":
         """Every second column and row of it."""
@@ -202,11 +203,11 @@ def _work_per_ray(model: OmniMotion) -> float:
 
 def _follow(model: OmniMotion, grid: Grid, args: Namespace, bar: tqdm) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
     """The grid in all frames: places [T,2,rows,columns], 1/STEPS pixel; unseen (hidden, outside) [T,rows,columns]."""
-    height, width, px = model.config.height, model.config.width, grid.px()
-    places = np.empty((model.config.num_frames, 2, len(px)), np.int16)
-    unseen = np.empty((model.config.num_frames, len(px)), bool)
-    for ids in torch.arange(len(px)).split(min(args.chunk_size, POINTS_AT_A_TIME)):
-        tracks = model.track(grid.frame, px[ids], args.use_max_loc, args.chunk_size)
+    height, width, queries = model.config.height, model.config.width, grid.queries()
+    places = np.empty((model.config.num_frames, 2, len(queries)), np.int16)
+    unseen = np.empty((model.config.num_frames, len(queries)), bool)
+    for ids in torch.arange(len(queries)).split(min(args.chunk_size, POINTS_AT_A_TIME)):
+        tracks = model.track(queries[ids], None, args.use_max_loc, args.chunk_size)
         places[..., ids] = quantised(tracks.px.cpu().numpy()).transpose(0, 2, 1)
         unseen[:, ids] = tracks.occluded(args.occlusion_th, height, width).cpu().numpy()
         bar.update(len(ids))

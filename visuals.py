@@ -12,13 +12,14 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from networks.omnimotion import OmniMotion
+from networks.omnimotion import OmniMotion, Tracks
 from preprocessing.source_frames import Pictures, pictures_of, source_record
 from runs import Clip
 from utils import draw
 from utils.camera import camera_by_homographies, camera_by_median
 from utils.config import run_dir
 from utils.conventions import scale_points
+from utils.coords import with_time
 from utils.draw_dense import Rendered, canonical_frames, color_frames, dense_px, depth_frames, flow_frames
 from utils.draw_sheet import save_with_sheet
 from utils.draw_tracks import draw_pairs, draw_trails
@@ -59,7 +60,7 @@ def query_points(args: Namespace, clip: Clip) -> NDArray[np.float32]:
             inside[y0:y1, x0:x1] = True
             mask &= inside
         px = choose_points(mask, args.grid_interval, args.random, args.loader_seed)
-        queries = np.insert(px, 0, args.query_frame_id, axis=1)
+        queries = with_time(args.query_frame_id, torch.from_numpy(px)).numpy()
     check_queries(queries, num_frames, height, width)
     return queries
 
@@ -71,19 +72,10 @@ def follow(
 
     In its own frame a point is exactly where it was asked, and visible.
     """
-    px = np.zeros((len(frame_ids), len(queries), 2), np.float32)
-    occluded = np.zeros(px.shape[:2], bool)
-    with tqdm(total=len(queries), desc="tracking points") as bar:
-        for t in np.unique(queries[:, 0]).astype(int):
-            of_frame = np.flatnonzero(queries[:, 0] == t)
-            for piece in np.split(of_frame, range(TRACKED_AT_A_TIME, len(of_frame), TRACKED_AT_A_TIME)):
-                asked = torch.from_numpy(queries[piece, 1:])
-                tracks = model.map_points(int(t), asked, frame_ids, args.use_max_loc, args.chunk_size)
-                hidden = tracks.occluded(args.occlusion_th, model.config.height, model.config.width)
-                px[:, piece], occluded[:, piece] = tracks.px.cpu().numpy(), hidden.cpu().numpy()
-                bar.update(len(piece))
-    own = np.asarray(frame_ids)[:, None] == queries[:, 0]
-    return np.where(own[..., None], queries[:, 1:], px), occluded & ~own
+    bar = tqdm(torch.from_numpy(queries).split(TRACKED_AT_A_TIME), "tracking points")
+    tracks = Tracks.joined([model.track(piece, frame_ids, args.use_max_loc, args.chunk_size) for piece in bar])
+    occluded = tracks.occluded(args.occlusion_th, model.config.height, model.config.width)
+    return tracks.px.cpu().numpy(), occluded.cpu().numpy()
 
 
 @dataclass(frozen=True)
@@ -134,9 +126,11 @@ class View:
     @cached_property
     def camera(self) -> NDArray:
         """Maps [F,3,3] of `pictures` into the first one, by points of the query frame's background."""
-        background = None if self.clip.foreground is None else ~self.clip.foreground
+        foreground = self.clip.foreground
+        background = None if foreground is None or foreground.all() else ~foreground
         px = grid_points(*self.working_size, BACKGROUND_POINTS, background)
-        px, occluded = follow(self.model, np.insert(px, 0, self.args.query_frame_id, axis=1), self.frame_ids, self.args)
+        queries = with_time(self.args.query_frame_id, torch.from_numpy(px)).numpy()
+        px, occluded = follow(self.model, queries, self.frame_ids, self.args)
         px = self.to_pictures(px)
         return camera_by_homographies(px, occluded) if background is None else camera_by_median(px)
 
@@ -155,9 +149,14 @@ class View:
         )
 
     @property
+    def known_fps(self) -> float | None:
+        """Pictures a second: as asked, else as the source has them, else None."""
+        return self.args.fps or source_record(self.clip.paths).get("fps")
+
+    @property
     def fps(self) -> float:
-        """Pictures a second: as asked, else as the source has them."""
-        return self.args.fps or source_record(self.clip.paths).get("fps") or DEFAULT_FPS
+        """Pictures a second of what is drawn."""
+        return self.known_fps or DEFAULT_FPS
 
     def save(self, name: str, frames: Iterable[NDArray[np.uint8]]) -> list[Path]:
         """Write the frames of a video and its contact sheet; their paths."""
@@ -198,7 +197,8 @@ def save_grid(view: View) -> list[Path]:
         px = view.to_pictures(view.queries[of_frame, 1:])
         tracks, occluded = view.drawn_tracks[:, of_frame], view.tracks[1][:, of_frame]
         frames = view.pictures.read(view.frame_ids)
-        pairs = draw_pairs(query, px, frames, tracks, occluded, draw.angle_colors(px), view.args.radius)
+        title = f"query: frame {t}"
+        pairs = draw_pairs(query, title, px, frames, tracks, occluded, draw.angle_colors(px), view.args.radius)
         written += view.save(f"{view.prefix([t])}_grid", pairs)
     return written
 

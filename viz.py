@@ -1,8 +1,9 @@
 """Look at a trained model: `python viz.py --config configs/default.txt --data_dir DIR [--style grid flow]`.
 
 Draws the styles that are asked for, by default all, into `<run folder>/vis` (or `--out`): each a video with a contact
-sheet, and `overview.png` of all of them; `page` is `index.html`, for a browser. Needs the checkpoint and the frames,
-nothing else of the training.
+sheet, and `overview.png` of all of them; `page` is `index.html`, for a browser. With `--export npz,flow,…` it writes
+files for other programs instead, into `<run folder>/export`. Needs the checkpoint and the frames, nothing else of the
+training.
 """
 
 import os
@@ -10,6 +11,11 @@ import os
 # Waiting threads must not spin: beside other programs training would slow to a crawl. Set before torch starts them.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+import math
+
+import torch
+
+from exports import export_run
 from page import save_page
 from runs import load_trained, open_clip
 from utils.config import parse_config, pick_device
@@ -28,12 +34,16 @@ def main(argv: list[str] | None = None) -> None:
     if clip.foreground is None:
         print("no foreground mask: points on the whole frame, trails relative to what most of it does")
     view = View(load_trained(args, clip.video, device), clip, queries, args)
-    asked = {*STYLES, "page"} if "all" in args.style else args.style
-    written = [path for style in STYLES if style in asked for path in STYLES[style](view)]
-    if sheets := [path for path in written if path.suffix == ".png"]:
-        written.append(save_overview(view.out_dir / "overview.png", sheets))
-    if "page" in asked:
-        written += save_page(view.model, clip, view.out_dir, args, view.fps)
+    if args.export:
+        fps = view.known_fps or math.nan
+        written = export_run(view.model, clip.video, clip.names, torch.from_numpy(queries), args, fps)
+    else:
+        asked = {*STYLES, "page"} if "all" in args.style else args.style
+        written = [path for style in STYLES if style in asked for path in STYLES[style](view)]
+        if sheets := [path for path in written if path.suffix == ".png"]:
+            written.append(save_overview(view.out_dir / "overview.png", sheets))
+        if "page" in asked:
+            written += save_page(view.model, clip, view.out_dir, args, view.fps)
     print("\n".join(["files to look at:", *(f"  {path}" for path in written)]))
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from utils import draw_tracks
 from utils.camera import camera_by_median, translation
+from utils.draw import title_plate
 from utils.draw_sheet import save_overview, save_with_sheet
 from utils.draw_tracks import draw_pairs, draw_trails
 from utils.video_io import read_frame, read_video, video_rate, write_image
@@ -104,15 +105,24 @@ def test_an_occluded_end_of_a_trail_is_a_cross_and_what_has_no_place_is_not_draw
 def test_a_point_that_runs_away_costs_no_memory():
     tracks = np.concatenate([walk(3), walk(3, (1e7, -1e7))], axis=1)
     assert touched(trails(tracks)[-1]).any()
-    layer = draw_tracks._TrailLayer(tracks, *SIZE, 2)
-    assert layer.born.size <= 25 * SIZE[0] * SIZE[1]
+    layer = draw_tracks._TrailLayer(tracks, np.stack([np.eye(3)] * 3), *SIZE, 2)
+    assert layer.born.size <= SIZE[0] * SIZE[1]
+
+
+def test_a_trail_stays_where_the_camera_comes_back_to_it():
+    pan = [0, 700, 1400, 700, 0, 0]
+    camera = np.stack([translation((pan_x, 0)) for pan_x in pan])  # it looks to the right, and back
+    in_scene = np.array([[100, 100], [140, 100], [500, 300], [500, 300], [500, 300], [500, 300]], float)
+    tracks = (in_scene - np.stack([pan, np.zeros(6)], -1))[:, None]
+    drawn = trails(tracks, camera, length=None)
+    assert red(drawn[-1])[100, 105:138].min() > 100 and not touched(drawn[2]).any()
 
 
 def test_pairs_show_the_query_beside_each_frame_with_dots_and_crosses():
     video = blank(2, 96, 160)
     tracks = np.array([[[20.0, 30.0], [40, 60]], [[60.0, 30.0], [900, 60]]])
     occluded = np.array([[False, True], [False, True]])
-    drawn = np.stack(list(draw_pairs(video[0], tracks[0], video, tracks, occluded, np.repeat(RED, 2, 0), 6)))
+    drawn = np.stack(list(draw_pairs(video[0], "query", tracks[0], video, tracks, occluded, np.repeat(RED, 2, 0), 6)))
     assert drawn.shape == (2, 384, 2 * 640 + 2, 3) and (video == GREY).all()
     np.testing.assert_array_equal(drawn[0, :, :640], drawn[1, :, :640])
     for frame, px in zip(drawn[:, :250, 642:], tracks[:, 0], strict=True):
@@ -140,9 +150,12 @@ def test_a_contact_sheet_shows_first_and_last_frame_and_fits_a_screen(tmp_path):
         return read_frame(save_with_sheet(tmp_path, "v", frames, range(11), 10)[1])
 
     picture = sheet(480, 640)
-    assert picture.shape == (960, 1920, 3)
-    assert picture[400, 300, 0] == 0 and picture[900, 1800, 0] == 200
-    assert sheet(480, 1282).shape[1] == 1920 and sheet(100, 1282).shape == (225, 1920, 3)  # two of a wide one in a row
+    band = title_plate("frame 0", 0.5).shape[0]
+    assert picture.shape == (2 * (480 + band), 1920, 3)
+    assert (picture[band:480, :640] == 0).all() and (picture[-480:, -640:] == 200).all()
+    wide, tall = sheet(480, 1282), sheet(480, 500)
+    assert wide.shape[1] == 1920 and wide.shape[0] > 3 * 350  # two in a row, three rows
+    assert tall.shape[1] == 1500
 
 
 def test_the_overview_holds_every_sheet_under_its_name(tmp_path):

@@ -15,6 +15,7 @@ LEVELS = {
     "preprocessing": 1,
     "divergence": 2,
     "losses": 2,
+    "exports": 2,
     "scoring": 2,
     "runs": 2,
     "training_images": 2,

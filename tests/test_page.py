@@ -112,13 +112,13 @@ def test_query_frames_are_spread_however_many_fit():
 @pytest.mark.parametrize("size,spacing", [((30, 44), 1), ((30, 44), 3), ((31, 45), 7), ((5, 9), 12)])
 def test_a_grid_lies_in_the_image_and_leaves_no_pixel_far_from_it(size, spacing):
     grid = page.Grid.over(0, spacing, *size)
-    px = grid.px().numpy()
+    px = grid.queries()[:, 1:].numpy()
     assert len(px) == len(np.unique(px, axis=0)) == grid.rows * grid.columns
     assert (px >= 0).all() and (px < size[::-1]).all()
     ys, xs = np.mgrid[: size[0], : size[1]]
     away = np.abs(np.stack([xs, ys], -1)[..., None, :] - px).max(-1).min(-1)
     assert away.max() < spacing
-    thinned = {tuple(p) for p in grid.thinned().px().numpy()}
+    thinned = {tuple(p) for p in grid.thinned().queries()[:, 1:].numpy()}
     assert thinned == {tuple(p) for p in px if not ((p - [grid.left, grid.top]) % (2 * spacing)).any()}
 
 
@@ -141,7 +141,7 @@ def test_the_page_holds_the_models_tracks_of_every_pixel(tmp_path):
     for grid in known["queries"]:
         t = grid["frame"]
         places, unseen = unpacked(data[f"tracks-{t}"], FRAMES, HEIGHT, WIDTH)
-        tracks = model.track(t, torch.tensor([[x, y] for y in range(HEIGHT) for x in range(WIDTH)]).float())
+        tracks = model.track(torch.tensor([[t, x, y] for y in range(HEIGHT) for x in range(WIDTH)]).float())
         px = tracks.px.numpy().transpose(0, 2, 1).reshape(places.shape)
         assert np.abs(places / STEPS - px).max() <= 1 / 16 + 1e-3
         hidden = tracks.occluded(0.3, HEIGHT, WIDTH).numpy().reshape(unseen.shape)

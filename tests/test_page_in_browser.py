@@ -65,9 +65,9 @@ def kept_csv(shown: Page) -> list[dict[str, float]]:
 
 def grid_tracks(model: OmniMotion, query: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The grid's points [N,2] of a query frame, and the model's own answer for them: pixels [T,N,2], seen [T,N]."""
-    px = page.Grid.over(query, SPACING, HEIGHT, WIDTH).px()
-    tracks = model.track(query, px)
-    return px.numpy(), tracks.px.numpy(), ~tracks.occluded(0.3, HEIGHT, WIDTH).numpy()
+    queries = page.Grid.over(query, SPACING, HEIGHT, WIDTH).queries()
+    tracks = model.track(queries)
+    return queries[:, 1:].numpy(), tracks.px.numpy(), ~tracks.occluded(0.3, HEIGHT, WIDTH).numpy()
 
 
 def same_as_model(rows: list[dict], px: np.ndarray, seen: np.ndarray) -> None:

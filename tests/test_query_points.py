@@ -25,6 +25,7 @@ def test_points_are_read_from_the_flag_itself():
         "0,1.5,2\n3,40,50\n",
         "t,x,y\n0,1.5,2\n3,40,50",
         "# mine\n0 1.5 2\n\n3\t40 50  # nose\n",
+        "0.000e+00 1.500e+00 2.000e+00\n3e0 4e+01 50",
         "\ufefft,x,y\n0,1.5,2\r\n3,40,50",
     ],
 )
@@ -61,8 +62,10 @@ def test_files_of_something_else_are_refused(tmp_path):
         read_queries(str(tmp_path / "q.npz"))
     (tmp_path / "bad.npz").write_bytes(b"no zip")
     (tmp_path / "lines.txt").write_text("t,x,y\n0,1,2\n0,1\n")
+    (tmp_path / "first.txt").write_text("0,x,2\n0,1,2\n")
     (tmp_path / "empty.txt").write_text("t,x,y\n")
-    for name, says in {"bad.npz": "expected an npz", "lines.txt": "line 3", "empty.txt": "no point"}.items():
+    expected = {"bad.npz": "an npz", "lines.txt": "line 3", "first.txt": "line 1", "empty.txt": "no point"}
+    for name, says in expected.items():
         with pytest.raises(InputError, match=says):
             read_queries(str(tmp_path / name))
 

@@ -2,7 +2,6 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -13,8 +12,10 @@ import visuals
 import viz
 from networks.omnimotion import ModelConfig, OmniMotion, Tracks
 from runs import load_trained, open_clip, read_start, trained_checkpoint
+from utils.camera import translation
 from utils.config import parse_config
 from utils.errors import InputError
+from utils.rays import project
 from utils.video_io import read_frame, read_video, video_rate, write_image, write_video
 
 HEIGHT, WIDTH, FRAMES = 20, 32, 3
@@ -106,6 +107,14 @@ def test_the_page_alone_can_be_asked_for(run, tmp_path):
     assert '"fps": 24.0' in (folder / "index.html").read_text(encoding="utf-8")
 
 
+def test_exports_take_the_place_of_pictures(run, capsys):
+    folder = run("--export", "npz,nuke", "--query_frame_id", "1").with_name("export")
+    assert {path.name for path in folder.iterdir()} == {"tracks.npz", "tracks.nk"}
+    assert not folder.with_name("vis").exists()
+    assert str(folder / "tracks.nk") in capsys.readouterr().out
+    assert (np.load(folder / "tracks.npz")["queries"][:, 0] == 1).all()
+
+
 def test_training_does_not_start_from_networks_alone(view):
     seen = view()
     with pytest.raises(InputError, match="lacks optimizer, scheduler"):
@@ -140,7 +149,7 @@ def test_queries_of_any_frames_are_followed_both_ways_and_returned_exactly(view)
     np.testing.assert_array_equal(hidden, occluded[1:])
 
 
-def test_points_outside_the_image_are_not_visible_but_the_query_is(view):
+def test_points_outside_the_image_are_not_visible_but_the_query_is(view, monkeypatch):
     seen = view()
 
     def map_points(src_id: int, px: torch.Tensor, tgt_ids, *_) -> Tracks:
@@ -150,11 +159,55 @@ def test_points_outside_the_image_are_not_visible_but_the_query_is(view):
         )  # hidden in its own frame
         return Tracks(moved, score, score)
 
-    model = SimpleNamespace(map_points=map_points, config=seen.model.config)
+    monkeypatch.setattr(seen.model, "map_points", map_points)
     queries = np.array([[1, 5, 5], [1, 15, 5], [1, 31, 19]], np.float32)
-    px, occluded = visuals.follow(model, queries, range(FRAMES), seen.args)
+    px, occluded = visuals.follow(seen.model, queries, range(FRAMES), seen.args)
     np.testing.assert_array_equal(px[1], queries[:, 1:])
     np.testing.assert_array_equal(occluded, [[True, True, False], [False] * 3, [False, True, True]])
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_the_camera_is_what_the_background_follows(view, tmp_path, monkeypatch, masked):
+    flags = ["--foreground_mask_path", str(write_mask(tmp_path / "masks", "any.png"))] if masked else []
+    seen = view("--query_frame_id", "1", "--frames", "1:3", *flags)
+
+    def map_points(src_id: int, px: torch.Tensor, tgt_ids, *_) -> Tracks:
+        in_mask = ((px >= px.new_tensor([8, 5])) & (px < px.new_tensor([20, 15]))).all(-1, keepdim=True)
+        step = torch.where(in_mask, px.new_tensor([-3.0, 1.0]), px.new_tensor([0.5, 0.25]))
+        moved = torch.stack([px + (t - src_id) * step for t in tgt_ids])
+        return Tracks(moved, torch.zeros(moved.shape[:2]), torch.zeros(moved.shape[:2]))
+
+    monkeypatch.setattr(seen.model, "map_points", map_points)
+    np.testing.assert_allclose(seen.camera, [np.eye(3), translation([-0.5, -0.25])], atol=1e-3)
+
+
+def test_flow_is_the_motion_of_all_pixels_in_pixels_of_the_pictures(view, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_clip(tmp_path / "clip" / "color", 15 * HEIGHT, 15 * WIDTH)
+    seen = view("--query_frame_id", "1", "--max_side", str(WIDTH))
+    drawn = []
+    blank = np.zeros((FRAMES, 8, 8, 3), np.uint8)
+    monkeypatch.setattr(visuals, "flow_frames", lambda flow, size: drawn.append(flow) or blank)
+    visuals.save_flow(seen)
+    (flow,) = drawn
+    px = torch.tensor([[3.0, 4.0], [30.0, 18.0]])
+    moved = seen.model.map_points(1, px, [0, 2]).px - px
+    np.testing.assert_allclose(flow[[0, 2]][:, [4, 18], [3, 30]], 15 * moved, rtol=2e-3, atol=0.02)
+    assert (flow[1] == 0).all()
+
+
+def test_what_is_rendered_is_what_the_model_renders_and_where_its_surface_is(view):
+    seen = view("--frames", "1:3")
+    px = torch.tensor([[3.0, 4.0], [30.0, 18.0]])
+    rgb, depth = seen.model.render(2, px)
+    rows, columns = [4, 18], [3, 30]
+    rendered = seen.rendered
+    np.testing.assert_allclose(rendered.colors[1, rows, columns] / 255, rgb, atol=0.003)
+    np.testing.assert_allclose(rendered.depths[1, rows, columns], depth, atol=1e-5)
+    surface = torch.from_numpy(rendered.canonical[1, rows, columns].astype(np.float32))
+    local = seen.model.warp.at(torch.tensor([2])).to_local(surface[None])[0]
+    back = project(local, HEIGHT, WIDTH)  # a surface point lies on its pixel's ray
+    np.testing.assert_allclose(back.detach(), px, atol=0.05)
 
 
 def test_a_mask_of_any_frame_and_a_region_choose_the_points(view, tmp_path):
@@ -242,6 +295,12 @@ def test_wrong_masks_are_refused(run, tmp_path, capsys):
     small = tmp_path / "masks" / "small.png"
     write_image(small, np.full((4, 4), 255, np.uint8))
     assert "4x4" in fails(run, capsys, "--foreground_mask_path", str(small))
+
+
+def test_a_mask_without_background_is_drawn_as_no_mask(view, tmp_path):
+    everything = tmp_path / "all.png"
+    write_image(everything, np.full((HEIGHT, WIDTH), 255, np.uint8))
+    np.testing.assert_array_equal(view("--foreground_mask_path", str(everything)).camera, view().camera)
 
 
 @pytest.mark.parametrize("frame", [-1, FRAMES])

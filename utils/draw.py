@@ -195,6 +195,17 @@ def draw_line(canvas: NDArray[np.uint8], start: NDArray, end: NDArray, color: ND
         cv2.line(canvas, _fixed(start), _fixed(end), _rgb(color), thickness, cv2.LINE_AA, SHIFT)
 
 
+def title_plate(text: str, scale: float) -> NDArray[np.uint8]:
+    """`text`, white on a dark plate of its size [h,w,3]; `scale` is that of OpenCV's fonts."""
+    (width, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
+    (_, height), _ = cv2.getTextSize("0123456789", cv2.FONT_HERSHEY_SIMPLEX, scale, 1)  # one height for all plates
+    margin = round(height / 2)
+    plate = np.full((height + 2 * margin, width + 2 * margin, 3), DARK, np.uint8)
+    place = (margin, margin + height)
+    cv2.putText(plate, text, place, cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255), 1, cv2.LINE_AA)
+    return plate
+
+
 def to_uint8(unit: NDArray) -> NDArray[np.uint8]:
     """Values in [0, 1] → uint8, rounded."""
     return np.rint(np.clip(unit, 0, 1) * 255).astype(np.uint8)

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from utils.draw import DARK
+from utils.draw import DARK, title_plate
 from utils.video_io import read_frame, write_image, write_video
 
-SHOWN = 6  # frames on a contact sheet
-WIDE = 2.5  # times as wide as high: from there on frames lie two in a row, not three
+SHOWN, COLUMNS = 6, 3  # frames on a contact sheet, in all and in a row
+WIDE = 2.5  # times as wide as high: such frames would be too small beside two others
 SHEET_WIDTH = 1920  # pixels, at most
 OVERVIEW_WIDTH = 960  # pixels, of each of the overview's two columns
 
@@ -42,21 +42,22 @@ def save_with_sheet(
 
 
 def _numbered(frame: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
-    """A copy of `frame` that fits a contact sheet, with `text` in its upper left corner."""
-    width = min(frame.shape[1], SHEET_WIDTH // _columns(frame))
-    frame = _to_width(frame, width)
-    title = _title(text, max(0.5, width / 1300))
-    frame[: title.shape[0], : title.shape[1]] = title[: frame.shape[0], : frame.shape[1]]
-    return frame
+    """`frame` as large as fits a contact sheet, under a band with `text`."""
+    columns = 2 if frame.shape[1] > WIDE * frame.shape[0] else COLUMNS
+    width = min(frame.shape[1], SHEET_WIDTH // columns)
+    return _under(text, _to_width(frame, width), max(0.5, width / 1300))
 
 
-def _columns(frame: NDArray[np.uint8]) -> int:
-    return 2 if frame.shape[1] > WIDE * frame.shape[0] else 3
+def _under(text: str, image: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
+    plate = title_plate(text, scale)[:, : image.shape[1]]
+    band = np.full((len(plate), *image.shape[1:]), DARK, np.uint8)
+    band[:, : plate.shape[1]] = plate
+    return np.concatenate([band, image])
 
 
 def _tiled(frames: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     """Frames [H,W,3] of one size, row by row."""
-    columns = min(_columns(frames[0]), len(frames))
+    columns = min(COLUMNS, SHEET_WIDTH // frames[0].shape[1], len(frames))
     rows = math.ceil(len(frames) / columns)
     blank = [np.full_like(frames[0], 255)] * (rows * columns - len(frames))
     cells = np.stack([*frames, *blank]).reshape(rows, columns, *frames[0].shape)
@@ -68,10 +69,7 @@ def save_overview(path: Path, sheets: Sequence[Path]) -> Path:
     columns: list[list[NDArray[np.uint8]]] = [[], []]
     for sheet in sheets:
         shorter = min(columns, key=lambda column: sum(map(len, column)))
-        title, image = _title(sheet.stem, 0.8), _to_width(read_frame(sheet), OVERVIEW_WIDTH)
-        band = np.full((len(title), OVERVIEW_WIDTH, 3), DARK, np.uint8)
-        band[:, : title.shape[1]] = title[:, :OVERVIEW_WIDTH]
-        shorter += [band, image]
+        shorter.append(_under(sheet.stem, _to_width(read_frame(sheet), OVERVIEW_WIDTH), 0.8))
     filled = [np.concatenate(column) for column in columns if column]
     height = max(map(len, filled))
     ends = [[(0, height - len(column)), (0, 0), (0, 0)] for column in filled]
@@ -82,13 +80,3 @@ def save_overview(path: Path, sheets: Sequence[Path]) -> Path:
 def _to_width(image: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
     height = max(1, round(image.shape[0] * width / image.shape[1]))
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-
-
-def _title(text: str, scale: float) -> NDArray[np.uint8]:
-    """`text`, white on a dark plate of its size."""
-    (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
-    margin = round(height / 2)
-    plate = np.full((height + 2 * margin, width + 2 * margin, 3), DARK, np.uint8)
-    place = (margin, margin + height)
-    cv2.putText(plate, text, place, cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255), 1, cv2.LINE_AA)
-    return plate

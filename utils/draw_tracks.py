@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.camera import apply_homography
-from utils.draw import beside, draw_line, draw_marks, enlarge, enlargement, mark_radius
+from utils.draw import beside, draw_line, draw_marks, enlarge, enlargement, mark_radius, title_plate
 
 OPACITY = 0.9  # of the newest step of a trail
 REACH = 2  # image sizes around the first frame in which trails are kept: where a camera that turns away leaves them
@@ -20,6 +20,7 @@ REACH = 2  # image sizes around the first frame in which trails are kept: where 
 
 def draw_pairs(
     query: NDArray[np.uint8],
+    title: str,
     query_px: NDArray,
     frames: Iterable[NDArray[np.uint8]],
     tracks: NDArray,
@@ -30,11 +31,14 @@ def draw_pairs(
     """The query frame beside each frame: visible points are dots, occluded ones crosses, those outside left out.
 
     Args:
-        query: [H,W,3]. query_px: [N,2] pixels of it. colors: uint8 [N,3]. radius: pixels of the pictures.
+        query: [H,W,3], named by `title`. query_px: [N,2] pixels of it. colors: uint8 [N,3].
+        radius: of the marks, pixels of the pictures.
     Yields:
         uint8 [h,2w+2,3]; h, w the frames' size or, if small, a whole multiple of it.
     """
     left = _marked(query, query_px, np.zeros(len(query_px), bool), colors, radius)
+    plate = title_plate(title, max(left.shape[:2]) / 1300)[: left.shape[0], : left.shape[1]]
+    left[: plate.shape[0], : plate.shape[1]] = plate
     for frame, px, hidden in zip(frames, tracks, occluded, strict=True):
         yield beside(left, _marked(frame, px, hidden, colors, radius))
 
@@ -76,7 +80,7 @@ def draw_trails(
     camera = to_large @ camera @ np.linalg.inv(to_large)
     radius = 0.85 * mark_radius(height, width) if radius is None else radius  # trails take room, too
     paths = apply_homography(camera, apply_homography(to_large, tracks))
-    layer = _TrailLayer(paths, height, width, max(1, round(0.6 * radius)))
+    layer = _TrailLayer(paths, camera, height, width, max(1, round(0.6 * radius)))
     for f, frame in enumerate(frames):
         image, px = enlarge(frame, tracks[f])
         if f:
@@ -89,14 +93,17 @@ def draw_trails(
 class _TrailLayer:
     """A picture of the steps drawn so far that remembers in which frame each of its pixels was drawn."""
 
-    def __init__(self, paths: NDArray, height: int, width: int, thickness: int):
+    def __init__(self, paths: NDArray, camera: NDArray, height: int, width: int, thickness: int):
+        # As large as the paths reach and a frame sees: points that run away must not cost memory.
         known = paths[np.isfinite(paths).all(-1)].reshape(-1, 2)
+        known = known if len(known) else np.zeros((1, 2))
+        corners = np.array([[0, 0], [width, 0], [0, height], [width, height]])
+        seen = apply_homography(camera, np.broadcast_to(corners, (len(camera), 4, 2))).reshape(-1, 2)
         limits = np.array([width, height])
-        low, high = (known.min(0), known.max(0)) if len(known) else np.zeros((2, 2))
+        seen = seen.clip(-REACH * limits, (REACH + 1) * limits)
         margin = thickness + 2
-        self.low = np.floor(low - margin).clip(-REACH * limits, (REACH + 1) * limits).astype(int)
-        high = np.ceil(high + margin).clip(-REACH * limits, (REACH + 1) * limits).astype(int)
-        w, h = np.maximum(high - self.low, 1)
+        self.low = np.floor(np.maximum(known.min(0) - margin, seen.min(0))).astype(int)
+        w, h = np.maximum(np.ceil(np.minimum(known.max(0) + margin, seen.max(0))).astype(int) - self.low, 1)
         self.ink = np.zeros((h, w, 4), np.uint8)  # colour · coverage, coverage
         self.born = np.zeros((h, w), np.int32)
         self.thickness = thickness

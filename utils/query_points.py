@@ -1,5 +1,6 @@
 """Query points (t, x, y): read from what the user wrote, or chosen in a frame. Pixels, integer = pixel centre."""
 
+import re
 import zipfile
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from utils.errors import InputError
 
 MAX_POINTS = 10_000  # more marks than that cover each other, and tracking them takes a CPU many minutes
+NAMES = r"\s*[A-Za-z_]\w*([\s,]+[A-Za-z_]\w*)*\s*"  # a first line that names the columns
 DEFAULT_POINTS = 250  # of a grid without a stated interval
 
 
@@ -30,7 +32,7 @@ def read_queries(source: str) -> NDArray[np.float32]:
             lines = path.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"cannot read --points {source}: expected a text or npz file, or 't,x,y;t,x,y'") from error
-        has_names = bool(lines) and any(c.isalpha() for c in lines[0]) and not lines[0].lstrip().startswith("#")
+        has_names = bool(lines) and re.fullmatch(NAMES, lines[0]) is not None
         queries = _parse_lines(lines[has_names:], source, 1 + has_names)
     if len(queries) == 0:
         raise InputError(f"--points {source} holds no point: expected lines t,x,y")
