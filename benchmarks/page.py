@@ -2,6 +2,7 @@
 
 Needs Chromium. A move of the pointer is timed with five tracks kept, all over the picture, in five frames for every
 query frame: what the page's script takes to answer it, and the same until the canvas is painted (here by the CPU).
+"CPU" leaves out painting and the time in which other programs had the core: a mean.
 """
 
 import argparse
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.browser import browser, find_chromium
+from tests.browser import Page, browser, find_chromium
 from utils.atomic import write_whole
 from utils.errors import InputError, exits_on_input_error
 from utils.provenance import provenance
@@ -39,22 +40,32 @@ KEEP_FIVE = "for (let k = 1; k < 6; k++) { hoverAt(WIDTH * k / 6, HEIGHT * k / 6
 def measure(path: Path) -> dict[str, float | int]:
     """Size, time until it can be used, time of a pointer move, ms."""
     with tempfile.TemporaryDirectory() as profile, browser(find_chromium(), Path(profile)) as shown:
+        shown.ask("Performance.enable", timeDomain="threadTicks")
         shown.open(path, 1280, 900)
         shown.wait("view.tracks !== null")
         result = {"MB": path.stat().st_size / 1e6, "ms until usable": shown.run("performance.now()")}
         shown.run(KEEP_FIVE)
-        moves, switches = [], []
+        moves, switches, cpu = [], [], 0.0
         for query in range(shown.run("META.queries.length")):
             start = f"(async () => {{ const start = performance.now(); await chooseQuery({query}); "
             switches.append(shown.run(start + "return performance.now() - start; })()"))
             for frame in np.linspace(0, shown.run("FRAMES") - 1, 5).astype(int):
                 shown.run(f"show({frame})")
+                before = script_seconds(shown)
                 moves += shown.run(TIME_MOVES % MOVES)
+                cpu += script_seconds(shown) - before
         heap = shown.run("performance.memory.usedJSHeapSize") / 1e6
     for kind, times in zip(("script", "and painting"), np.transpose(moves), strict=True):
         for name, share in (("median", 50), ("99 %", 99), ("slowest", 100)):
             result[f"ms a move, {kind}, {name}"] = float(np.percentile(times, share))
+    result["ms a move, script, CPU"] = 1000 * cpu / len(moves)
     return {**result, "moves": len(moves), "ms to another query frame": max(switches), "MB of script heap": heap}
+
+
+def script_seconds(shown: Page) -> float:
+    """Time that the page's thread has computed in scripts."""
+    metrics = {metric["name"]: metric["value"] for metric in shown.ask("Performance.getMetrics")["metrics"]}
+    return metrics["ScriptDuration"]
 
 
 @exits_on_input_error
