@@ -31,7 +31,7 @@ PAGE_BYTES = 24_000_000  # of the whole page: what still opens at once and can b
 FRAME_BYTES = PAGE_BYTES // 2  # of the frames at most
 MOST_QUERY_FRAMES = 6
 COARSE_SPACING = 4  # pixels; a grid coarser than that only if there is a single query frame
-# Text of the page for one point in one frame, guessed beforehand: 0.55 for the demo, 0.97 for DAVIS's dog.
+# Text of the page for one point in one frame, guessed beforehand: 0.64 for the demo, 0.97 for DAVIS's dog.
 BYTES_PER_PLACE = 1.0
 # Multiplications that a CPU is given: for the tracks some five minutes of one core, for the depths one.
 TRACK_WORK, DEPTH_WORK = 1e13, 1e12
@@ -141,7 +141,9 @@ def _write_tracks(page: PageFile, model: OmniMotion, shape: tuple[int, int, int]
     room = PAGE_BYTES - META_BYTES - page.size
     spacing, count = plan(model, shape, room)
     limit = "time on this CPU" if _affordable_places(model) < room / BYTES_PER_PLACE else "the size of the page"
-    because = f": more than {limit} allows is left out" if spacing > 1 or count < MOST_QUERY_FRAMES else ""
+    because = (
+        f": more than {limit} allows is left out" if spacing > 1 or count < min(MOST_QUERY_FRAMES, num_frames) else ""
+    )
     print(f"page: tracking {_density(spacing)} of {count} frames{because}")
     frames = spread_frames(args.query_frame_id, num_frames, count)
     points = Grid.over(0, spacing, height, width)
