@@ -12,6 +12,8 @@ import configargparse
 import torch
 
 from utils.errors import InputError
+from utils.export_flags import add_export_flags
+from utils.picture_flags import add_picture_flags
 
 TRUE, FALSE = {"true", "yes", "1", "on"}, {"false", "no", "0", "off"}
 
@@ -48,6 +50,8 @@ def build_parser() -> configargparse.ArgumentParser:
     _network_flags(parser)
     _training_flags(parser)
     _inference_flags(parser)
+    add_export_flags(parser)
+    add_picture_flags(parser)
     _evaluation_flags(parser)
     return parser
 
