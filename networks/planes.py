@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 REACH = 1.1  # planes of the warp cover [−1.1, 1.1]: what maps carry a little outside is still told apart
-SPREAD = 0.1  # of the first features: a hint of structure, far below what training makes of them
+# Of the first features. The volume starts with some structure, motion with next to none.
+MOTION_SPREAD, VOLUME_SPREAD = 0.01, 0.1
 
 
 class SpaceTimePlanes(nn.Module):
@@ -23,7 +24,7 @@ class SpaceTimePlanes(nn.Module):
         super().__init__()
         self.num_frames, self.channels = num_frames, channels
         moments = max(2, -(-(num_frames - 1) // interval) + 1)
-        self.features = nn.Parameter(SPREAD * torch.randn(moments, channels, rows, columns))
+        self.features = nn.Parameter(MOTION_SPREAD * torch.randn(moments, channels, rows, columns))
 
     def at(self, time: Tensor) -> Tensor:
         """The planes [P,C,rows,columns] of frames given by their time codes [P]."""
@@ -45,7 +46,7 @@ class TriPlane(nn.Module):
 
     def __init__(self, channels: int, size: int):
         super().__init__()
-        self.features = nn.Parameter(SPREAD * torch.randn(3, channels, size, size))
+        self.features = nn.Parameter(VOLUME_SPREAD * torch.randn(3, channels, size, size))
 
     def forward(self, x: Tensor) -> Tensor:
         where = torch.stack([x[:, [0, 1]], x[:, [0, 2]], x[:, [1, 2]]])
