@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import REPOSITORY
 
 from utils.config import parse_config, pick_device, run_name, write_config
 from utils.errors import InputError, exits_on_input_error
