@@ -14,6 +14,7 @@ from networks.warp import FrameMaps
 from utils.coords import inside_image
 from utils.rays import points_on_rays, project
 from utils.shard import ALONE, Shard
+from utils.transfer import index_on
 from utils.volrend import composite
 
 # The scene-flow term looks at this share of the points (released: the first quarter).
@@ -190,4 +191,4 @@ def _with_neighbours(
 
 
 def _rows(x: Tensor, index: list[int]) -> Tensor:
-    return x.index_select(0, torch.tensor(index, dtype=torch.long, device=x.device))
+    return x.index_select(0, index_on(index, x.device))

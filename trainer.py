@@ -162,7 +162,7 @@ class Trainer:
         if not torch.isfinite(total + norm):
             raise TrainingDiverged(self._blame(batch, depths))
         if args.grad_clip > 0:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), args.grad_clip)
+            torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), args.grad_clip, norm)
         self._updating = True
         self.optimizer.step()
         self.scheduler.step()

@@ -19,6 +19,7 @@ from loaders.pair_sampling import choose_pixels, cycled_frames, draw_pixels, pai
 from loaders.sequence import colors_at
 from loaders.track_file import InputTracks
 from utils.schedules import max_frame_gap
+from utils.transfer import to_device
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Batch:
     def to(self, device: torch.device) -> "Batch":
         """The same batch on a device; the frames' numbers stay here, for what to compute depends on them."""
         values = [getattr(self, f.name) for f in fields(self)]
-        return Batch(*values[:2], *(value.to(device, non_blocking=True) for value in values[2:]))
+        return Batch(*values[:2], *(to_device(value, device) for value in values[2:]))
 
     def pairs(self, start: int, stop: int) -> "Batch":
         """A batch of the pairs `start` … `stop` − 1 alone."""

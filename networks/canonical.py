@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from networks.gabor import GaborNet
+from networks.linear import ExactLinear
 from networks.mlp import mlp
 from networks.planes import TriPlane
 from networks.recompute import Recomputed
@@ -35,7 +36,7 @@ class CanonicalVolume(Recomputed):
         if plane_size:
             # Contracted space is the ball of radius 2; the planes cover [−1, 1].
             self.planes = TriPlane(plane_channels, plane_size)
-            self.net = mlp([3 * plane_channels] + [width] * depth + [4], nn.LeakyReLU)
+            self.net = mlp([3 * plane_channels] + [width] * depth + [4], nn.LeakyReLU, ExactLinear)
         else:
             self.planes = None
             self.net = GaborNet(3, width, 4, depth, VOLUME_ALPHA)

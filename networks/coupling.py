@@ -55,7 +55,7 @@ class CouplingLayer(Recomputed):
         self.axis = axis
         self.kept = [i for i in range(3) if i != axis]
         self.num_freqs = num_freqs
-        self.middle = [1.0 if i == 2 else 0.0 for i in self.kept]  # x and y are in [−1, 1], depth in [0, 2]
+        self.middle = 1.0 if 2 in self.kept else 0.0  # of the second kept coordinate: y is in [−1, 1], depth in [0, 2]
         self.code_mlp = mlp([code_size, code_size, code_size], nn.LeakyReLU)
         self.encode = Linear(2 + 4 * num_freqs, width)
         self.scale_shift = mlp([code_size + width] + [width] * depth + [2], nn.LeakyReLU)
@@ -97,7 +97,8 @@ class CouplingLayer(Recomputed):
         leading = features.shape[:-1]
         encoding = self.encode(features.flatten(0, 1))
         if plane is not None:
-            local = look_up(plane, (features[..., :2] - features.new_tensor(self.middle)) / REACH)
+            where = torch.stack([features[..., 0], features[..., 1] - self.middle], -1) / REACH
+            local = look_up(plane, where)
             encoding = encoding + self.look_up(local.flatten(0, 1))
         encoding = F.leaky_relu(encoding, inplace=True)
         first, activation, rest = self.scale_shift[0], self.scale_shift[1], self.scale_shift[2:]

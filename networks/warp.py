@@ -14,6 +14,7 @@ from networks.frame_affine import FrameAffine
 from networks.gabor import GaborNet
 from networks.planes import SpaceTimePlanes
 from utils.coords import time_code
+from utils.transfer import index_on, to_device
 
 CODE_ALPHA = 4.5  # shape of the Gamma prior of the code net's envelopes, released value
 
@@ -67,7 +68,7 @@ class Warp(nn.Module):
     def at(self, frame_ids: Tensor) -> "FrameMaps":
         """The maps of frames [P], ids on any device."""
         weight = self.code_net.output.weight
-        time = time_code(frame_ids, self.num_frames).to(weight, non_blocking=True)
+        time = to_device(time_code(frame_ids, self.num_frames).to(weight.dtype), weight.device)
         code = self.code_net(time.unsqueeze(-1))
         return FrameMaps(self, time, [layer.share_of(code, time) for layer in self.layers])
 
@@ -90,7 +91,7 @@ class FrameMaps:
 
     def pick(self, rows: list[int]) -> "FrameMaps":
         """The maps of some of the frames, in any order and number."""
-        index = torch.tensor(rows, dtype=torch.long, device=self.time.device)
+        index = index_on(rows, self.time.device)
         return FrameMaps(self.warp, self.time[index], [share[index] for share in self.shares])
 
     def to_canonical(self, x_local: Tensor) -> Tensor:

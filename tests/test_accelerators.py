@@ -15,8 +15,9 @@ from utils.errors import InputError
 WIDE = {"coupling_width": 64, "volume_width": 256, "affine_width": 64, "code_size": 32, "code_width": 64}
 
 
-def test_bfloat16_in_the_volume_keeps_losses_and_leaves_the_warp_alone():
-    model, batch = make_model(torch.float32, **WIDE), make_batch(torch.float32, num_pts=32)
+@pytest.mark.parametrize("planes", [{}, {"volume_plane_size": 16, "volume_depth": 2}], ids=["GaborNet", "planes"])
+def test_bfloat16_in_the_volume_keeps_losses_and_leaves_the_warp_alone(planes):
+    model, batch = make_model(torch.float32, **WIDE, **planes), make_batch(torch.float32, num_pts=32)
     depths = rays_of(model, batch)
     exact = compute_losses(model, batch, depths)
     exact_gradients = gradients(model, exact)

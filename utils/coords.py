@@ -11,12 +11,14 @@ from torch import Tensor
 
 def normalize_px(px: Tensor, height: int, width: int) -> Tensor:
     """Pixels [*,2] → normalised coordinates [*,2]."""
-    return 2 * px / px.new_tensor([width - 1, height - 1]) - 1
+    x, y = px.unbind(-1)
+    return torch.stack([2 * x / (width - 1) - 1, 2 * y / (height - 1) - 1], -1)
 
 
 def denormalize_px(xy: Tensor, height: int, width: int) -> Tensor:
     """Normalised coordinates [*,2] → pixels [*,2]; the inverse of `normalize_px`."""
-    return (xy + 1) / 2 * xy.new_tensor([width - 1, height - 1])
+    x, y = ((xy + 1) / 2).unbind(-1)
+    return torch.stack([x * (width - 1), y * (height - 1)], -1)
 
 
 def time_code(frame_ids: Tensor, num_frames: int) -> Tensor:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from utils.coords import denormalize_px, normalize_px
+from utils.transfer import to_device
 
 
 def sample_depths(num_samples: int, near: float, far: float, device: torch.device | str = "cpu") -> Tensor:
@@ -18,7 +19,7 @@ def jitter_depths(depths: Tensor, shape: tuple[int, ...], generator: torch.Gener
     """
     mid = (depths[1:] + depths[:-1]) / 2
     lower, upper = torch.cat([depths[:1], mid]), torch.cat([mid, depths[-1:]])
-    uniform = torch.rand(*shape, len(depths), generator=generator).to(depths.device)
+    uniform = to_device(torch.rand(*shape, len(depths), generator=generator), depths.device)
     return lower + (upper - lower) * uniform
 
 

@@ -5,7 +5,6 @@ depends on step / scale alone (scale 1 = released).
 """
 
 MASK_NEAR_STEPS = 4000
-RELEASED_ITERS = 100_000
 PRIOR_SHARE = 0.2
 
 
