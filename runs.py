@@ -181,17 +181,19 @@ def trained_checkpoint(args: Namespace) -> Path:
 
 
 def load_trained(args: Namespace, video: np.ndarray, device: torch.device) -> OmniMotion:
-    """The model that the flags name, or the run's newest.
+    """The model that the flags name, or the run's newest; says which, and how far it was trained.
 
     Raises:
         InputError: there is none, or it is of a clip of another size or length than `video`.
     """
     path = trained_checkpoint(args)
-    model = load_model(read_trained(path, args, video), device)
+    checkpoint = read_trained(path, args, video)
+    model = load_model(checkpoint, device)
     trained = model.config.num_frames, model.config.height, model.config.width
     if trained != video.shape[:3]:
         raise InputError(
             f"{path} was trained on (frames, height, width) {trained}, this clip has {video.shape[:3]}: "
             "give the data_dir, num_imgs and max_side of its training"
         )
+    print(f"{path}: step {checkpoint['step']} of {checkpoint.get('flags', {}).get('num_iters', 'an unknown number')}")
     return model
