@@ -45,7 +45,9 @@ def open_clip(args: Namespace, shard: Shard = ALONE) -> Clip:
     paths = prepare_sequence(Path(args.data_dir), args.max_side)
     names, video = load_video(paths, args.num_imgs)
     if not 0 <= args.query_frame_id < len(names):
-        raise InputError(f"--query_frame_id is {args.query_frame_id}, but the clip's frames are 0 to {len(names) - 1}")
+        raise InputError(
+            f"--query_frame_id is {args.query_frame_id}, expected one of the clip's frames, 0 to {len(names) - 1}"
+        )
     return Clip(paths, names, video, _foreground(args, paths, names[args.query_frame_id], *video.shape[1:3]))
 
 
@@ -95,7 +97,8 @@ def build_model(args: Namespace, video: np.ndarray, checkpoint: dict | None, dev
     model = load_model(checkpoint, device).train()
     if len(model.config.axes) != args.num_layers:
         raise InputError(
-            f"the checkpoint has {len(model.config.axes)} coupling layers, --num_layers is {args.num_layers}"
+            f"the checkpoint has {len(model.config.axes)} coupling layers, --num_layers is {args.num_layers}: "
+                "give that number, or another --expname"
         )
     for name in ("num_frames", "height", "width", *sizes):
         found, asked = getattr(model.config, name), getattr(config, name)

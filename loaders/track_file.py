@@ -110,7 +110,9 @@ def _inside(path: Path, px: np.ndarray, visible: np.ndarray, height: int, width:
     seen = px[visible]
     if not np.isfinite(seen).all():
         frame, point = np.argwhere(visible & ~np.isfinite(px).all(-1))[0]
-        raise InputError(f"{path}: point {point} is visible in frame {frame} but not finite there; mark it as hidden")
+        raise InputError(
+            f"{path}: point {point} is visible in frame {frame} but not finite there, expected pixels: mark it as hidden"
+        )
     inside = inside_image(torch.from_numpy(px), height, width).numpy()
     if seen.size and (seen.max() <= 1 or (~inside[visible]).mean() > MOST_OUTSIDE):
         (x0, y0), (x1, y1) = seen.min(0), seen.max(0)

@@ -70,6 +70,8 @@ def exact_tracks(path: Path, size: Size, num_frames: int | None = None) -> Track
             points, occluded = file["points"], np.asarray(file["occluded"], bool)
         if points.dtype.kind not in "fiu" or points.shape != (*occluded.shape, 2) or occluded.ndim != 2:
             raise ValueError(f"points {points.dtype} {points.shape}, occluded {occluded.shape}")
+        if not np.isfinite(points[~occluded]).all():
+            raise ValueError("a visible point is not finite")
     except (OSError, ValueError, TypeError, KeyError, AttributeError, zipfile.BadZipFile) as error:
         raise InputError(f"{path} holds no exact tracks ({error}): expected points [N,T,2], occluded [N,T]") from error
     points = scale_points(points.astype(np.float32), frame_size(SequencePaths(path.parent)) or size, size)
@@ -87,7 +89,7 @@ def tapvid_tracks(path: Path, video: str, size: Size, num_frames: int | None = N
         return TrackTruth(truth.points, truth.occluded, size, exact=False)
     videos = tapvid_videos(path)
     if video not in videos:
-        raise InputError(f"{path} has no video {video}: it holds {', '.join(videos)}")
+        raise InputError(f"{path} has no video {video}, it holds {', '.join(videos)}: give the file of this video")
     try:
         occluded = np.asarray(videos[video]["occluded"], bool)
         points = px_from_unit(videos[video]["points"], size).astype(np.float32)

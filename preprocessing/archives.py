@@ -14,14 +14,14 @@ import numpy as np
 from tqdm import tqdm
 
 from utils.atomic import atomic_path
-from utils.errors import InputError
+from utils.errors import InputError, OneSentence
 from utils.paths import SequencePaths
 from utils.video_io import to_rgb
 
 
 def archive_flags(description: str, url: str) -> argparse.ArgumentParser:
     """Parser with `--archive FILE` or `--download` (of `url`), `--out` and `--sequences`."""
-    parser = argparse.ArgumentParser(description=description)
+    parser = OneSentence(description=description)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--archive", type=Path, help="the downloaded file")
     source.add_argument("--download", action="store_true", help=f"get {url} into --out once, and keep it there")
@@ -79,7 +79,7 @@ def write_sequences(
     """
     names = dict.fromkeys(wanted or sorted(present))  # each once
     if missing := [name for name in names if name not in present]:
-        raise InputError(f"no sequence {', '.join(missing)} in the archive, which holds: {', '.join(sorted(present))}")
+        raise InputError(f"no sequence {', '.join(missing)} in the archive: choose among {', '.join(sorted(present))}")
     if odd := [name for name in names if not re.fullmatch(r"[\w-]+", name)]:
         raise InputError(f"{odd[0]!r} cannot name a sequence folder: expected letters, digits, _ and -")
     for name in tqdm(names, desc="sequences"):

@@ -82,7 +82,7 @@ def _source_frames(source: Path) -> list[Path]:
         return list_frames(source / "color" if (source / "color").is_dir() else source)
     if source.suffix.lower() not in VIDEO_SUFFIXES:
         kinds = " ".join(sorted(VIDEO_SUFFIXES))
-        raise InputError(f"{source} is neither a folder nor a known kind of video ({kinds})")
+        raise InputError(f"{source} is neither a folder nor a known kind of video ({kinds}): convert it to mp4")
     return []
 
 
@@ -111,6 +111,7 @@ def _check_copy(target: Path, wanted: dict[str, object]) -> None:
         found = json.loads((target / "source.json").read_text())
     except (OSError, ValueError):
         found = {}
+    found = found if isinstance(found, dict) else {}
     differing = [key for key, value in wanted.items() if found.get(key) != value]
     if not differing and found.get("num_frames") != len(image_files(target / "color")):
         differing = ["num_frames"]
@@ -163,7 +164,7 @@ def _write_frames(
         if image.shape[:2] != old:
             raise InputError(
                 f"frame {count} is {image.shape[1]}x{image.shape[0]} but the first is {old[1]}x{old[0]} "
-                "(width x height): all frames of a sequence must have one size"
+                "(width x height): all frames of a sequence must have one size; convert or remove it"
             )
         if new != old:
             image = cv2.resize(image, new[::-1], interpolation=cv2.INTER_AREA)

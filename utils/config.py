@@ -4,6 +4,7 @@ A config file holds `name = value` lines; the command line wins over it. Unknown
 """
 
 import argparse
+import io
 import math
 import shutil
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import configargparse
 import torch
 
-from utils.errors import InputError
+from utils.errors import InputError, OneSentence
 
 TRUE, FALSE = {"true", "yes", "1", "on"}, {"false", "no", "0", "off"}
 
@@ -23,23 +24,35 @@ def boolean(text: str) -> bool:
     raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
 
 
-# Counts, sizes and periods that are never 0.
-POSITIVE = (
-    *("num_pairs", "num_pts", "num_iters", "chunk_size", "start_interval", "lrate_decay_steps"),
-    *("num_layers", "coupling_width", "coupling_depth", "code_size", "code_width", "code_depth"),
-    *("affine_width", "affine_depth", "volume_width", "volume_depth"),
-    *("i_print", "i_img", "i_weight", "i_cache"),
-)
+# The smallest value of each number; what is not listed may be anything finite.
+AT_LEAST = {
+    "num_imgs": 2,  # a motion needs two frames
+    "num_samples_ray": 2,
+    **dict.fromkeys(("num_pairs", "num_pts", "num_iters", "chunk_size", "start_interval", "lrate_decay_steps"), 1),
+    **dict.fromkeys(("num_layers", "coupling_width", "coupling_depth", "code_size", "code_width", "code_depth"), 1),
+    **dict.fromkeys(("affine_width", "affine_depth", "volume_width", "volume_depth", "pe_freq", "max_side"), 1),
+    **dict.fromkeys(("i_print", "i_img", "i_weight", "i_cache", "raft_batch", "dino_batch"), 1),
+    **dict.fromkeys(("num_workers", "lr_warmup", "micro_batch", "loader_seed", "query_frame_id"), 0),
+    **dict.fromkeys(("lr_feature", "lr_deform", "lr_color", "lrate_decay_factor", "grad_clip"), 0),
+    **dict.fromkeys(("load_opt", "load_scheduler", "max_padding", "occlusion_th"), 0),
+}
+AT_MOST = {"load_opt": 1, "load_scheduler": 1, "occlusion_th": 1}
+MOST = 10**9  # of any other number: what is larger is a slip, and overflows in C
 
 SWITCH = {"type": boolean, "nargs": "?", "const": True}
 
 
+class _Parser(OneSentence, configargparse.ArgumentParser):
+    """Reads config files, and complains in one sentence."""
+
+
 def build_parser() -> configargparse.ArgumentParser:
     """The parser of train.py, viz.py and evaluate.py."""
-    parser = configargparse.ArgumentParser(
+    parser = _Parser(
         config_file_parser_class=configargparse.DefaultConfigFileParser,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         ignore_unknown_config_file_keys=False,
+        config_file_open_func=_open_config,
         allow_abbrev=False,
     )
     _general_flags(parser)
@@ -49,6 +62,13 @@ def build_parser() -> configargparse.ArgumentParser:
     _inference_flags(parser)
     _evaluation_flags(parser)
     return parser
+
+
+def _open_config(path: str) -> io.StringIO:
+    """All of a config file: what is no text is found here, where the parser expects failures."""
+    stream = io.StringIO(Path(path).read_text(encoding="utf-8"))
+    stream.name = path
+    return stream
 
 
 def parse_config(argv: list[str] | None = None) -> argparse.Namespace:
@@ -62,19 +82,7 @@ def parse_config(argv: list[str] | None = None) -> argparse.Namespace:
         raise InputError(
             "--data_dir is missing: give a video file, a folder of frames, or a sequence folder with color/"
         )
-    for name in POSITIVE:
-        if getattr(args, name) < 1:
-            raise InputError(f"--{name} is {getattr(args, name)}, expected at least 1")
-    if args.schedule_scale <= 0 or args.num_workers < 0 or (args.max_side is not None and args.max_side < 1):
-        raise InputError("--schedule_scale must be above 0, --num_workers at least 0, --max_side at least 1")
-    if args.lr_warmup < 0:
-        raise InputError(f"--lr_warmup is {args.lr_warmup}, expected a number of steps, or 0 for none")
-    if args.micro_batch < 0:
-        raise InputError(f"--micro_batch is {args.micro_batch}, expected a number of pairs, or 0 for all of a batch")
-    if args.num_samples_ray < 2 or args.min_depth >= args.max_depth:
-        raise InputError("rays need --num_samples_ray of at least 2 and --min_depth below --max_depth")
-    if args.num_imgs < 2:
-        raise InputError(f"--num_imgs is {args.num_imgs}, but a motion needs at least 2 frames")
+    _check_numbers(args)
     _check_inputs(args)
     return args
 
@@ -82,6 +90,24 @@ def parse_config(argv: list[str] | None = None) -> argparse.Namespace:
 def uses_flow(args: argparse.Namespace) -> bool:
     """Whether optical flow supervises, alone or beside tracks."""
     return "flow" in args.dataset_types.split("+")
+
+
+def _check_numbers(args: argparse.Namespace) -> None:
+    """Refuse numbers that are out of their range, alone or together."""
+    for name, value in vars(args).items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        low, high = AT_LEAST.get(name, -MOST), AT_MOST.get(name, MOST)
+        if not low <= value <= high:  # NaN fails too
+            raise InputError(f"--{name} is {value}, expected a number from {low} to {high}")
+    if args.schedule_scale <= 0:
+        raise InputError(f"--schedule_scale is {args.schedule_scale}, expected a number above 0")
+    if args.min_depth >= args.max_depth:
+        raise InputError(f"--min_depth is {args.min_depth}, expected one below --max_depth, which is {args.max_depth}")
+    if args.expname and Path(args.expname).name != args.expname:
+        raise InputError(
+            f"--expname is {args.expname!r}, expected a name without slashes: choose the place with --save_dir"
+        )
 
 
 def _check_inputs(args: argparse.Namespace) -> None:
@@ -128,11 +154,12 @@ def pick_device(name: str) -> torch.device:
         InputError: a device that this machine or this PyTorch does not have.
     """
     torch.set_flush_denormal(True)
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    available = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": 1}
     if name == "auto":
-        return torch.device(next(kind for kind, present in available.items() if present))
-    if not available.get(name.split(":")[0], False):
-        found = ", ".join(kind for kind, present in available.items() if present)
+        return torch.device(next(kind for kind, count in available.items() if count))
+    numbered = {f"{kind}:{i}" for kind, count in available.items() for i in range(count)}
+    if name not in numbered | {kind for kind, count in available.items() if count}:
+        found = ", ".join(kind for kind, count in available.items() if count)
         raise InputError(f"--device {name}: not available here (found: {found}); choose one of these or `auto`")
     return torch.device(name)
 
