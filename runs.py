@@ -76,7 +76,10 @@ def open_store(args: Namespace, clip: Clip, device: torch.device, shard: Shard =
     ensure_flow(args, clip, device, shard)
 
     def opened() -> FlowStore:
-        return (MappedFlowStore if args.map_flow else FlowStore)(clip.paths, clip.names, prefer_chained=args.chain)
+        store = (MappedFlowStore if args.map_flow else FlowStore)(clip.paths, clip.names, prefer_chained=args.chain)
+        for i in range(len(clip.names) if args.use_count_map else 0):
+            store.count_map(i)  # unusable ones are found before the run's folder is touched
+        return store
 
     if shard.size > 1:
         shard.first(opened)
@@ -98,7 +101,7 @@ def build_model(args: Namespace, video: np.ndarray, checkpoint: dict | None, dev
     if len(model.config.axes) != args.num_layers:
         raise InputError(
             f"the checkpoint has {len(model.config.axes)} coupling layers, --num_layers is {args.num_layers}: "
-                "give that number, or another --expname"
+            "give that number, or another --expname"
         )
     for name in ("num_frames", "height", "width", *sizes):
         found, asked = getattr(model.config, name), getattr(config, name)

@@ -1,6 +1,7 @@
 """Checkpoint files: state dicts and plain data only, written whole or not at all, loaded with `weights_only=True`."""
 
 import itertools
+import pickle
 import re
 from pathlib import Path
 
@@ -68,6 +69,8 @@ def load_plain(path: Path, kind: str) -> object:
         raise
     except Exception as error:  # damaged pickles raise nearly anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if isinstance(error, pickle.UnpicklingError):  # whose text says how to run the code
+            reason = "it is none, or holds more than tensors and plain data"
         raise InputError(f"{path} cannot be read as {kind} ({reason}); give another or delete it") from error
 
 
