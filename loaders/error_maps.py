@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from utils.atomic import write_array
+from utils.atomic import read_array, write_array
 from utils.errors import InputError
 
 BLUR = (5, 5)  # pixels; an error is spread to its neighbourhood (released constant)
@@ -32,9 +32,9 @@ def load_error_maps(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
         InputError: damaged, or of another clip.
     """
     try:
-        maps = np.load(path).astype(np.float32)
+        maps = read_array(path).astype(np.float32)
         if maps.shape != shape or not (np.isfinite(maps) & (maps >= 0)).all():
             raise ValueError(f"found {maps.shape}, expected {shape} numbers from 0")
-    except (OSError, ValueError, EOFError, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"cannot read {path} ({error}): delete it, and it is made anew") from error
     return np.stack([cv2.blur(error, BLUR) for error in maps]) + 1e-3

@@ -72,7 +72,7 @@ def exact_tracks(path: Path, size: Size, num_frames: int | None = None) -> Track
             raise ValueError(f"points {points.dtype} {points.shape}, occluded {occluded.shape}")
         if not np.isfinite(points[~occluded]).all():
             raise ValueError("a visible point is not finite")
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, zipfile.BadZipFile) as error:
+    except Exception as error:  # a damaged file raises nearly anything
         raise InputError(f"{path} holds no exact tracks ({error}): expected points [N,T,2], occluded [N,T]") from error
     points = scale_points(points.astype(np.float32), frame_size(SequencePaths(path.parent)) or size, size)
     return _cut(path, TrackTruth(points, occluded, size, exact=True), num_frames)

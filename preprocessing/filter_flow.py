@@ -17,6 +17,7 @@ from preprocessing.consistency import (
 )
 from preprocessing.pair_files import missing_masks, write_counts, write_pair_mask
 from preprocessing.pairs import Pairs
+from utils.atomic import read_array
 from utils.errors import InputError
 from utils.flow_files import read_flow
 from utils.paths import SequencePaths
@@ -45,10 +46,10 @@ class FeatureMaps:
 def _read_features(path: Path) -> np.ndarray:
     """A feature file as float32 [h,w,C]."""
     try:
-        features = np.load(path).astype(np.float32)
+        features = read_array(path).astype(np.float32)
         if features.ndim != 3 or not np.isfinite(features).all():
             raise ValueError(f"shape {features.shape}, or not finite")
-    except (OSError, ValueError, EOFError, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"cannot read the features {path} ({error}): delete it and preprocess again") from error
     return features
 

@@ -127,6 +127,8 @@ def read_manifest(paths: SequencePaths) -> dict | None:
         stages = content.get("settings", {})
         if not all(isinstance(part, dict) for part in (stages, content.get("frames", {}), *stages.values())):
             raise ValueError("settings or frames of another form")
+        if stages and "frames" not in content:
+            raise ValueError("no frames")
         return content
     except (ValueError, AttributeError, TypeError) as error:
         raise InputError(f"{path} is damaged ({error}): delete it and what preprocessing made beside it") from error

@@ -12,7 +12,7 @@ import zlib
 
 import numpy as np
 
-from utils.atomic import write_whole
+from utils.atomic import read_array, write_whole
 from utils.errors import InputError
 from utils.paths import SequencePaths
 from utils.video_io import read_frame
@@ -87,11 +87,11 @@ def read_flow(paths: SequencePaths, a: str, b: str) -> np.ndarray:
         if path.exists():
             return unpack_flow(path.read_bytes())
         path = paths.released_flow(a, b)
-        flow = np.load(path)
-    except (OSError, ValueError, EOFError) as error:
+        flow = read_array(path)
+    except (OSError, ValueError) as error:
         raise InputError(f"cannot read the flow {path} ({error}); delete it and run the preprocessing again") from error
-    if flow.ndim != 3 or flow.shape[-1] != 2 or flow.dtype.kind not in "fiu":
-        raise InputError(f"{path} holds {flow.dtype} of shape {list(flow.shape)}; expected a flow [H,W,2] of numbers")
+    if flow.ndim != 3 or flow.shape[-1] != 2:
+        raise InputError(f"{path} holds an array of shape {list(flow.shape)}; expected a flow [H,W,2]")
     if not np.isfinite(flow).all():
         raise InputError(f"{path} is not finite everywhere; give a flow that is, or delete it and preprocess again")
     return flow.astype(np.float32, copy=False)
