@@ -17,7 +17,7 @@ from preprocessing.consistency import (
 )
 from preprocessing.pair_files import missing_masks, write_counts, write_pair_mask
 from preprocessing.pairs import Pairs
-from utils.atomic import read_array
+from utils.arrays import read_array
 from utils.errors import InputError
 from utils.flow_files import read_flow
 from utils.paths import SequencePaths

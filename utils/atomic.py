@@ -40,24 +40,6 @@ def write_array(path: Path, array: np.ndarray) -> None:
     write_whole(path, buffer.getvalue())
 
 
-def read_array(path: Path) -> np.ndarray:
-    """The array of a .npy file of numbers; nothing that is pickled in it is run.
-
-    Raises:
-        OSError: missing, or not readable.
-        ValueError: damaged, or holding anything else.
-    """
-    try:
-        array = np.load(path, allow_pickle=False)
-    except OSError:
-        raise
-    except Exception as error:  # a damaged header raises nearly anything
-        raise ValueError(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}") from error
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
-        raise ValueError("no array of numbers")
-    return array
-
-
 def remove_partial(root: Path) -> None:
     """Delete the temporary files that killed writers left in a folder and below.
 

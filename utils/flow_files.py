@@ -12,7 +12,8 @@ import zlib
 
 import numpy as np
 
-from utils.atomic import read_array, write_whole
+from utils.arrays import read_array
+from utils.atomic import write_whole
 from utils.errors import InputError
 from utils.paths import SequencePaths
 from utils.video_io import read_frame
