@@ -130,7 +130,7 @@ def read_as_ours(path: Path, height: int, width: int, **rays: float) -> dict:
             ) from None
         except (TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
             raise InputError(f"{path} is a damaged checkpoint of the released code ({error}): give another") from error
-    missing = [key for key in ("model_config", "model", "optimizer", "scheduler", "step") if key not in checkpoint]
+    missing = [key for key in ("model_config", "model") if key not in checkpoint]
     if missing:
         raise InputError(
             f"{path} lacks {', '.join(missing)}, expected a checkpoint of ours or of the released code: give another"

@@ -31,10 +31,13 @@ def _fault_of_weights(model: OmniMotion, weights: dict[str, Tensor]) -> str | No
 
 
 def _fault_of_training(model: OmniMotion, checkpoint: dict) -> str | None:
-    """Of the optimiser, the schedule and the step."""
-    steps = checkpoint["step"], checkpoint["scheduler"]["last_epoch"]
-    if any(type(step) is not int or step < 0 for step in steps):
-        return f"step and last_epoch are {steps}, expected whole numbers"
+    """Of the step, the schedule and the optimiser, where it has them: for questions to the model it need not."""
+    if "step" in checkpoint and not _is_count(checkpoint["step"]):
+        return f"step is {checkpoint['step']!r}"
+    if "scheduler" in checkpoint and not _is_count(checkpoint["scheduler"].get("last_epoch")):
+        return "its scheduler has no last_epoch"
+    if "optimizer" not in checkpoint:
+        return None
     parameters = [p for group in model.named_parameter_groups().values() for p in group.values()]
     optimizer = checkpoint["optimizer"]
     numbers = [number for group in optimizer["param_groups"] for number in group["params"]]
@@ -45,3 +48,7 @@ def _fault_of_training(model: OmniMotion, checkpoint: dict) -> str | None:
         if shapes != {parameters[number].shape} or not all(torch.isfinite(value).all() for value in state.values()):
             return f"the optimizer's state of parameter {number} is of another shape or not finite"
     return None
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value >= 0

@@ -21,6 +21,7 @@ from preprocessing.manifest import Settings, check, read_manifest
 from utils.config import build_parser, parse_config
 from utils.flow_files import pack_flow, read_flow, read_pair_mask
 from utils.paths import SequencePaths
+from utils.query_points import check_queries, read_queries
 from utils.tapvid_pickle import read_tapvid
 from utils.video_io import read_mask, write_image
 
@@ -71,6 +72,10 @@ def config() -> bytes:
     ).encode()
 
 
+def points() -> bytes:
+    return b"t,x,y\n0,1.5,2\n1 3 4 # here\n\n" + b"1,2,3\n" * 9
+
+
 @dataclass(frozen=True)
 class Reader:
     """A reader of one file: `seed()` is a good file, `path` its place in the folder, `read(folder)` reads it."""
@@ -91,6 +96,10 @@ def read_config(folder: Path) -> None:
 def read_scene(folder: Path) -> None:
     """Statistics beside frames."""
     FlowStore(SequencePaths(folder), NAMES)
+
+
+def read_points(path: Path) -> None:
+    check_queries(read_queries(str(path)), 2, HEIGHT, WIDTH)
 
 
 def read_record(folder: Path) -> None:
@@ -136,6 +145,12 @@ READERS = {
         lambda: saved(lambda buffer: np.savez(buffer, points=np.ones((3, 2, 2)), occluded=np.ones((3, 2), bool))),
         "gt.npz",
         lambda folder: exact_tracks(folder / "gt.npz", (HEIGHT, WIDTH), 2),
+    ),
+    "points": Reader(points, "p.txt", lambda folder: read_points(folder / "p.txt")),
+    "points, npz": Reader(
+        lambda: saved(lambda buffer: np.savez(buffer, queries=np.ones((5, 3), np.float32))),
+        "p.npz",
+        lambda folder: read_points(folder / "p.npz"),
     ),
     "checkpoint": Reader(
         checkpoint, "model_000001.pth", lambda folder: read_as_ours(folder / "model_000001.pth", 8, 12)

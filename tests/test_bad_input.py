@@ -216,6 +216,40 @@ FLAGS = [
     ("foreground_mask_path", "none.png", "no mask at none.png"),
     ("config", "none.txt", "none.txt"),
 ]
+# viz.py's own
+VIEWS = [
+    ("style", "paint", "invalid choice: 'paint'"),
+    ("export", "npz,obj", "'obj' is none of npz"),
+    ("first_frame", "-1", "first_frame is -1"),
+    ("first_frame", "one", "invalid int value: 'one'"),
+    ("density_th", "nan", "density_th is nan"),
+    ("points", "none.txt", "cannot read --points none.txt"),
+    ("points", "0,1;2", "point or line 1: found '0,1'"),
+    ("points", "0,nan,3", "finite x, y"),
+    ("points", "0.5,1,2", "expected a whole frame number"),
+    ("points", "6,1,1", "expected t from 0 to 5"),
+    ("points", "0,56,1", "x from 0 to 55"),
+    ("points", "0,1,-1", "y from 0 to 39"),
+    ("points", "0,1,1 --random 5", "drop --region, --random"),
+    ("points", "scene/color/00000.png", "cannot read --points"),
+    ("points", "tracks.npz", r"expected queries \[N,3\]"),
+    ("points", "scene", "cannot read --points scene"),
+    ("grid_interval", "0", "0, expected more than 0"),
+    ("grid_interval", "500", "has no point there"),
+    ("random", "-3", "expected more than 0"),
+    ("random", "99999", "--random asks for 99999 points, but there are [0-9]+ pixels"),
+    ("random", "5 --grid_interval 5", "not allowed with"),
+    ("region", "5,5,5,9", "holds no pixel"),
+    ("region", "a,b,c,d", "'a,b,c,d', expected x0,y0,x1,y1"),
+    ("region", "0,0,57,40", "x up to 56"),
+    ("frames", "4:2", "'4:2' holds no frame"),
+    ("frames", "2:9", "--frames ends at 9"),
+    ("fps", "0", "expected more than 0"),
+    ("fps", "nan", "nan, expected more than 0"),
+    ("fps", "inf", "fps is inf"),
+    ("radius", "-1", "expected more than 0"),
+    ("trail_length", "0", "expected more than 0"),
+]
 CONFIGS = {
     "unknown key": ("num_pair = 4\n", "num_pair"),
     "wrong type": ("lrate_decay_steps = four\n", "invalid int value: 'four'"),
@@ -249,6 +283,15 @@ FRAMES = {
     ),
     "no frames": ("train", gone(SCENE.color), "found . image"),
     "frame in two formats": ("train", lambda: shutil.copy(SCENE.color / NAMES[0], SCENE.color / "00000.jpg"), "both"),
+    "too many points": ("viz --points p.txt", put("p.txt", "0,1,1\n" * 10001), "found 10001 query points"),
+    "points of words": ("viz --points p.txt", put("p.txt", "t,x,y\na,b,c\n"), "line 2: found 'a,b,c'"),
+    "no points": ("viz --points p.txt", put("p.txt", "# none\n"), "holds no point"),
+    "cut points": ("viz --points tracks.npz", cut("tracks.npz"), "cannot read --points tracks.npz"),
+    "points of objects": (
+        "viz --points p.npz",
+        lambda: np.savez("p.npz", queries=np.full((2, 3), Evil())),
+        "cannot read --points p.npz",
+    ),
     "empty mask": ("viz", picture(SCENE.mask / NAMES[0], GREY), "selects nothing"),
     "mask of other proportions": (
         "train",
@@ -450,6 +493,9 @@ OTHERS = {
 def cases() -> dict[str, tuple[str, list[str], Callable[[], object] | None, str]]:
     """All of them by name: command, more flags, what happens before, what the sentence says."""
     found = {f"--{name} {value}": ("train", [f"--{name}", *value.split()], None, said) for name, value, said in FLAGS}
+    found |= {
+        f"viz --{name} {value}": ("viz", [f"--{name}", *value.split()], None, said) for name, value, said in VIEWS
+    }
     for kind, (content, said) in CONFIGS.items():
         found[f"config: {kind}"] = "train", ["--config", "bad.txt"], put("bad.txt", content), said
     short = {"never": ["train", "--preprocess", "never"], "video": ["prepare", "--data_dir", "v.mp4"]}

@@ -13,6 +13,8 @@ import configargparse
 import torch
 
 from utils.errors import InputError, OneSentence
+from utils.export_flags import add_export_flags
+from utils.picture_flags import add_picture_flags
 
 TRUE, FALSE = {"true", "yes", "1", "on"}, {"false", "no", "0", "off"}
 
@@ -32,9 +34,9 @@ AT_LEAST = {
     **dict.fromkeys(("num_layers", "coupling_width", "coupling_depth", "code_size", "code_width", "code_depth"), 1),
     **dict.fromkeys(("affine_width", "affine_depth", "volume_width", "volume_depth", "pe_freq", "max_side"), 1),
     **dict.fromkeys(("i_print", "i_img", "i_weight", "i_cache", "raft_batch", "dino_batch"), 1),
-    **dict.fromkeys(("num_workers", "lr_warmup", "micro_batch", "loader_seed", "query_frame_id"), 0),
+    **dict.fromkeys(("num_workers", "lr_warmup", "micro_batch", "loader_seed", "query_frame_id", "first_frame"), 0),
     **dict.fromkeys(("lr_feature", "lr_deform", "lr_color", "lrate_decay_factor", "grad_clip"), 0),
-    **dict.fromkeys(("load_opt", "load_scheduler", "max_padding", "occlusion_th"), 0),
+    **dict.fromkeys(("load_opt", "load_scheduler", "max_padding", "occlusion_th", "density_th"), 0),
 }
 AT_MOST = {"load_opt": 1, "load_scheduler": 1, "occlusion_th": 1}
 MOST = 10**9  # of any other number: what is larger is a slip, and overflows in C
@@ -60,6 +62,8 @@ def build_parser() -> configargparse.ArgumentParser:
     _network_flags(parser)
     _training_flags(parser)
     _inference_flags(parser)
+    add_export_flags(parser)
+    add_picture_flags(parser)
     _evaluation_flags(parser)
     return parser
 
