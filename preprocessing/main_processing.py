@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script,
 
 from preprocessing import manifest
 from preprocessing.chain_flow import chain_flow
+from preprocessing.clip_faults import clip_faults
 from preprocessing.dino_network import load_dino
 from preprocessing.features import feature_extractor, missing_features, write_features
 from preprocessing.filter_flow import filter_flow
@@ -73,6 +74,8 @@ def preprocess(
             _do_missing_stages(paths, names, settings, device, shard)
         picture = report_path(paths, settings.chain)
         if shard.rank == 0 and not picture.exists():
+            for fault in clip_faults(paths, names):
+                print(f"warning: {fault}")
             print(report(paths.chained if settings.chain else paths, names, picture))
 
 

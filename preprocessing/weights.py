@@ -50,13 +50,16 @@ def check_remembered(path: Path) -> None:
     Raises:
         InputError: the file has changed.
     """
-    digest, note = hashlib.sha256(path.read_bytes()).hexdigest(), path.with_name(path.name + ".sha256")
+    digest, note = hashlib.sha256(), path.with_name(path.name + ".sha256")
+    with path.open("rb") as file:
+        while piece := file.read(2**20):
+            digest.update(piece)
     if not note.is_file():
-        write_whole(note, digest.encode())
-    elif (remembered := note.read_text().strip()) != digest:
+        write_whole(note, digest.hexdigest().encode())
+    elif (remembered := note.read_text().strip()) != digest.hexdigest():
         raise InputError(
-            f"{path} has SHA-256 {digest[:16]}…, but had {remembered[:16]}… when it was downloaded: delete both that "
-            "file and its .sha256, and it is downloaded again"
+            f"{path} has SHA-256 {digest.hexdigest()[:16]}…, but had {remembered[:16]}… when it was downloaded: delete "
+            "both that file and its .sha256, and it is downloaded again"
         )
 
 

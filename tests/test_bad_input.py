@@ -39,9 +39,7 @@ MAINS = {
     "tapvid": (get_tapvid.main, ["--archive", "tapvid.pkl", "--out", "tapvid"]),
 }
 SECONDS = 5
-ADVICE = (
-    "expected|give|use|choose|delete|drop|add|copy|convert|run|preprocess|move|put|look at|try|train|scale|save|do "
-)
+ADVICE = "ask for|needs?|expected|give|use|choose|delete|drop|add|copy|convert|run|preprocess|move|put|look at|try|train|scale|save|do "
 
 
 @pytest.fixture(scope="session")
@@ -478,7 +476,7 @@ OTHERS = {
     "half a boolean": ("prepare --chain maybe", None, "maybe"),
     "no source": ("prepare --data_dir nowhere", None, "nothing at nowhere"),
     "cut archive": ("davis", cut("davis.zip"), "cannot read davis.zip as a zip"),
-    "an unknown sequence": ("davis --sequences cat", None, "no sequence cat in the archive: choose among bear"),
+    "an unknown sequence": ("davis --sequences cat", None, "no sequence cat in the archive, which holds: bear"),
     "no archive": ("davis --archive none.zip", None, "no archive at none.zip"),
     "a name that leads out": (
         "tapvid",
@@ -493,9 +491,8 @@ OTHERS = {
 def cases() -> dict[str, tuple[str, list[str], Callable[[], object] | None, str]]:
     """All of them by name: command, more flags, what happens before, what the sentence says."""
     found = {f"--{name} {value}": ("train", [f"--{name}", *value.split()], None, said) for name, value, said in FLAGS}
-    found |= {
-        f"viz --{name} {value}": ("viz", [f"--{name}", *value.split()], None, said) for name, value, said in VIEWS
-    }
+    for name, value, said in VIEWS:
+        found[f"viz --{name} {value}"] = "viz", [f"--{name}", *value.split()], None, said
     for kind, (content, said) in CONFIGS.items():
         found[f"config: {kind}"] = "train", ["--config", "bad.txt"], put("bad.txt", content), said
     short = {"never": ["train", "--preprocess", "never"], "video": ["prepare", "--data_dir", "v.mp4"]}
