@@ -21,7 +21,7 @@ from utils.config import run_dir
 from utils.errors import InputError
 from utils.paths import SequencePaths
 from utils.shard import ALONE, Shard
-from utils.video_io import image_files, read_mask
+from utils.video_io import image_files, list_frames, read_mask
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,13 @@ def open_clip(args: Namespace, shard: Shard = ALONE) -> Clip:
         raise InputError(
             f"--query_frame_id is {args.query_frame_id}, expected one of the clip's frames, 0 to {len(names) - 1}"
         )
-    return Clip(paths, names, video, _foreground(args, paths, names[args.query_frame_id], *video.shape[1:3]))
+    foreground = _foreground(args, paths, names[args.query_frame_id], *video.shape[1:3])
+    if shard.rank == 0:
+        if (present := len(list_frames(paths.color))) > len(names):
+            print(f"the first {len(names)} of {present} frames are used (--num_imgs)")
+        if foreground is not None and foreground.all():
+            print("warning: the foreground mask covers the whole frame: no background tells the camera's motion")
+    return Clip(paths, names, video, foreground)
 
 
 def _foreground(args: Namespace, paths: SequencePaths, name: str, height: int, width: int) -> np.ndarray | None:

@@ -87,7 +87,8 @@ def write_sequences(
     names = dict.fromkeys(wanted or sorted(present))  # each once
     if missing := [name for name in names if name not in present]:
         raise InputError(
-            f"no sequence {', '.join(missing)} in the archive, which holds: {', '.join(sorted(present))}; choose among these"
+            f"no sequence {', '.join(missing)} in the archive, which holds: {', '.join(sorted(present))}; give "
+            "one of these"
         )
     if odd := [name for name in names if not re.fullmatch(r"[\w-]+", name)]:
         raise InputError(f"{odd[0]!r} cannot name a sequence folder: expected letters, digits, _ and -")

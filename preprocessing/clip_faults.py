@@ -22,21 +22,20 @@ FEW_FRAMES, SMALL_SIDE = 4, 32
 
 def clip_faults(paths: SequencePaths, names: list[str]) -> list[str]:
     """Sentences about the frames `names`, whose neighbours' flow is there; none for an ordinary clip."""
-    frame = read_frame(paths.color / names[0]).astype(np.float32)
-    height, width = frame.shape[:2]
-    plain, unexplained, motion = [], [], 0.0
-    for name, after in tqdm(list(zip(names, [*names[1:], None], strict=True)), desc="looking for cuts", unit="frame"):
+    plain, unexplained, motion, before = [], [], 0.0, None
+    for k, name in enumerate(tqdm(names, desc="looking for cuts", unit="frame")):
+        frame = read_frame(paths.color / name).astype(np.float32)
         spread = np.abs(frame - frame.mean((0, 1))).mean()
         if spread < PLAIN:
             plain.append(name)
-        if after is None:
-            break
-        following = read_frame(paths.color / after).astype(np.float32)
-        flow = read_flow(paths, name, after)
-        if spread >= PLAIN and np.abs(warped(following, flow) - frame).mean() > UNEXPLAINED * spread:
-            unexplained.append(f"{name} → {after}")
-        motion = max(motion, float(np.quantile(np.linalg.norm(flow, axis=-1), 1 - MOVING_SHARE)))
-        frame = following
+        if k > 0:
+            flow = read_flow(paths, name, names[k - 1])
+            differs = np.abs(warped(before, flow) - frame).mean() > UNEXPLAINED * spread
+            if differs and name not in plain and names[k - 1] not in plain:
+                unexplained.append(f"{names[k - 1]} → {name}")
+            motion = max(motion, float(np.quantile(np.linalg.norm(flow, axis=-1), 1 - MOVING_SHARE)))
+        before = frame
+    height, width = frame.shape[:2]
     faults = []
     if len(names) < FEW_FRAMES:
         faults.append(f"{len(names)} frames: what is hidden in one of them is hardly seen in another; give more")
