@@ -44,6 +44,8 @@ def read_arrays(path: Path, *names: str) -> list[np.ndarray]:
         if not zipfile.is_zipfile(path):
             raise TypeError("no npz file" if path.exists() else "no such file")
         with np.load(path, allow_pickle=False) as file:
+            if absent := set(names) - set(file.files):
+                raise TypeError(f"found {file.files}, no {min(absent)}")
             arrays = [np.asarray(file[name]) for name in names]
         if odd := [name for name, array in zip(names, arrays, strict=True) if array.dtype.kind not in "biuf"]:
             raise TypeError(f"{odd[0]} holds no numbers")
