@@ -67,9 +67,8 @@ def badja() -> bytes:
 
 def config() -> bytes:
     flags = vars(build_parser().parse_args([]))
-    return "".join(
-        f"{name} = {value}\n" for name, value in flags.items() if name != "config" and value is not None and value != ""
-    ).encode()
+    plain = {name: value for name, value in flags.items() if value and isinstance(value, int | float | str)}
+    return "".join(f"{name} = {value}\n" for name, value in plain.items()).encode()
 
 
 def points() -> bytes:
