@@ -38,5 +38,5 @@ def _magnitudes(term: Tensor, model: nn.Module) -> tuple[float, float]:
     entries = [term]
     if term.requires_grad:
         entries += torch.autograd.grad(term, list(model.parameters()), retain_graph=True, allow_unused=True)
-    value, *gradients = (e.abs().max().nan_to_num(math.inf).item() for e in entries if e is not None)
+    value, *gradients = (e.abs().max().nan_to_num(math.inf, math.inf).item() for e in entries if e is not None)
     return value, max(gradients, default=0.0)

@@ -21,7 +21,7 @@ from utils.config import run_dir
 from utils.errors import InputError
 from utils.paths import SequencePaths
 from utils.shard import ALONE, Shard
-from utils.video_io import image_files, read_mask
+from utils.video_io import image_files, list_frames, read_mask
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,16 @@ def open_clip(args: Namespace, shard: Shard = ALONE) -> Clip:
     paths = prepare_sequence(Path(args.data_dir), args.max_side)
     names, video = load_video(paths, args.num_imgs)
     if not 0 <= args.query_frame_id < len(names):
-        raise InputError(f"--query_frame_id is {args.query_frame_id}, but the clip's frames are 0 to {len(names) - 1}")
-    return Clip(paths, names, video, _foreground(args, paths, names[args.query_frame_id], *video.shape[1:3]))
+        raise InputError(
+            f"--query_frame_id is {args.query_frame_id}, expected one of the clip's frames, 0 to {len(names) - 1}"
+        )
+    foreground = _foreground(args, paths, names[args.query_frame_id], *video.shape[1:3])
+    if shard.rank == 0:
+        if (present := len(list_frames(paths.color))) > len(names):
+            print(f"the first {len(names)} of {present} frames are used (--num_imgs)")
+        if foreground is not None and foreground.all():
+            print("warning: the foreground mask covers the whole frame: no background tells the camera's motion")
+    return Clip(paths, names, video, foreground)
 
 
 def _foreground(args: Namespace, paths: SequencePaths, name: str, height: int, width: int) -> np.ndarray | None:
@@ -74,7 +82,10 @@ def open_store(args: Namespace, clip: Clip, device: torch.device, shard: Shard =
     ensure_flow(args, clip, device, shard)
 
     def opened() -> FlowStore:
-        return (MappedFlowStore if args.map_flow else FlowStore)(clip.paths, clip.names, prefer_chained=args.chain)
+        store = (MappedFlowStore if args.map_flow else FlowStore)(clip.paths, clip.names, prefer_chained=args.chain)
+        for i in range(len(clip.names) if args.use_count_map else 0):
+            store.count_map(i)  # unusable ones are found before the run's folder is touched
+        return store
 
     if shard.size > 1:
         shard.first(opened)
@@ -95,7 +106,8 @@ def build_model(args: Namespace, video: np.ndarray, checkpoint: dict | None, dev
     model = load_model(checkpoint, device).train()
     if len(model.config.axes) != args.num_layers:
         raise InputError(
-            f"the checkpoint has {len(model.config.axes)} coupling layers, --num_layers is {args.num_layers}"
+            f"the checkpoint has {len(model.config.axes)} coupling layers, --num_layers is {args.num_layers}: "
+            "give that number, or another --expname"
         )
     for name in ("num_frames", "height", "width", *sizes):
         found, asked = getattr(model.config, name), getattr(config, name)

@@ -67,7 +67,7 @@ def error_maps_at(
             save_error_maps(path, flow_errors(model, video, store, args))
 
     shard.first(make)
-    return load_error_maps(path)
+    return load_error_maps(path, video.shape[:3])
 
 
 def flow_errors(model: OmniMotion, video: np.ndarray, store: FlowStore, args: Namespace) -> np.ndarray:

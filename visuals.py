@@ -43,7 +43,7 @@ def query_points(args: Namespace, clip: Clip) -> NDArray[np.float32]:
     """
     num_frames, height, width = clip.video.shape[:3]
     if args.frames and args.frames[1] > num_frames:
-        raise InputError(f"--frames ends at {args.frames[1]}, but the clip has {num_frames} frames")
+        raise InputError(f"--frames ends at {args.frames[1]}, expected at most {num_frames}, as many as the clip has")
     if args.points:
         if args.region or args.random or args.grid_interval:
             raise InputError(

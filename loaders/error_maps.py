@@ -9,7 +9,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from utils.arrays import read_array
 from utils.atomic import write_array
+from utils.errors import InputError
 
 BLUR = (5, 5)  # pixels; an error is spread to its neighbourhood (released constant)
 
@@ -24,7 +26,16 @@ def save_error_maps(path: Path, error_maps: np.ndarray) -> None:
     write_array(path, np.minimum(error_maps, np.finfo(np.float16).max).astype(np.float16))
 
 
-def load_error_maps(path: Path) -> np.ndarray:
-    """Blurred flow errors [T,H,W] in pixels, never 0, so that every pixel can be drawn."""
-    maps = np.load(path).astype(np.float32)
+def load_error_maps(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
+    """Blurred flow errors [T,H,W] = `shape` in pixels, never 0, so that every pixel can be drawn.
+
+    Raises:
+        InputError: damaged, or of another clip.
+    """
+    try:
+        maps = read_array(path).astype(np.float32)
+        if maps.shape != shape or not (np.isfinite(maps) & (maps >= 0)).all():
+            raise ValueError(f"found {maps.shape}, expected {shape} numbers from 0")
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {path} ({error}): delete it, and it is made anew") from error
     return np.stack([cv2.blur(error, BLUR) for error in maps]) + 1e-3

@@ -5,13 +5,14 @@ Flow and masks are decoded when asked for: opening a store reads only the statis
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from utils.errors import InputError
 from utils.flow_files import read_flow, read_pair_mask
 from utils.paths import SequencePaths
-from utils.video_io import decode_image
+from utils.video_io import decode_image, read_frame
 
 
 @dataclass(frozen=True)
@@ -31,13 +32,14 @@ class FlowStore:
         prefer_chained: take the products of chaining where there are any.
 
     Raises:
-        InputError: statistics missing or of other frames.
+        InputError: statistics missing or of other frames; when asked for, flow, masks or counts of another size.
     """
 
     def __init__(self, paths: SequencePaths, names: list[str], prefer_chained: bool = True):
         self.raw = paths
         self.paths = paths.chained if prefer_chained and paths.chained.flow_stats.exists() else paths
         self.names = names
+        self.size = read_frame(paths.color / names[0]).shape[:2]
         counts = self._read_stats()
         self.known = counts >= 0  # [T,T] bool: pairs with flow
         self.valid_counts = np.maximum(counts, 0)
@@ -46,13 +48,15 @@ class FlowStore:
         """Flow from frame i to j, [H,W,2] float32 pixels; the raw one where nothing was chained.
 
         Raises:
-            InputError: there is none for this pair, or its file is damaged.
+            InputError: there is none for this pair, its file is damaged, of another size or not finite.
         """
         a, b = self.names[i], self.names[j]
-        flow = read_flow(self.paths, a, b)
-        if self.paths == self.raw:
-            return flow
-        return np.where(np.isnan(flow), read_flow(self.raw, a, b), flow)
+        flow = self._of_size(self.paths.flow(a, b), read_flow(self.paths, a, b))
+        if self.paths != self.raw:
+            flow = np.where(np.isnan(flow), self._of_size(self.raw.flow(a, b), read_flow(self.raw, a, b)), flow)
+        if not np.isfinite(flow).all():
+            raise InputError(f"{self.raw.flow(a, b)} is not finite everywhere: preprocess again with --redo")
+        return flow
 
     def flow_at(self, i: int, j: int, mask: PairMask, index: np.ndarray) -> np.ndarray:
         """The flow of single pixels of frame i, flat `index` [N], to frame j: [N,2] float32. `mask` is theirs."""
@@ -60,11 +64,24 @@ class FlowStore:
 
     def mask(self, i: int, j: int) -> PairMask:
         """Validity of the flow from frame i to j."""
-        return PairMask(*read_pair_mask(self.paths, self.names[i], self.names[j]))
+        a, b = self.names[i], self.names[j]
+        consistent, rescued = read_pair_mask(self.paths, a, b)
+        return PairMask(self._of_size(self.paths.flow_mask(a, b), consistent), rescued)
 
     def count_map(self, i: int) -> np.ndarray:
         """In how many pairs each pixel of frame i is valid, [H,W] uint16."""
-        return decode_image(self.paths.count_map(self.names[i]))
+        path = self.paths.count_map(self.names[i])
+        return self._of_size(path, decode_image(path))
+
+    def _of_size(self, path: Path, array: np.ndarray) -> np.ndarray:
+        """`array`, read from `path`, if it is of the frames' size."""
+        if array.shape[:2] != self.size:
+            (height, width), (rows, columns) = self.size, array.shape[:2]
+            raise InputError(
+                f"{path} is {columns}x{rows} but its frame is {width}x{height} (width x height): preprocess again "
+                "with --redo, or give the flow of these frames"
+            )
+        return array
 
     def _read_stats(self) -> np.ndarray:
         """Valid correspondences of every ordered pair [T,T]; −1 where there is no flow."""
@@ -75,10 +92,13 @@ class FlowStore:
             )
         try:
             stats = json.loads(path.read_text())
-            return np.array([[stats[a].get(b, -1) for b in names] for a in names], dtype=np.int64)
+            counts = np.array([[stats[a].get(b, -1) for b in names] for a in names], dtype=np.int64)
+            if counts.max() > self.size[0] * self.size[1]:
+                raise ValueError(f"{counts.max()} valid of {self.size[0] * self.size[1]} pixels")
+            return counts
         except KeyError as missing:
             raise InputError(
                 f"{path} has no entry for frame {missing}: it was made from other frames; preprocess again"
             ) from None
-        except (ValueError, AttributeError, TypeError) as error:
+        except (ValueError, AttributeError, TypeError, OverflowError) as error:
             raise InputError(f"{path} is damaged ({error}): delete it and run the preprocessing again") from None

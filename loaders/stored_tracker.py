@@ -26,7 +26,7 @@ def stored_tracker(path: Path, num_frames: int, size: Size) -> Tracker:
         tracks = stored.px.swapaxes(0, 1)
         if len(tracks) != len(query_points):
             raise InputError(
-                f"{path} holds {len(tracks)} tracks, but there are {len(query_points)} queries: store one track "
+                f"{path} holds {len(tracks)} tracks, but there are {len(query_points)} queries: save one track "
                 "for each query, in their order, and check --query_mode"
             )
         starts = tracks[np.arange(len(tracks)), query_points[:, 0].astype(int)]

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from loaders.synthetic_layers import Layer, build_layers, topmost
+from utils.arrays import read_arrays
 from utils.coords import inside_image
 from utils.errors import InputError
 from utils.paths import SequencePaths
@@ -129,8 +130,10 @@ def _require_same(scene: Scene, paths: SequencePaths) -> None:
     for folder in (paths.color, paths.mask):
         if not folder.is_dir() or names - {file.name for file in folder.iterdir()}:
             raise InputError(f"{folder} does not hold the {len(names)} frames of this scene: {advice}")
-    with np.load(paths.gt_tracks) as stored:
-        points = stored["points"]
+    try:
+        (points,) = read_arrays(paths.gt_tracks, "points")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{paths.gt_tracks} cannot be read ({error}): {advice}") from error
     # A hundredth of a pixel: far above rounding on another machine, far below what another seed changes.
     if points.shape != scene.points.shape or not np.allclose(points, scene.points, atol=1e-2):
         raise InputError(f"{paths.root} holds a scene of another seed or size: {advice}")

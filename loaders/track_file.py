@@ -5,7 +5,6 @@ coordinates). All are converted to ours: pixels (x, y) at the working resolution
 """
 
 import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,7 +94,7 @@ def _read_arrays(path: Path) -> tuple[Layout, np.ndarray, np.ndarray]:
             names = file.files
             layout = next((each for each in LAYOUTS if each.tracks in names and each.flags in names), None)
             values = [np.asarray(file[name]) for name in (layout.tracks, layout.flags)] if layout else []
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except Exception as error:  # a damaged file raises nearly anything
         raise InputError(f"--tracks {path} cannot be read ({error}): save plain arrays with np.savez") from None
     if layout is None:
         expected = "; ".join(map(str, LAYOUTS))
@@ -110,7 +109,9 @@ def _inside(path: Path, px: np.ndarray, visible: np.ndarray, height: int, width:
     seen = px[visible]
     if not np.isfinite(seen).all():
         frame, point = np.argwhere(visible & ~np.isfinite(px).all(-1))[0]
-        raise InputError(f"{path}: point {point} is visible in frame {frame} but not finite there; mark it as hidden")
+        raise InputError(
+            f"{path}: point {point} is visible in frame {frame} but not finite there: give pixels, or mark it as hidden"
+        )
     inside = inside_image(torch.from_numpy(px), height, width).numpy()
     if seen.size and (seen.max() <= 1 or (~inside[visible]).mean() > MOST_OUTSIDE):
         (x0, y0), (x1, y1) = seen.min(0), seen.max(0)

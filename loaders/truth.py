@@ -4,7 +4,6 @@ Exact tracks (`gt_tracks.npz`), TAP-Vid's annotated points, BADJA's keypoints. `
 """
 
 import json
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from utils.arrays import read_arrays
 from utils.conventions import BADJA_SIZE, RASTER, Size, px_from_badja, px_from_unit, scale_points
 from utils.errors import InputError
 from utils.paths import SequencePaths
@@ -64,13 +64,13 @@ def exact_tracks(path: Path, size: Size, num_frames: int | None = None) -> Track
     if not path.is_file():
         raise InputError(f"{path} is missing: scores need exact tracks (points [N,T,2], occluded [N,T])")
     try:
-        if not zipfile.is_zipfile(path):
-            raise ValueError("no npz file")
-        with np.load(path, allow_pickle=False) as file:
-            points, occluded = file["points"], np.asarray(file["occluded"], bool)
-        if points.dtype.kind not in "fiu" or points.shape != (*occluded.shape, 2) or occluded.ndim != 2:
+        points, occluded = read_arrays(path, "points", "occluded")
+        occluded = occluded.astype(bool)
+        if points.shape != (*occluded.shape, 2) or occluded.ndim != 2:
             raise ValueError(f"points {points.dtype} {points.shape}, occluded {occluded.shape}")
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, zipfile.BadZipFile) as error:
+        if not np.isfinite(points[~occluded]).all():
+            raise ValueError("a visible point is not finite")
+    except (OSError, ValueError) as error:
         raise InputError(f"{path} holds no exact tracks ({error}): expected points [N,T,2], occluded [N,T]") from error
     points = scale_points(points.astype(np.float32), frame_size(SequencePaths(path.parent)) or size, size)
     return _cut(path, TrackTruth(points, occluded, size, exact=True), num_frames)
@@ -87,7 +87,7 @@ def tapvid_tracks(path: Path, video: str, size: Size, num_frames: int | None = N
         return TrackTruth(truth.points, truth.occluded, size, exact=False)
     videos = tapvid_videos(path)
     if video not in videos:
-        raise InputError(f"{path} has no video {video}: it holds {', '.join(videos)}")
+        raise InputError(f"{path} has no video {video}, it holds {', '.join(videos)}: give the file of this video")
     try:
         occluded = np.asarray(videos[video]["occluded"], bool)
         points = px_from_unit(videos[video]["points"], size).astype(np.float32)

@@ -14,6 +14,7 @@ from torch import Tensor
 from networks.gabor import GaborNet
 from networks.omnimotion import ModelConfig, OmniMotion
 from networks.warp import CODE_ALPHA, random_axes
+from networks.whole_checkpoint import fault
 from utils.checkpoint import read_checkpoint
 from utils.errors import InputError
 
@@ -122,12 +123,20 @@ def read_as_ours(path: Path, height: int, width: int, **rays: float) -> dict:
     checkpoint = read_checkpoint(path)
     if is_official(checkpoint):
         try:
-            return convert(checkpoint, height, width, **rays)
+            checkpoint = convert(checkpoint, height, width, **rays)
         except KeyError as missing:
-            raise InputError(f"{path} lacks {missing}, which checkpoints of the released code hold") from None
+            raise InputError(
+                f"{path} lacks {missing}, expected what checkpoints of the released code hold: give a whole one"
+            ) from None
+        except (TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+            raise InputError(f"{path} is a damaged checkpoint of the released code ({error}): give another") from error
     missing = [key for key in ("model_config", "model") if key not in checkpoint]
     if missing:
-        raise InputError(f"{path} lacks {', '.join(missing)}: neither a checkpoint of ours nor of the released code")
+        raise InputError(
+            f"{path} lacks {', '.join(missing)}, expected a checkpoint of ours or of the released code: give another"
+        )
+    if problem := fault(checkpoint):
+        raise InputError(f"{path} is a damaged checkpoint ({problem}): give another, or delete it and train again")
     return checkpoint
 
 

@@ -13,15 +13,16 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from preprocessing.weights import check_remembered
 from utils.atomic import atomic_path
-from utils.errors import InputError
+from utils.errors import InputError, OneSentence
 from utils.paths import SequencePaths
 from utils.video_io import to_rgb
 
 
 def archive_flags(description: str, url: str) -> argparse.ArgumentParser:
     """Parser with `--archive FILE` or `--download` (of `url`), `--out` and `--sequences`."""
-    parser = argparse.ArgumentParser(description=description)
+    parser = OneSentence(description=description)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--archive", type=Path, help="the downloaded file")
     source.add_argument("--download", action="store_true", help=f"get {url} into --out once, and keep it there")
@@ -34,13 +35,20 @@ def find_archive(archive: Path | None, url: str, out: Path) -> Path:
     """The file `archive`; with None what `url` gives, in `out` under its own name, downloaded unless it is there.
 
     Raises:
-        InputError: no such file, or the download failed or came short.
+        InputError: no such file, the download failed or came short, or the file has changed since.
     """
     if archive is not None and not archive.is_file():
         raise InputError(f"no archive at {archive}: give the downloaded file, or --download instead")
-    target = archive or out / url.rsplit("/", 1)[-1]
-    if target.is_file():
-        return target
+    if archive is not None:
+        return archive
+    target = out / url.rsplit("/", 1)[-1]
+    if not target.is_file():
+        _download(url, target)
+    check_remembered(target)
+    return target
+
+
+def _download(url: str, target: Path) -> None:
     try:
         with urllib.request.urlopen(url, timeout=60) as response, atomic_path(target) as temporary:
             size = int(response.headers.get("Content-Length") or 0)
@@ -50,7 +58,6 @@ def find_archive(archive: Path | None, url: str, out: Path) -> Path:
                 raise OSError(f"{temporary.stat().st_size} of {size} bytes came")
     except (OSError, http.client.HTTPException) as error:
         raise InputError(f"cannot get {url} ({error}): try again, or give a copy with --archive") from error
-    return target
 
 
 def decode_rgb(data: bytes, origin: str) -> np.ndarray:
@@ -79,7 +86,10 @@ def write_sequences(
     """
     names = dict.fromkeys(wanted or sorted(present))  # each once
     if missing := [name for name in names if name not in present]:
-        raise InputError(f"no sequence {', '.join(missing)} in the archive, which holds: {', '.join(sorted(present))}")
+        raise InputError(
+            f"no sequence {', '.join(missing)} in the archive, which holds: {', '.join(sorted(present))}; give "
+            "one of these"
+        )
     if odd := [name for name in names if not re.fullmatch(r"[\w-]+", name)]:
         raise InputError(f"{odd[0]!r} cannot name a sequence folder: expected letters, digits, _ and -")
     for name in tqdm(names, desc="sequences"):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,6 +17,8 @@ from preprocessing.consistency import (
 )
 from preprocessing.pair_files import missing_masks, write_counts, write_pair_mask
 from preprocessing.pairs import Pairs
+from utils.arrays import read_array
+from utils.errors import InputError
 from utils.flow_files import read_flow
 from utils.paths import SequencePaths
 from utils.shard import Shard
@@ -32,12 +35,23 @@ class FeatureMaps:
     def __init__(self, paths: SequencePaths, kind: str, device: Device):
         self.threshold = COSINE_THRESHOLD[kind]
         self._load = lru_cache(FEATURES_KEPT)(
-            lambda name: torch.from_numpy(np.load(paths.feature(kind, name)).astype(np.float32)).to(device)
+            lambda name: torch.from_numpy(_read_features(paths.feature(kind, name))).to(device)
         )
 
     def keep_similar(self, mask: Tensor, flow: Tensor, a: str, b: str) -> Tensor:
         """`mask` [H,W] without the pixels of frame `a` that look different where `flow` [H,W,2] takes them in `b`."""
         return keep_similar(mask, flow, self._load(a), self._load(b), self.threshold)
+
+
+def _read_features(path: Path) -> np.ndarray:
+    """A feature file as float32 [h,w,C]."""
+    try:
+        features = read_array(path).astype(np.float32)
+        if features.ndim != 3 or not np.isfinite(features).all():
+            raise ValueError(f"shape {features.shape}, or not finite")
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read the features {path} ({error}): delete it and preprocess again") from error
+    return features
 
 
 def filter_flow(

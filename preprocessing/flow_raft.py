@@ -18,7 +18,7 @@ from torchvision.models.optical_flow import RAFT, Raft_Large_Weights, raft_large
 from torchvision.models.optical_flow._utils import make_coords_grid, upsample_flow
 
 from preprocessing.flow_pairs import Pair, Sweeps
-from preprocessing.weights import StateDict, download, load_strictly, read_state_dict
+from preprocessing.weights import StateDict, check_remembered, download, load_strictly, read_state_dict
 
 NUM_UPDATES = 20  # as the released preprocessing
 CELL = 8  # pixels of a low-resolution cell
@@ -82,6 +82,8 @@ def load_raft(weights: Path | None, device: torch.device | str) -> RAFT:
         state = download(lambda: released.get_state_dict(progress=True, check_hash=True), origin, advice)
     network = raft_large(weights=None)
     load_strictly(network, state, origin)
+    if weights is None:
+        check_remembered(Path(torch.hub.get_dir()) / "checkpoints" / Path(released.url).name)
     return network.to(device).eval().requires_grad_(False)
 
 

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from utils.arrays import read_arrays
 from utils.conventions import scale_points
 from utils.errors import InputError, explains_full_disk
 from utils.paths import SequencePaths
@@ -83,7 +84,7 @@ def source_files(source: Path) -> list[Path]:
         return list_frames(source / "color" if (source / "color").is_dir() else source)
     if source.suffix.lower() not in VIDEO_SUFFIXES:
         kinds = " ".join(sorted(VIDEO_SUFFIXES))
-        raise InputError(f"{source} is neither a folder nor a known kind of video ({kinds})")
+        raise InputError(f"{source} is neither a folder nor a known kind of video ({kinds}): convert it to mp4")
     return []
 
 
@@ -112,6 +113,7 @@ def _check_copy(target: Path, wanted: dict[str, object]) -> None:
         found = json.loads((target / "source.json").read_text())
     except (OSError, ValueError):
         found = {}
+    found = found if isinstance(found, dict) else {}
     differing = [key for key, value in wanted.items() if found.get(key) != value]
     if not differing and found.get("num_frames") != len(image_files(target / "color")):
         differing = ["num_frames"]
@@ -165,7 +167,7 @@ def _write_frames(
         if image.shape[:2] != old:
             raise InputError(
                 f"frame {count} is {image.shape[1]}x{image.shape[0]} but the first is {old[1]}x{old[0]} "
-                "(width x height): all frames of a sequence must have one size"
+                "(width x height): all frames of a sequence must have one size; convert or remove it"
             )
         if new != old:
             image = cv2.resize(image, new[::-1], interpolation=cv2.INTER_AREA)
@@ -189,7 +191,7 @@ def _copy_masks(
         if mask.shape[:2] != old:
             raise InputError(
                 f"mask {by_stem[frame.stem]} is {mask.shape[1]}x{mask.shape[0]} but its frame is "
-                f"{old[1]}x{old[0]} (width x height)"
+                f"{old[1]}x{old[0]} (width x height): give the frame's own, or remove it"
             )
         mask = cv2.resize(mask, new[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
         rgb = mask if mask.ndim == 2 else mask[..., [2, 1, 0, *range(3, mask.shape[2])]]
@@ -200,7 +202,11 @@ def _copy_tracks(source: SequencePaths, target: SequencePaths, old: tuple[int, i
     """Copy exact tracks, where there are some, scaled as the frames were."""
     if not source.gt_tracks.is_file():
         return
-    with np.load(source.gt_tracks) as data:
-        arrays = dict(data)
-    arrays["points"] = scale_points(arrays["points"], old, new)
-    np.savez(target.gt_tracks, **arrays)
+    try:
+        points, occluded = read_arrays(source.gt_tracks, "points", "occluded")
+        points = scale_points(points, old, new)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{source.gt_tracks} holds no exact tracks ({error}): expected points [N,T,2], occluded [N,T]; or remove it"
+        ) from error
+    np.savez(target.gt_tracks, points=points, occluded=occluded)

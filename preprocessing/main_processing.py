@@ -18,6 +18,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script,
 
 from preprocessing import manifest
 from preprocessing.chain_flow import chain_flow
+from preprocessing.clip_faults import clip_faults
+from preprocessing.dino_network import load_dino
 from preprocessing.features import feature_extractor, missing_features, write_features
 from preprocessing.filter_flow import filter_flow
 from preprocessing.flow_dis import DisFlow
@@ -30,7 +32,7 @@ from preprocessing.pairs import MODES, Pairs
 from preprocessing.report import report, report_path
 from utils.atomic import remove_partial
 from utils.config import pick_device
-from utils.errors import InputError, exits_on_input_error, explains_full_disk
+from utils.errors import InputError, OneSentence, exits_on_input_error, explains_full_disk
 from utils.flow_files import missing_flows
 from utils.paths import SequencePaths
 from utils.shard import Shard
@@ -63,7 +65,7 @@ def preprocess(
     shard = shard or Shard()
     names = [path.name for path in list_frames(paths.color)[: None if num_frames is None else max(0, num_frames)]]
     if len(names) < 2:
-        raise InputError(f"--num_frames is {num_frames}, but a motion needs at least 2 frames")
+        raise InputError(f"--num_frames is {num_frames}, expected at least 2 frames")
     if is_published(paths, names):
         return
     with explains_full_disk(paths.root):
@@ -72,6 +74,8 @@ def preprocess(
             _do_missing_stages(paths, names, settings, device, shard)
         picture = report_path(paths, settings.chain)
         if shard.rank == 0 and not picture.exists():
+            for fault in clip_faults(paths, names):
+                print(f"warning: {fault}")
             print(report(paths.chained if settings.chain else paths, names, picture))
 
 
@@ -91,10 +95,11 @@ def _prepare(paths: SequencePaths, names: list[str], settings: Settings, redo: b
     if not complete:
         for _ in frames_of_one_size([paths.color / name for name in names]):
             pass  # an unusable frame is found before hours of work
+    if not redo:
+        manifest.check(paths, names, settings, complete)
+    _refuse_unusable_weights(paths, names, settings, manifest.stale_stages(paths, names, settings, complete))
     if redo:
         manifest.clear_stale(paths, names, settings, complete)
-    else:
-        manifest.check(paths, names, settings, complete)
     complete = is_complete(paths, names, settings) is None
     manifest.record(paths, names, settings, complete)
     if not complete:
@@ -102,6 +107,15 @@ def _prepare(paths: SequencePaths, names: list[str], settings: Settings, redo: b
             report_path(paths, chain).unlink(missing_ok=True)
         for product in (product for products in manifest.PRODUCTS.values() for product in products):
             remove_partial(paths.root / product)
+
+
+def _refuse_unusable_weights(paths: SequencePaths, names: list[str], settings: Settings, stale: set[str]) -> None:
+    """Load the networks that will be needed, before anything is recorded as theirs or deleted for them."""
+    missing = missing_flows(paths, Pairs(len(names), settings.pairs).names(names))
+    if settings.flow == "raft" and (missing or "flow" in stale):
+        load_raft(settings.raft_weights, "cpu")
+    if settings.features == "dino" and ("features" in stale or _features_needed(paths, names, settings)):
+        load_dino(settings.dino_weights, "cpu")
 
 
 def _do_missing_stages(
@@ -183,7 +197,7 @@ def _true_or_false(text: str) -> bool:
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="All-pairs flow, features, filtering and chaining of a sequence.")
+    parser = OneSentence(description="All-pairs flow, features, filtering and chaining of a sequence.")
     parser.add_argument("--data_dir", type=Path, required=True, help="video, folder of frames, or sequence folder")
     parser.add_argument("--data_root", type=Path, default=Path("data"), help="where copies of the frames are made")
     parser.add_argument("--flow", choices=FLOWS, default="raft", help="dis needs no weights")

@@ -113,7 +113,7 @@ def digest(path: Path | None) -> str | None:
     if path is None:
         return None
     if not Path(path).is_file():
-        raise InputError(f"no weights file at {path}")
+        raise InputError(f"no weights file at {path}: give an existing one")
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
@@ -123,8 +123,14 @@ def read_manifest(paths: SequencePaths) -> dict | None:
     if not path.is_file():
         return None
     try:
-        return dict(json.loads(path.read_text()))
-    except ValueError as error:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        stages = content.get("settings", {})
+        if not all(isinstance(part, dict) for part in (stages, content.get("frames", {}), *stages.values())):
+            raise ValueError("settings or frames of another form")
+        if stages and "frames" not in content:
+            raise ValueError("no frames")
+        return content
+    except (ValueError, AttributeError, TypeError) as error:
         raise InputError(f"{path} is damaged ({error}): delete it and what preprocessing made beside it") from error
 
 
@@ -151,18 +157,23 @@ def clear_stale(paths: SequencePaths, names: list[str], settings: Settings, comp
     Raises:
         InputError: published flow would be deleted.
     """
-    differences = _differences(paths, names, settings, complete)
-    stages = {stage for stage, name, *_ in differences if (stage, name) not in CHOICE_OF_PAIRS}
-    stale = set(PRODUCTS) if "frames" in stages else {later for stage in stages for later in DEPENDENTS[stage]}
+    stale = stale_stages(paths, names, settings, complete)
     if "flow" in stale and any((paths.root / "raft_exhaustive").glob("*.npy")):
         raise InputError(
             f"{paths.root}/raft_exhaustive holds published flow (.npy), which is not deleted: move it away"
         )
     for path in (paths.root / product for stage in sorted(stale) for product in PRODUCTS[stage]):
         _delete(path)
-    if len(differences) > 0 and not stages:
+    if not stale and _differences(paths, names, settings, complete):
         for made in (paths, paths.chained):
             _clear_far(made, names)
+
+
+def stale_stages(paths: SequencePaths, names: list[str], settings: Settings, complete: bool) -> set[str]:
+    """The stages that `clear_stale` deletes whole."""
+    differences = _differences(paths, names, settings, complete)
+    stages = {stage for stage, name, *_ in differences if (stage, name) not in CHOICE_OF_PAIRS}
+    return set(PRODUCTS) if "frames" in stages else {later for stage in stages for later in DEPENDENTS[stage]}
 
 
 def _delete(path: Path) -> None:

@@ -6,10 +6,10 @@ import urllib.error
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from utils.atomic import write_whole
+from utils.checkpoint import load_plain
 from utils.errors import InputError
 
 StateDict = dict[str, Tensor]
@@ -22,13 +22,10 @@ def read_state_dict(path: Path) -> StateDict:
         InputError: no such file, or not a flat dictionary of tensors.
     """
     if not Path(path).is_file():
-        raise InputError(f"no weights file at {path}")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise InputError(f"cannot read {path} as PyTorch weights ({type(error).__name__})") from error
+        raise InputError(f"no weights file at {path}: give an existing one")
+    state = load_plain(path, "PyTorch weights")
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise InputError(f"{path} is no state dict: expected names with tensors, nothing around them")
+        raise InputError(f"{path} is no state dict: expected names with tensors, nothing around them; give one")
     return state
 
 
@@ -53,13 +50,16 @@ def check_remembered(path: Path) -> None:
     Raises:
         InputError: the file has changed.
     """
-    digest, note = hashlib.sha256(path.read_bytes()).hexdigest(), path.with_name(path.name + ".sha256")
+    digest, note = hashlib.sha256(), path.with_name(path.name + ".sha256")
+    with path.open("rb") as file:
+        while piece := file.read(2**20):
+            digest.update(piece)
     if not note.is_file():
-        write_whole(note, digest.encode())
-    elif (remembered := note.read_text().strip()) != digest:
+        write_whole(note, digest.hexdigest().encode())
+    elif (remembered := note.read_text().strip()) != digest.hexdigest():
         raise InputError(
-            f"{path} has SHA-256 {digest[:16]}…, but had {remembered[:16]}… when it was downloaded: delete both that "
-            "file and its .sha256, and it is downloaded again"
+            f"{path} has SHA-256 {digest.hexdigest()[:16]}…, but had {remembered[:16]}… when it was downloaded: delete "
+            "both that file and its .sha256, and it is downloaded again"
         )
 
 

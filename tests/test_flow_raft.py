@@ -163,7 +163,7 @@ def test_wrong_files_are_named(tmp_path):
     with pytest.raises(InputError, match="no weights file"):
         load_raft(tmp_path / "none.pth", "cpu")
     (tmp_path / "text.pth").write_text("not weights")
-    with pytest.raises(InputError, match=r"cannot read .*text\.pth"):
+    with pytest.raises(InputError, match=r"text\.pth cannot be read"):
         load_raft(tmp_path / "text.pth", "cpu")
     torch.save({"fnet.conv1.weight": torch.zeros(2)}, tmp_path / "other.pth")
     with pytest.raises(InputError, match=r"missing \(context_encoder.*of another shape \(feature_encoder"):
@@ -179,7 +179,7 @@ def test_a_file_cannot_run_code(tmp_path):
             return (open, (str(tmp_path / "hacked"), "w"))
 
     torch.save({"fnet.conv1.weight": Evil()}, tmp_path / "evil.pth")
-    with pytest.raises(InputError, match="cannot read"):
+    with pytest.raises(InputError, match="cannot be read"):
         load_raft(tmp_path / "evil.pth", "cpu")
     assert not (tmp_path / "hacked").exists()
 

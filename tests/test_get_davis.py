@@ -145,7 +145,16 @@ def test_a_download_is_made_once_and_is_whole(davis, tmp_path, monkeypatch):
     assert (tmp_path / "data" / "davis.zip").read_bytes() == davis.read_bytes()
     davis.unlink()
     get_davis.main([*arguments, "car-shadow"])
-    assert contents(tmp_path / "data") == ["bear", "car-shadow", "davis.zip"]
+    assert contents(tmp_path / "data") == ["bear", "car-shadow", "davis.zip", "davis.zip.sha256"]
+
+
+def test_a_download_that_has_changed_is_refused(davis, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(get_davis, "URL", davis.as_uri())
+    arguments = ["--download", "--out", str(tmp_path / "data")]
+    get_davis.main(arguments)
+    write_zip(tmp_path / "data" / "davis.zip", davis_members("dog"))
+    assert "has SHA-256" in refused(get_davis.main, capsys, *arguments)
+    assert contents(tmp_path / "data") == ["bear", "car-shadow", "davis.zip", "davis.zip.sha256"]
 
 
 def test_failed_downloads_leave_nothing(tmp_path, monkeypatch, capsys):

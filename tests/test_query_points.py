@@ -58,7 +58,7 @@ def test_what_is_no_list_of_points_is_refused(source, says):
 
 def test_files_of_something_else_are_refused(tmp_path):
     np.savez(tmp_path / "q.npz", tracks=np.zeros((4, 2)))
-    with pytest.raises(InputError, match=r"'tracks': \(4, 2\)"):
+    with pytest.raises(InputError, match=r"found \['tracks'\], no queries"):
         read_queries(str(tmp_path / "q.npz"))
     (tmp_path / "bad.npz").write_bytes(b"no zip")
     (tmp_path / "lines.txt").write_text("t,x,y\n0,1,2\n0,1\n")

@@ -63,14 +63,29 @@ def read_checkpoint(path: Path) -> dict:
     Raises:
         InputError: the file is not a checkpoint, or holds more than tensors and plain data.
     """
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path} cannot be read as a checkpoint ({reason}); give another or delete it") from error
+    checkpoint = load_plain(path, "a checkpoint")
     if not isinstance(checkpoint, dict):
-        raise InputError(f"{path} holds a {type(checkpoint).__name__}, expected the dict of a checkpoint")
+        raise InputError(f"{path} holds a {type(checkpoint).__name__}, expected the dict of a checkpoint: give another")
+    if not isinstance(checkpoint.get("flags", {}), dict):
+        raise InputError(f"{path} is a damaged checkpoint (its flags are no dict): give another or delete it")
     return checkpoint
+
+
+def load_plain(path: Path, kind: str) -> object:
+    """What `torch.save` wrote, tensors on the CPU, without running what the file may hold.
+
+    Raises:
+        InputError: the file cannot be read, or holds more than tensors and plain data; `kind` says what it should be.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
+    except Exception as error:  # damaged pickles raise nearly anything
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if isinstance(error, pickle.UnpicklingError):  # whose text says how to run the code
+            reason = "it is none, or holds more than tensors and plain data"
+        raise InputError(f"{path} cannot be read as {kind} ({reason}); give another or delete it") from error
 
 
 def set_aside(run_dir: Path, start: Path | None = None) -> Path | None:

@@ -4,6 +4,7 @@ A config file holds `name = value` lines; the command line wins over it. Unknown
 """
 
 import argparse
+import io
 import math
 import shutil
 from pathlib import Path
@@ -11,49 +12,58 @@ from pathlib import Path
 import configargparse
 import torch
 
-from utils.errors import InputError
+from utils.errors import InputError, OneSentence
 from utils.export_flags import add_export_flags
 from utils.picture_flags import add_picture_flags
+from utils.training_flags import SWITCH, add_network_flags, add_training_flags
 
-TRUE, FALSE = {"true", "yes", "1", "on"}, {"false", "no", "0", "off"}
+# The smallest value of each number; what is not listed may be anything finite.
+AT_LEAST = {
+    "num_imgs": 2,  # a motion needs two frames
+    "num_samples_ray": 2,
+    **dict.fromkeys(("num_pairs", "num_pts", "num_iters", "chunk_size", "start_interval", "lrate_decay_steps"), 1),
+    **dict.fromkeys(("num_layers", "coupling_width", "coupling_depth", "code_size", "code_width", "code_depth"), 1),
+    **dict.fromkeys(("affine_width", "affine_depth", "volume_width", "volume_depth", "pe_freq", "max_side"), 1),
+    **dict.fromkeys(("plane_channels", "plane_interval", "volume_plane_channels"), 1),
+    **dict.fromkeys(("plane_size", "volume_plane_size", "pair_exponent", "depth_prior"), 0),
+    **dict.fromkeys(("i_print", "i_img", "i_weight", "i_cache", "raft_batch", "dino_batch"), 1),
+    **dict.fromkeys(("num_workers", "lr_warmup", "micro_batch", "loader_seed", "query_frame_id", "first_frame"), 0),
+    **dict.fromkeys(("lr_feature", "lr_deform", "lr_color", "lrate_decay_factor", "grad_clip"), 0),
+    **dict.fromkeys(("load_opt", "load_scheduler", "max_padding", "occlusion_th", "density_th"), 0),
+}
+AT_MOST = {"load_opt": 1, "load_scheduler": 1, "occlusion_th": 1}
+MOST = 10**9  # of any other number: what is larger is a slip, and overflows in C
 
 
-def boolean(text: str) -> bool:
-    """`--flag`, `--flag true` and `flag = true` switch on; `--flag false` switches off."""
-    if text.lower() in TRUE | FALSE:
-        return text.lower() in TRUE
-    raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
-
-
-# Counts, sizes and periods that are never 0.
-POSITIVE = (
-    *("num_pairs", "num_pts", "num_iters", "chunk_size", "start_interval", "lrate_decay_steps"),
-    *("num_layers", "coupling_width", "coupling_depth", "code_size", "code_width", "code_depth"),
-    *("affine_width", "affine_depth", "volume_width", "volume_depth"),
-    *("plane_channels", "plane_interval", "volume_plane_channels"),
-    *("i_print", "i_img", "i_weight", "i_cache"),
-)
-
-SWITCH = {"type": boolean, "nargs": "?", "const": True}
+class _Parser(OneSentence, configargparse.ArgumentParser):
+    """Reads config files, and complains in one sentence."""
 
 
 def build_parser() -> configargparse.ArgumentParser:
     """The parser of train.py, viz.py and evaluate.py."""
-    parser = configargparse.ArgumentParser(
+    parser = _Parser(
         config_file_parser_class=configargparse.DefaultConfigFileParser,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         ignore_unknown_config_file_keys=False,
+        config_file_open_func=_open_config,
         allow_abbrev=False,
     )
     _general_flags(parser)
     _data_flags(parser)
-    _network_flags(parser)
-    _training_flags(parser)
+    add_network_flags(parser)
+    add_training_flags(parser)
     _inference_flags(parser)
     add_export_flags(parser)
     add_picture_flags(parser)
     _evaluation_flags(parser)
     return parser
+
+
+def _open_config(path: str) -> io.StringIO:
+    """All of a config file: what is no text is found here, where the parser expects failures."""
+    stream = io.StringIO(Path(path).read_text(encoding="utf-8"))
+    stream.name = path
+    return stream
 
 
 def parse_config(argv: list[str] | None = None) -> argparse.Namespace:
@@ -67,23 +77,7 @@ def parse_config(argv: list[str] | None = None) -> argparse.Namespace:
         raise InputError(
             "--data_dir is missing: give a video file, a folder of frames, or a sequence folder with color/"
         )
-    for name in POSITIVE:
-        if getattr(args, name) < 1:
-            raise InputError(f"--{name} is {getattr(args, name)}, expected at least 1")
-    if args.schedule_scale <= 0 or args.num_workers < 0 or (args.max_side is not None and args.max_side < 1):
-        raise InputError("--schedule_scale must be above 0, --num_workers at least 0, --max_side at least 1")
-    if args.lr_warmup < 0:
-        raise InputError(f"--lr_warmup is {args.lr_warmup}, expected a number of steps, or 0 for none")
-    if args.neighbour_weight <= 0 or args.pair_exponent < 0 or args.depth_prior < 0:
-        raise InputError("--neighbour_weight must be above 0, --pair_exponent and --depth_prior at least 0")
-    if args.depth_prior > 0 and not uses_flow(args):
-        raise InputError("--depth_prior guesses depth from flow, which --dataset_types tracks lacks: --depth_prior 0")
-    if args.micro_batch < 0:
-        raise InputError(f"--micro_batch is {args.micro_batch}, expected a number of pairs, or 0 for all of a batch")
-    if args.num_samples_ray < 2 or args.min_depth >= args.max_depth:
-        raise InputError("rays need --num_samples_ray of at least 2 and --min_depth below --max_depth")
-    if args.num_imgs < 2:
-        raise InputError(f"--num_imgs is {args.num_imgs}, but a motion needs at least 2 frames")
+    _check_numbers(args)
     _check_inputs(args)
     return args
 
@@ -91,6 +85,25 @@ def parse_config(argv: list[str] | None = None) -> argparse.Namespace:
 def uses_flow(args: argparse.Namespace) -> bool:
     """Whether optical flow supervises, alone or beside tracks."""
     return "flow" in args.dataset_types.split("+")
+
+
+def _check_numbers(args: argparse.Namespace) -> None:
+    """Refuse numbers that are out of their range, alone or together."""
+    for name, value in vars(args).items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        low, high = AT_LEAST.get(name, -MOST), AT_MOST.get(name, MOST)
+        if not low <= value <= high:  # NaN fails too
+            raise InputError(f"--{name} is {value}, expected a number from {low} to {high}")
+    for name in ("schedule_scale", "neighbour_weight"):
+        if getattr(args, name) <= 0:
+            raise InputError(f"--{name} is {getattr(args, name)}, expected a number above 0")
+    if args.min_depth >= args.max_depth:
+        raise InputError(f"--min_depth is {args.min_depth}, expected one below --max_depth, which is {args.max_depth}")
+    if args.expname and Path(args.expname).name != args.expname:
+        raise InputError(
+            f"--expname is {args.expname!r}, expected a name without slashes: choose the place with --save_dir"
+        )
 
 
 def _check_inputs(args: argparse.Namespace) -> None:
@@ -113,6 +126,8 @@ def _check_inputs(args: argparse.Namespace) -> None:
         )
     if args.use_error_map and not uses_flow(args):
         raise InputError("error maps compare with flow, which --dataset_types tracks lacks: --use_error_map false")
+    if args.depth_prior > 0 and not uses_flow(args):
+        raise InputError("--depth_prior guesses depth from flow, which --dataset_types tracks lacks: --depth_prior 0")
 
 
 def run_name(args: argparse.Namespace) -> str:
@@ -137,11 +152,12 @@ def pick_device(name: str) -> torch.device:
         InputError: a device that this machine or this PyTorch does not have.
     """
     torch.set_flush_denormal(True)
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    available = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": 1}
     if name == "auto":
-        return torch.device(next(kind for kind, present in available.items() if present))
-    if not available.get(name.split(":")[0], False):
-        found = ", ".join(kind for kind, present in available.items() if present)
+        return torch.device(next(kind for kind, count in available.items() if count))
+    numbered = {f"{kind}:{i}" for kind, count in available.items() for i in range(count)}
+    if name not in numbered | {kind for kind, count in available.items() if count}:
+        found = ", ".join(kind for kind, count in available.items() if count)
         raise InputError(f"--device {name}: not available here (found: {found}); choose one of these or `auto`")
     return torch.device(name)
 
@@ -226,74 +242,6 @@ def _data_flags(parser: configargparse.ArgumentParser) -> None:
     add("--raft_weights", default=None, help="RAFT weights file instead of the download")
     add("--dino_weights", default=None, help="DINO weights file instead of the download")
     add("--synthetic", **SWITCH, default=False, help="first make the demo scene in data_dir")
-
-
-def _network_flags(parser: configargparse.ArgumentParser) -> None:
-    add = parser.add_argument_group("networks").add_argument
-    add("--use_affine", **SWITCH, default=False, help="affine map of every frame before the couplings")
-    add("--pe_freq", type=int, default=4, help="octaves of the positional encodings")
-    add("--num_layers", type=int, default=6, help="coupling layers")
-    add("--coupling_width", type=int, default=256, help="hidden width of the coupling nets")
-    add("--coupling_depth", type=int, default=3, help="hidden layers of the coupling nets")
-    add("--code_size", type=int, default=128, help="length of a frame's code")
-    add("--code_width", type=int, default=256, help="hidden width of the code net")
-    add("--code_depth", type=int, default=2, help="linears between the code net's filters")
-    add("--affine_width", type=int, default=256, help="hidden width of the affine net")
-    add("--affine_depth", type=int, default=7, help="hidden layers of the affine net")
-    add("--volume_width", type=int, default=512, help="hidden width of the volume net")
-    add("--volume_depth", type=int, default=3, help="linears between the volume net's filters")
-    add("--plane_size", type=int, default=0, help="cells a side of the coupling nets' feature planes (0: none)")
-    add("--plane_channels", type=int, default=16, help="features of a cell")
-    add("--plane_interval", type=int, default=2, help="frames between two planes")
-    add("--volume_plane_size", type=int, default=0, help="cells a side of the volume's feature planes (0: a GaborNet)")
-    add("--volume_plane_channels", type=int, default=8, help="features of a cell")
-    add("--num_samples_ray", type=int, default=32, help="samples on a ray")
-    add("--min_depth", type=float, default=0.0, help="where rays start")
-    add("--max_depth", type=float, default=2.0, help="where rays end")
-
-
-def _training_flags(parser: configargparse.ArgumentParser) -> None:
-    add = parser.add_argument_group("training").add_argument
-    add("--lr_feature", type=float, default=1e-3, help="learning rate of the code net")
-    add("--lr_deform", type=float, default=1e-4, help="learning rate of couplings and affine net")
-    add("--lr_color", type=float, default=3e-4, help="learning rate of the volume")
-    add("--lrate_decay_steps", type=int, default=20000, help="steps between two decays of the learning rates")
-    add("--lrate_decay_factor", type=float, default=0.5, help="factor of each decay")
-    add("--lr_schedule", choices=["step", "cosine"], default="step", help="cosine: one fall over num_iters, no decays")
-    add("--lr_warmup", type=int, default=0, help="steps over which the rates rise")
-    add("--grad_clip", type=float, default=0.0, help="largest gradient norm (0: no limit)")
-    add("--micro_batch", type=int, default=0, help="pairs whose hidden layers are in memory at a time (0: all)")
-    add("--checkpoint_activations", **SWITCH, default=False, help="compute hidden layers again instead of keeping them")
-    add("--amp", **SWITCH, default=False, help="products of the volume's hidden layers in bfloat16, for GPUs")
-    add("--compile", **SWITCH, default=False, help="kernels of torch.compile for the networks, for GPUs")
-    add("--use_error_map", **SWITCH, default=False, help="draw frames and pixels by flow error")
-    add("--use_count_map", **SWITCH, default=False, help="draw rarely valid pixels more often")
-    add("--depth_prior", type=float, default=0.0, help="weight, at first, of depths guessed from motion (0: none)")
-    add("--mask_near", **SWITCH, default=False, help="hide the nearest samples early on")
-    add(
-        "--neighbour_weight",
-        type=float,
-        default=0.5,
-        help="how often a neighbour is drawn, beside 1 for all valid pairs",
-    )
-    add("--pair_exponent", type=float, default=1.0, help="of the partners' weights; below 1 far pairs come more often")
-    add("--start_interval", type=int, default=20, help="largest frame gap of a pair at the start")
-    add(
-        "--max_padding",
-        type=float,
-        default=0.0,
-        help="pixels outside the image within which a prediction still counts",
-    )
-    add(
-        "--schedule_scale",
-        type=float,
-        default=1.0,
-        help="stretch of the loss schedules (1: written for 100,000 steps)",
-    )
-    add("--i_print", type=int, default=100, help="steps between two lines of scalars")
-    add("--i_img", type=int, default=500, help="steps between two sets of images")
-    add("--i_weight", type=int, default=20000, help="steps between two checkpoints")
-    add("--i_cache", type=int, default=20000, help="steps between two sets of error maps")
 
 
 def _inference_flags(parser: configargparse.ArgumentParser) -> None:

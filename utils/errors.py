@@ -1,15 +1,25 @@
 """A user's mistake is one sentence and exit status 2, never a traceback."""
 
+import argparse
 import errno
 import functools
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 
 class InputError(Exception):
     """Something the user gave is unusable; the message says what was found, what was expected, what to do."""
+
+
+class OneSentence(argparse.ArgumentParser):
+    """A parser whose complaints are one sentence as well, without the list of all flags in front."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and exit with status 2."""
+        self.exit(2, f"error: {' '.join(message.split())}; give what --help says\n")
 
 
 @contextmanager

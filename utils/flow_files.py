@@ -12,6 +12,7 @@ import zlib
 
 import numpy as np
 
+from utils.arrays import read_array
 from utils.atomic import write_whole
 from utils.errors import InputError
 from utils.paths import SequencePaths
@@ -21,6 +22,7 @@ STEPS_PER_PX = 16
 NOTHING = np.iinfo(np.int16).min  # stands for NaN
 HEADER = struct.Struct("<8sII")  # magic, height, width
 MAGIC = b"OMFLOW02"
+MOST_PACKED = 1100  # zlib holds at most 1032 bytes in one
 
 
 def flow_steps(flow: np.ndarray) -> np.ndarray:
@@ -51,8 +53,13 @@ def unpack_flow(packed: bytes) -> np.ndarray:
     if len(packed) < HEADER.size or not packed.startswith(MAGIC):
         raise ValueError("not a packed flow")
     _, height, width = HEADER.unpack(packed[: HEADER.size])
+    size = 4 * height * width  # bytes
     try:
-        low, high = np.frombuffer(zlib.decompress(packed[HEADER.size :]), np.uint8).reshape(2, 2, height, width)
+        # No more than was promised, which is no more than zlib can hold: damage may promise or hold any amount.
+        if size > MOST_PACKED * len(packed):
+            raise zlib.error(f"{width}x{height} pixels in {len(packed)} bytes")
+        planes = zlib.decompressobj().decompress(packed[HEADER.size :], size)
+        low, high = np.frombuffer(planes, np.uint8).reshape(2, 2, height, width)
     except zlib.error as error:
         raise ValueError(f"a damaged packed flow: {error}") from error
     zigzag = low | high.astype(np.uint16) << 8
@@ -74,18 +81,20 @@ def read_flow(paths: SequencePaths, a: str, b: str) -> np.ndarray:
     """The flow a→b, [H,W,2] float32 pixels, from the packed file or else the released one.
 
     Raises:
-        InputError: missing, damaged, or not a flow.
+        InputError: missing, damaged, not a flow, or a released one that is not finite.
     """
     path = paths.flow(a, b)
     try:
         if path.exists():
             return unpack_flow(path.read_bytes())
         path = paths.released_flow(a, b)
-        flow = np.load(path)
-    except (OSError, ValueError, EOFError) as error:
+        flow = read_array(path)
+    except (OSError, ValueError) as error:
         raise InputError(f"cannot read the flow {path} ({error}); delete it and run the preprocessing again") from error
     if flow.ndim != 3 or flow.shape[-1] != 2:
         raise InputError(f"{path} holds an array of shape {list(flow.shape)}; expected a flow [H,W,2]")
+    if not np.isfinite(flow).all():
+        raise InputError(f"{path} is not finite everywhere; give a flow that is, or delete it and preprocess again")
     return flow.astype(np.float32, copy=False)
 
 

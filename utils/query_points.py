@@ -1,12 +1,12 @@
 """Query points (t, x, y): read from what the user wrote, or chosen in a frame. Pixels, integer = pixel centre."""
 
 import re
-import zipfile
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from utils.arrays import read_arrays
 from utils.errors import InputError
 
 MAX_POINTS = 10_000  # more marks than that cover each other, and tracking them takes a CPU many minutes
@@ -58,14 +58,14 @@ def _parse_lines(lines: list[str], source: str, first: int = 1) -> NDArray[np.fl
 
 
 def _read_npz(path: Path) -> NDArray[np.float32]:
+    expected = "expected an npz file with queries [N,3] (t, x, y)"
     try:
-        with np.load(path) as data:
-            found = {name: data[name].shape for name in data.files}
-            if len(found.get("queries", ())) == 2 and found["queries"][1] == 3:
-                return data["queries"].astype(np.float32)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise InputError(f"cannot read --points {path}: expected an npz file with queries [N,3] (t, x, y)") from error
-    raise InputError(f"--points {path} holds {found}, expected queries [N,3] (t, x, y)")
+        (queries,) = read_arrays(path, "queries")
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read --points {path} ({error}): {expected}") from error
+    if queries.ndim != 2 or queries.shape[1] != 3:
+        raise InputError(f"--points {path} holds queries {list(queries.shape)}: {expected}")
+    return queries.astype(np.float32)
 
 
 def check_queries(queries: NDArray, num_frames: int, height: int, width: int) -> None:

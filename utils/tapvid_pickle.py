@@ -23,7 +23,10 @@ class _ArrayUnpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> object:
         if (module, name) not in ALLOWED:
-            raise InputError(f"the pickle asks for {module}.{name}, and TAP-Vid's need only numpy arrays: not read")
+            raise InputError(
+                f"the pickle asks for {module}.{name}, expected only numpy arrays, as in TAP-Vid's: it is not "
+                "read, get the file from its publisher"
+            )
         return ALLOWED[module, name]
 
 

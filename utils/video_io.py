@@ -144,7 +144,7 @@ def frames_of_one_size(paths: list[Path]) -> Iterator[np.ndarray]:
         if frame.shape != size:
             raise InputError(
                 f"{path} is {frame.shape[1]}x{frame.shape[0]} but {paths[0].name} is {size[1]}x{size[0]} (width x "
-                "height): all frames must have one size"
+                "height): all frames must have one size; convert or remove it"
             )
         yield frame
 

@@ -1,0 +1,54 @@
+"""Whether a checkpoint holds what its networks and their training need: found out before anything is built from it."""
+
+import torch
+from torch import Tensor
+
+from networks.omnimotion import ModelConfig, OmniMotion
+
+
+def fault(checkpoint: dict) -> str | None:
+    """What is wrong with one of our checkpoints, in words; None if it is whole.
+
+    Sizes are compared without memory, so that a file that promises giant networks is refused as fast as any other.
+    """
+    try:
+        with torch.device("meta"):
+            model = OmniMotion(ModelConfig(**checkpoint["model_config"]))
+        return _fault_of_weights(model, checkpoint["model"]) or _fault_of_training(model, checkpoint)
+    except Exception as error:  # sizes of any type may have come out of a damaged file
+        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no networks of these sizes'}"
+
+
+def _fault_of_weights(model: OmniMotion, weights: dict[str, Tensor]) -> str | None:
+    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+        return "model holds other things than tensors"
+    own = model.state_dict()
+    odd = own.keys() ^ weights.keys() or [name for name, value in weights.items() if value.shape != own[name].shape]
+    if odd:
+        return f"{sorted(odd)[0]} is missing, unknown or of another shape than its model_config says"
+    bad = [name for name, value in weights.items() if not torch.isfinite(value).all()]
+    return f"{bad[0]} is not finite" if bad else None
+
+
+def _fault_of_training(model: OmniMotion, checkpoint: dict) -> str | None:
+    """Of the step, the schedule and the optimiser, where it has them: for questions to the model it need not."""
+    if "step" in checkpoint and not _is_count(checkpoint["step"]):
+        return f"step is {checkpoint['step']!r}"
+    if "scheduler" in checkpoint and not _is_count(checkpoint["scheduler"].get("last_epoch")):
+        return "its scheduler has no last_epoch"
+    if "optimizer" not in checkpoint:
+        return None
+    parameters = [p for group in model.named_parameter_groups().values() for p in group.values()]
+    optimizer = checkpoint["optimizer"]
+    numbers = [number for group in optimizer["param_groups"] for number in group["params"]]
+    if len(optimizer["param_groups"]) != 3 or numbers != list(range(len(parameters))):
+        return "its optimizer is that of other networks"
+    for number, state in optimizer["state"].items():
+        shapes = {state[name].shape for name in ("exp_avg", "exp_avg_sq")}
+        if shapes != {parameters[number].shape} or not all(torch.isfinite(value).all() for value in state.values()):
+            return f"the optimizer's state of parameter {number} is of another shape or not finite"
+    return None
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value >= 0

@@ -1,0 +1,457 @@
+"""What a user can get wrong: the cases of test_bad_input.py, and how a prepared folder is spoilt for them."""
+
+import json
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from archive_files import pickled, tapvid_sequence
+
+from utils.flow_files import pack_flow
+from utils.paths import SequencePaths
+from utils.video_io import write_image, write_video
+
+SCENE, RUN = SequencePaths(Path("scene")), Path("out/tiny_scene")
+CHECKPOINT = RUN / "model_000003.pth"
+NAMES = [f"{t:05d}.png" for t in range(6)]
+PAIR = NAMES[0], NAMES[1]
+
+
+def cut(path: Path | str) -> Callable[[], None]:
+    """Keep the first half of a file."""
+    return lambda: Path(path).write_bytes(Path(path).read_bytes()[: Path(path).stat().st_size // 2])
+
+
+def put(path: Path | str, content: bytes | str) -> Callable[[], None]:
+    return lambda: Path(path).write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def gone(path: Path | str) -> Callable[[], None]:
+    return lambda: shutil.rmtree(path) if Path(path).is_dir() else Path(path).unlink()
+
+
+def both(*steps: Callable[[], object]) -> Callable[[], None]:
+    return lambda: [step() for step in steps] and None
+
+
+def picture(path: Path, value: np.ndarray) -> Callable[[], None]:
+    return lambda: write_image(path, value)
+
+
+def edited(path: Path, change: Callable[[dict], object]) -> Callable[[], None]:
+    """Change a JSON file."""
+
+    def edit() -> None:
+        content = json.loads(path.read_text())
+        change(content)
+        path.write_text(json.dumps(content))
+
+    return edit
+
+
+def checkpoint(change: Callable[[dict], object]) -> Callable[[], None]:
+    """Change the run's checkpoint."""
+
+    def edit() -> None:
+        content = torch.load(CHECKPOINT, weights_only=True)
+        change(content)
+        torch.save(content, CHECKPOINT)
+
+    return edit
+
+
+def released(array: np.ndarray | Callable[[np.ndarray], np.ndarray]) -> Callable[[], None]:
+    """Another array in the place of one published flow, whose copy in the mapped file is forgotten."""
+
+    def replace() -> None:
+        path = SCENE.released_flow(*PAIR)
+        np.save(path, array(np.load(path)) if callable(array) else array, allow_pickle=True)
+
+    return both(replace, forget)
+
+
+def forget() -> None:
+    """Delete the files that training maps flow from, so that it is read again."""
+    for folder in (SCENE.root, SCENE.chained.root):
+        shutil.rmtree(folder / "training_flow", ignore_errors=True)
+
+
+def saved(name: str, **arrays: object) -> Callable[[], None]:
+    return lambda: np.savez(name, **arrays)
+
+
+def spoilt(flow: np.ndarray, value: float) -> np.ndarray:
+    flow[3, 4] = value
+    return flow
+
+
+class Evil:
+    """Leaves a file behind if it is unpickled."""
+
+    def __reduce__(self):
+        return (Path.touch, (Path("touched"),))
+
+
+def evil(path: Path | str) -> Callable[[], None]:
+    return lambda: Path(path).write_bytes(pickle.dumps({"goat": Evil()}))
+
+
+GREY, SMALL = np.zeros((40, 56), np.uint8), np.zeros((20, 30, 3), np.uint8)
+SHAPE = (6, 300, 2)
+# what is wrong: (command, more flags, what happens to the folder before, part of the sentence)
+FLAGS = [
+    ("num_pairs", "0", "num_pairs is 0"),
+    ("num_pts", "many", "num_pts: invalid int value: 'many'"),
+    ("num_pts", "99999999999999999999", "num_pts is 9999"),
+    ("num_iters", "-5", "num_iters is -5"),
+    ("num_iters", "1.5", "invalid int value: '1.5'"),
+    ("num_workers", "-1", "num_workers is -1"),
+    ("load_opt", "2", "load_opt is 2"),
+    ("load_scheduler", "-1", "load_scheduler is -1"),
+    ("loader_seed", "-1", "loader_seed is -1"),
+    ("num_imgs", "1", "num_imgs is 1"),
+    ("max_side", "0", "max_side is 0"),
+    ("raft_batch", "0", "raft_batch is 0"),
+    ("dino_batch", "0", "dino_batch is 0"),
+    ("flow", "farneback", "invalid choice: 'farneback'"),
+    ("features", "vgg", "invalid choice: 'vgg'"),
+    ("pairs", "some", "invalid choice: 'some'"),
+    ("preprocess", "yes", "invalid choice: 'yes'"),
+    ("device", "tpu", "--device tpu"),
+    ("device", "cuda:x", "--device cuda:x"),
+    ("device", "cpu:7", "--device cpu:7"),
+    ("use_affine", "perhaps", "'perhaps' is neither true nor false"),
+    ("pe_freq", "-1", "pe_freq is -1"),
+    ("num_layers", "0", "num_layers is 0"),
+    ("coupling_width", "0", "coupling_width is 0"),
+    ("num_samples_ray", "1", "num_samples_ray is 1"),
+    ("min_depth", "2", "min_depth is 2.0"),
+    ("max_depth", "inf", "max_depth is inf"),
+    ("max_depth", "-1", "min_depth is 0.0, expected one below --max_depth, which is -1.0"),
+    ("lr_feature", "nan", "lr_feature is nan"),
+    ("lr_deform", "-0.0001", "lr_deform is -0.0001"),
+    ("lr_color", "1e-3x", "invalid float value: '1e-3x'"),
+    ("lrate_decay_steps", "0", "lrate_decay_steps is 0"),
+    ("lrate_decay_factor", "-0.5", "lrate_decay_factor is -0.5"),
+    ("lr_schedule", "poly", "invalid choice: 'poly'"),
+    ("lr_warmup", "-1", "lr_warmup is -1"),
+    ("grad_clip", "nan", "grad_clip is nan"),
+    ("micro_batch", "-1", "micro_batch is -1"),
+    ("start_interval", "0", "start_interval is 0"),
+    ("max_padding", "-1", "max_padding is -1.0"),
+    ("schedule_scale", "0", "schedule_scale is 0.0"),
+    ("i_print", "0", "i_print is 0"),
+    ("chunk_size", "0", "chunk_size is 0"),
+    ("query_frame_id", "6", "query_frame_id is 6, expected one of the clip's frames, 0 to 5"),
+    ("query_frame_id", "-1", "query_frame_id is -1"),
+    ("occlusion_th", "1.5", "occlusion_th is 1.5"),
+    ("expname", "../../x", "'../../x', expected a name without slashes"),
+    ("dataset_types", "depth", "invalid choice: 'depth'"),
+    ("dataset_types", "tracks", "--tracks is missing"),
+    ("tracks", "tracks.npz", "--tracks is given, but --dataset_types is flow"),
+    ("dataset_weights", "1 2", r"dataset_weights is \[1.0, 2.0\]"),
+    ("dataset_weights", "nan", r"dataset_weights is \[nan\]"),
+    ("num_pair", "4", "--num_pair"),
+    ("data_dir", "nowhere", "nothing at nowhere"),
+    ("data_dir", "tracks.npz", "tracks.npz is neither a folder nor a known kind of video"),
+    ("ckpt_path", "none.pth", "none.pth: no such file"),
+    ("foreground_mask_path", "none.png", "no mask at none.png"),
+    ("config", "none.txt", "none.txt"),
+]
+# viz.py's own
+VIEWS = [
+    ("style", "paint", "invalid choice: 'paint'"),
+    ("export", "npz,obj", "'obj' is none of npz"),
+    ("first_frame", "-1", "first_frame is -1"),
+    ("first_frame", "one", "invalid int value: 'one'"),
+    ("density_th", "nan", "density_th is nan"),
+    ("points", "none.txt", "cannot read --points none.txt"),
+    ("points", "0,1;2", "point or line 1: found '0,1'"),
+    ("points", "0,nan,3", "finite x, y"),
+    ("points", "0.5,1,2", "expected a whole frame number"),
+    ("points", "6,1,1", "expected t from 0 to 5"),
+    ("points", "0,56,1", "x from 0 to 55"),
+    ("points", "0,1,-1", "y from 0 to 39"),
+    ("points", "0,1,1 --random 5", "drop --region, --random"),
+    ("points", "scene/color/00000.png", "cannot read --points"),
+    ("points", "tracks.npz", "found .*, no queries"),
+    ("points", "scene", "cannot read --points scene"),
+    ("grid_interval", "0", "0, expected more than 0"),
+    ("grid_interval", "500", "has no point there"),
+    ("random", "-3", "expected more than 0"),
+    ("random", "99999", "--random asks for 99999 points, but there are [0-9]+ pixels"),
+    ("random", "5 --grid_interval 5", "not allowed with"),
+    ("region", "5,5,5,9", "holds no pixel"),
+    ("region", "a,b,c,d", "'a,b,c,d', expected x0,y0,x1,y1"),
+    ("region", "0,0,57,40", "x up to 56"),
+    ("frames", "4:2", "'4:2' holds no frame"),
+    ("frames", "2:9", "--frames ends at 9"),
+    ("fps", "0", "expected more than 0"),
+    ("fps", "nan", "nan, expected more than 0"),
+    ("fps", "inf", "fps is inf"),
+    ("radius", "-1", "expected more than 0"),
+    ("trail_length", "0", "expected more than 0"),
+]
+CONFIGS = {
+    "unknown key": ("num_pair = 4\n", "num_pair"),
+    "wrong type": ("lrate_decay_steps = four\n", "invalid int value: 'four'"),
+    "no value": ("lrate_decay_steps\n", "lrate_decay_steps"),
+    "out of range": ("lr_deform = -1\n", "lr_deform is -1.0"),
+    "a list": ("lrate_decay_steps = [1, 2]\n", "lrate_decay_steps|unrecognized"),
+    "nonsense": ("[general\n]]=\n", "unrecognized"),
+    "no text": (b"\xff\xfe\x00\x81" * 9, "bad.txt"),
+    "a picture": (b"\x89PNG\r\n\x1a\n" + bytes(range(256)), "bad.txt"),
+}
+FRAMES = {
+    "cut frame": ("train", cut(SCENE.color / NAMES[2]), r"00002\.png: the image is cut short"),
+    "text as frame": ("viz", put(SCENE.color / NAMES[2], "no image"), r"00002\.png: not an image"),
+    "empty frame": ("evaluate", put(SCENE.color / NAMES[2], ""), r"00002\.png: the file is empty"),
+    "frame of another size": ("train", picture(SCENE.color / NAMES[5], SMALL), "00005.png is 30x20 but 00000.png"),
+    "changed frame": ("prepare", picture(SCENE.color / NAMES[3], np.zeros((40, 56, 3), np.uint8)), "has changed since"),
+    "removed frame": (
+        "prepare",
+        gone(SCENE.color / NAMES[2]),
+        "00002.png was removed since|00002.png got a new neighbour",
+    ),
+    "renamed frame": (
+        "prepare",
+        lambda: (SCENE.color / NAMES[2]).rename(SCENE.color / "x.png"),
+        "was removed|neighbour",
+    ),
+    "added frame": (
+        "never --no_reload",
+        both(lambda: shutil.copy(SCENE.color / NAMES[5], SCENE.color / "00006.png"), gone(SCENE.gt_tracks)),
+        "lacks 12 flows",
+    ),
+    "no frames": ("train", gone(SCENE.color), "found . image"),
+    "frame in two formats": ("train", lambda: shutil.copy(SCENE.color / NAMES[0], SCENE.color / "00000.jpg"), "both"),
+    "too many points": ("viz --points p.txt", put("p.txt", "0,1,1\n" * 10001), "found 10001 query points"),
+    "points of words": ("viz --points p.txt", put("p.txt", "t,x,y\na,b,c\n"), "line 2: found 'a,b,c'"),
+    "no points": ("viz --points p.txt", put("p.txt", "# none\n"), "holds no point"),
+    "cut points": ("viz --points tracks.npz", cut("tracks.npz"), "cannot read --points tracks.npz"),
+    "points of objects": (
+        "viz --points p.npz",
+        lambda: np.savez("p.npz", queries=np.full((2, 3), Evil())),
+        "cannot read --points p.npz",
+    ),
+    "empty mask": ("viz", picture(SCENE.mask / NAMES[0], GREY), "selects nothing"),
+    "mask of other proportions": (
+        "train",
+        picture(SCENE.mask / NAMES[0], GREY[:20]),
+        "is 56x20 but its frame is 56x40",
+    ),
+    "cut mask": ("train", cut(SCENE.mask / NAMES[0]), "mask/00000.png: the image is cut short"),
+    "cut video": ("video", both(lambda: write_video(Path("v.mp4"), np.zeros((8, 32, 48, 3))), cut("v.mp4")), "v.mp4"),
+    "text as video": ("video", put("v.mp4", "no film"), "cannot read .*v.mp4 as a video"),
+}
+PRODUCTS = {
+    "cut flow": ("train", both(cut(SCENE.chained.flow(*PAIR)), forget), "cannot read the flow .*00000.png_00001.png"),
+    "flow of noise": ("train", both(put(SCENE.chained.flow(*PAIR), bytes(99)), forget), "not a packed flow"),
+    "flow of another size": (
+        "train",
+        both(lambda: SCENE.chained.flow(*PAIR).write_bytes(pack_flow(np.zeros((20, 30, 2)))), forget),
+        "00000.png_00001.png.flow is 30x20 but its frame is 56x40",
+    ),
+    "flow that promises a giant": (
+        "train",
+        both(put(SCENE.chained.flow(*PAIR), b"OMFLOW02" + b"\xff" * 8 + pack_flow(np.zeros((2, 2, 2)))[16:]), forget),
+        "cannot read the flow",
+    ),
+    "raw flow not finite": (
+        "train",
+        both(
+            *(put(folder.flow(*PAIR), pack_flow(np.full((40, 56, 2), np.nan))) for folder in (SCENE, SCENE.chained)),
+            forget,
+        ),
+        "not finite",
+    ),
+    "missing flow": ("never", gone(SCENE.chained.flow(*PAIR)), "lacks 1 flows in chained"),
+    "cut pair mask": ("train", both(cut(SCENE.chained.flow_mask(*PAIR)), forget), "raft_masks.*is cut short"),
+    "pair mask of another size": (
+        "train",
+        both(picture(SCENE.chained.flow_mask(*PAIR), SMALL), forget),
+        "raft_masks.*is 30x20 but its frame is 56x40",
+    ),
+    "pair mask of another clip": (
+        "train",
+        both(picture(SCENE.chained.flow_mask(*PAIR), np.zeros((40, 56, 3), np.uint8)), forget),
+        "has 0 valid pixels",
+    ),
+    "cut count map": ("train", both(cut(SCENE.chained.count_map(NAMES[0])), forget), "count_maps.*is cut short"),
+    "count map of another size": (
+        "train",
+        picture(SCENE.chained.count_map(NAMES[1]), np.zeros((20, 30), np.uint16)),
+        "count_maps.*is 30x20 but its frame is 56x40",
+    ),
+    "cut statistics": ("never", cut(SCENE.chained.flow_stats), "lacks count maps or flow_stats.json"),
+    "statistics of words": (
+        "never",
+        edited(SCENE.chained.flow_stats, lambda stats: stats[NAMES[0]].update({NAMES[1]: "all"})),
+        "flow_stats.json is damaged",
+    ),
+    "more valid pixels than pixels": (
+        "never",
+        both(edited(SCENE.chained.flow_stats, lambda stats: stats[NAMES[0]].update({NAMES[1]: 10**9})), forget),
+        "flow_stats.json is damaged",
+    ),
+    "cut record": ("train", cut(SCENE.manifest), "preprocess.json is damaged"),
+    "record of numbers": ("train", put(SCENE.manifest, "[1, 2]"), "preprocess.json is damaged"),
+    "record of other types": ("train", put(SCENE.manifest, '{"settings": 3, "frames": []}'), "preprocess.json is dam"),
+    "no record": ("train", both(gone(SCENE.manifest), gone(SCENE.flow_mask(*PAIR))), "no preprocess.json says"),
+    "cut tracks": ("train", cut(SCENE.gt_tracks), "gt_tracks.npz"),
+    "tracks of fewer frames": (
+        "evaluate",
+        saved(SCENE.gt_tracks, points=np.zeros((9, 4, 2)), occluded=np.zeros((9, 4), bool)),
+        "gt_tracks.npz has 4 frames, the clip 6",
+    ),
+    "tracks of objects": (
+        "train",
+        saved(SCENE.gt_tracks, points=np.array([Evil()]), occluded=np.zeros(1)),
+        "gt_tracks.npz holds no exact tracks",
+    ),
+    "tracks that are not finite": (
+        "evaluate",
+        saved(SCENE.gt_tracks, points=np.full((9, 6, 2), np.nan), occluded=np.zeros((9, 6), bool)),
+        "gt_tracks.npz.*not finite",
+    ),
+}
+RELEASED = {
+    "flow of another size": (released(np.zeros((20, 30, 2), np.float32)), "is 30x20 but its frame is 56x40"),
+    "NaN in flow": (released(lambda flow: spoilt(flow, np.nan)), "not finite"),
+    "infinite flow": (released(lambda flow: spoilt(flow, np.inf)), "not finite"),
+    "flow with three channels": (released(np.zeros((40, 56, 3), np.float32)), r"shape \[40, 56, 3\]"),
+    "flow of words": (released(np.full((40, 56, 2), "x")), "00001.png.npy"),
+    "flow of objects": (released(np.full((40, 56, 2), Evil())), "00001.png.npy"),
+    "cut flow": (both(cut(SCENE.released_flow(*PAIR)), forget), "00001.png.npy"),
+    "empty flow": (both(put(SCENE.released_flow(*PAIR), b""), forget), "00001.png.npy"),
+    "renamed frame": (lambda: (SCENE.color / NAMES[5]).rename(SCENE.color / "9.png"), "missing"),
+    "added frame": (
+        both(lambda: shutil.copy(SCENE.color / NAMES[5], SCENE.color / "00006.png"), gone(SCENE.gt_tracks), gone(RUN)),
+        "missing",
+    ),
+}
+CHECKPOINTS = {
+    "cut": (cut(CHECKPOINT), "cannot be read as a checkpoint"),
+    "empty": (put(CHECKPOINT, b""), "cannot be read as a checkpoint"),
+    "text": (put(CHECKPOINT, "weights"), "cannot be read as a checkpoint"),
+    "code": (evil(CHECKPOINT), "cannot be read as a checkpoint"),
+    "a list": (lambda: torch.save([1], CHECKPOINT), "holds a list"),
+    "no networks": (checkpoint(lambda c: c.pop("model")), "lacks model"),
+    "a parameter less": (checkpoint(lambda c: c["model"].popitem()), "does not fit|damaged"),
+    "a parameter of another shape": (
+        checkpoint(lambda c: c["model"].update({"volume.net.output.bias": torch.zeros(9)})),
+        "does not fit|damaged",
+    ),
+    "unknown sizes": (checkpoint(lambda c: c["model_config"].update(depth=3)), "damaged"),
+    "sizes of a giant": (checkpoint(lambda c: c["model_config"].update(coupling_width=10**9)), "damaged|does not fit"),
+    "sizes of words": (checkpoint(lambda c: c["model_config"].update(code_size="8")), "damaged"),
+    "a step of words": (checkpoint(lambda c: c.update(step="two")), "damaged"),
+    "no rates": (checkpoint(lambda c: c.update(scheduler={})), "damaged"),
+    "moments of other networks": (checkpoint(lambda c: c["optimizer"]["param_groups"].pop()), "damaged"),
+    "parameters not finite": (
+        checkpoint(lambda c: c["model"]["volume.net.output.bias"].fill_(np.nan)),
+        "not finite",
+    ),
+    "other pictures": (checkpoint(lambda c: c["thumbnails"].add_(100)), "other pictures"),
+    "more frames": (checkpoint(lambda c: c["model_config"].update(num_frames=9)), "num_frames 9|frames, height, width"),
+    "another size": (checkpoint(lambda c: c["model_config"].update(height=41)), "height 41|frames, height, width"),
+}
+OTHERS = {
+    "other coupling layers": ("train --num_layers 4", None, "6 coupling layers, --num_layers is 4"),
+    "other widths": ("train --coupling_width 9", None, "coupling_width 8, this run asks for 9"),
+    "no run": ("viz --expname other", None, "no checkpoint in out/other_scene: train first"),
+    "no run to score": ("evaluate --expname other", None, "no checkpoint in out/other_scene"),
+    "other layers to draw": ("viz --num_imgs 4", None, r"trained on \(frames, height, width\)"),
+    "cut stored tracks": ("stored", cut("tracks.npz"), "tracks.npz"),
+    "text as tracks": ("stored", put("tracks.npz", "1 2 3"), "tracks.npz is no npz file"),
+    "tracks of objects": (
+        "stored",
+        saved("tracks.npz", tracks=np.array([Evil()]), visibility=np.zeros(1)),
+        "tracks.npz",
+    ),
+    "tracks of other names": ("stored", saved("tracks.npz", a=np.zeros(3)), r"holds the arrays \['a'\]"),
+    "tracks of fewer frames": (
+        "stored",
+        saved("tracks.npz", tracks=np.ones((4, 9, 2)), visibility=np.ones((4, 9))),
+        "4 frames",
+    ),
+    "tracks that are not finite": (
+        "stored",
+        saved("tracks.npz", tracks=np.full(SHAPE, np.nan), visibility=np.ones(SHAPE[:2])),
+        "not finite",
+    ),
+    "tracks outside the image": (
+        "stored",
+        saved("tracks.npz", tracks=np.full(SHAPE, 999.0), visibility=np.ones(SHAPE[:2])),
+        "scale the tracks",
+    ),
+    "no truth": ("stored --gt none.npz", None, "--gt none.npz"),
+    "more tracks than queries": (
+        "stored --query_mode first",
+        saved("tracks.npz", tracks=np.ones((6, 9999, 2)) * 9, visibility=np.ones((6, 9999))),
+        "9999 tracks, but",
+    ),
+    "cut pickle": ("evaluate --benchmark tapvid --gt tapvid.pkl", cut("tapvid.pkl"), "cannot read tapvid.pkl"),
+    "code in a pickle": ("evaluate --benchmark tapvid --gt tapvid.pkl", evil("tapvid.pkl"), "asks for"),
+    "another video's truth": ("evaluate --benchmark tapvid --gt tapvid.pkl", None, "has no video scene, it holds goat"),
+    "BADJA without labels": ("evaluate --benchmark badja", None, "badja.json"),
+    "BADJA of numbers": ("evaluate --benchmark badja", put("scene/badja.json", "[1, 2]"), "badja.json"),
+    "BADJA of an object": ("evaluate --benchmark badja", put("scene/badja.json", '{"a": 1}'), "badja.json"),
+    "no scores by gap of keypoints": ("evaluate --benchmark badja --split gap", None, "--split gap"),
+    "weights that are none": (
+        "prepare --flow raft --raft_weights w.pth --redo",
+        put("w.pth", "text"),
+        "w.pth cannot be read as PyTorch weights",
+    ),
+    "code in weights": (
+        "prepare --flow raft --raft_weights w.pth --redo",
+        evil("w.pth"),
+        "w.pth cannot be read as PyTorch weights",
+    ),
+    "no weights": ("prepare --flow raft --raft_weights none.pth", None, "no weights file at none.pth"),
+    "other weights": (
+        "prepare --flow raft --raft_weights w.pth --redo",
+        lambda: torch.save({"w": torch.zeros(2)}, "w.pth"),
+        "does not fit RAFT",
+    ),
+    "other preprocessing": ("train --features dino", None, "with features sift, but dino is asked for"),
+    "one frame": ("prepare --num_frames 1", None, "--num_frames is 1"),
+    "unknown flag": ("prepare --fast", None, "--fast"),
+    "half a boolean": ("prepare --chain maybe", None, "maybe"),
+    "no source": ("prepare --data_dir nowhere", None, "nothing at nowhere"),
+    "cut archive": ("davis", cut("davis.zip"), "cannot read davis.zip as a zip"),
+    "an unknown sequence": ("davis --sequences cat", None, "no sequence cat in the archive, which holds: bear"),
+    "no archive": ("davis --archive none.zip", None, "no archive at none.zip"),
+    "a name that leads out": (
+        "tapvid",
+        lambda: pickled(Path("tapvid.pkl"), {"../goat": tapvid_sequence()}),
+        "cannot name",
+    ),
+    "code in an archive": ("tapvid", evil("tapvid.pkl"), "asks for"),
+    "negative size": ("tapvid --size -1", None, "--size -1"),
+}
+
+
+def cases() -> dict[str, tuple[str, list[str], Callable[[], object] | None, str]]:
+    """All of them by name: command, more flags, what happens before, what the sentence says."""
+    found = {f"--{name} {value}": ("train", [f"--{name}", *value.split()], None, said) for name, value, said in FLAGS}
+    for name, value, said in VIEWS:
+        found[f"viz --{name} {value}"] = "viz", [f"--{name}", *value.split()], None, said
+    for kind, (content, said) in CONFIGS.items():
+        found[f"config: {kind}"] = "train", ["--config", "bad.txt"], put("bad.txt", content), said
+    short = {"never": ["train", "--preprocess", "never"], "video": ["prepare", "--data_dir", "v.mp4"]}
+    for group in (FRAMES, PRODUCTS, OTHERS):
+        for kind, (line, before, said) in group.items():
+            first, *more = line.split()
+            command, *flags = [*short.get(first, [first]), *more]
+            found[kind if kind not in found else f"{kind} ({command})"] = command, flags, before, said
+    for kind, (before, said) in RELEASED.items():
+        found[f"published: {kind}"] = "train", [], before, said
+    for kind, (before, said) in CHECKPOINTS.items():
+        for command in ("train", "viz", "evaluate"):
+            if command == "train" or not any(word in kind for word in ("rates", "moments", "step")):
+                found[f"checkpoint: {kind}, {command}"] = command, [], before, said
+    return found

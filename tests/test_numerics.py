@@ -1,0 +1,178 @@
+"""Numbers that are not finite stop a run wherever they come from; odd clips train and are told; what float32 costs.
+
+Values and gradients that one pair of frames spoils are in test_trainer.py.
+"""
+
+import numpy as np
+import pytest
+import torch
+from test_warp import local_points, make_warp
+
+import trainer as trainer_module
+from divergence import TrainingDiverged
+from loaders.flow_store import FlowStore
+from loaders.sequence import load_video
+from losses import TERMS
+from networks.omnimotion import ModelConfig, OmniMotion
+from train import main
+from trainer import Trainer
+from utils.checkpoint import find_checkpoint, read_checkpoint
+from utils.config import parse_config
+from utils.paths import SequencePaths
+from utils.run_log import RunLog
+from utils.schedules import loss_weights
+from utils.video_io import write_image
+
+NO_WEIGHT = {"canonical_unit_sphere"}  # a term that the released schedule computes and leaves out
+
+
+@pytest.fixture
+def trainer(scene_dir, tiny_flags, tmp_path) -> Trainer:
+    """At a step at which every term with a weight counts."""
+    args = parse_config([*tiny_flags, "--schedule_scale", "1e-6", "--use_error_map", "false"])
+    paths = SequencePaths(scene_dir)
+    names, video = load_video(paths)
+    sizes = {"coupling_width": 8, "code_size": 8, "code_width": 8, "volume_width": 8, "use_affine": False}
+    model = OmniMotion.initialised(ModelConfig(*video.shape[:3], num_samples_ray=4, **sizes), num_layers=6, seed=0)
+    made = Trainer(args, model, video, names, FlowStore(paths, names), None, tmp_path, None, lambda step: {})
+    made.step = 1
+    return made
+
+
+SPOILING = {  # of a term, with a 0 that has a gradient
+    "NaN": lambda term, zero: term * torch.nan,
+    "infinite": lambda term, zero: term + torch.inf,
+    "gradient": lambda term, zero: term + zero.sqrt(),  # the same value, an infinite gradient
+}
+
+
+def test_every_term_that_has_a_weight_counts_here(trainer):
+    weights = loss_weights(trainer.step, trainer.args.schedule_scale)
+    assert {name for name in TERMS if weights[name] == 0} == NO_WEIGHT
+
+
+@pytest.mark.parametrize("spoil", SPOILING)
+@pytest.mark.parametrize("name", TERMS)
+def test_a_term_that_is_not_finite_stops_the_step_before_the_update(trainer, monkeypatch, name, spoil):
+    compute = trainer_module.compute_losses
+
+    def spoilt(model, *args, **kwargs):
+        terms = compute(model, *args, **kwargs)
+        zero = (model.volume.net.output.bias * 0).sum()
+        return terms | ({name: SPOILING[spoil](terms[name], zero)} if name in terms else {})
+
+    monkeypatch.setattr(trainer_module, "compute_losses", spoilt)
+    before = {key: value.clone() for key, value in trainer.model.state_dict().items()}
+    batch = trainer.dataset()[1]
+    if name in NO_WEIGHT:
+        trainer.train_step(batch)
+        assert all(torch.isfinite(value).all() for value in trainer.model.state_dict().values())
+        return
+    with pytest.raises(TrainingDiverged, match=f"loss_{name} is not finite"):
+        trainer.train_step(batch)
+    assert all(torch.equal(before[key], value) for key, value in trainer.model.state_dict().items())
+
+
+def texture(num_frames: int, height: int, width: int, step: float, seed: int = 0) -> np.ndarray:
+    """Smooth stripes and noise that move `step` pixels a frame, uint8 [T,H,W,3]."""
+    rng, (y, x) = np.random.default_rng(seed), np.mgrid[:height, :width]
+    phases = rng.uniform(0, 6, (6, 3))
+    frames = []
+    for t in range(num_frames):
+        moved = (x - step * t)[..., None]
+        waves = [np.sin(0.2 * (k + 1) * moved + 0.3 * k * y[..., None] + phases[k]) for k in range(6)]
+        frames.append(127 + 20 * sum(waves))
+    return np.stack(frames).clip(0, 255).astype(np.uint8)
+
+
+def noise(num_frames: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (num_frames, 40, 56, 3), np.uint8)
+
+
+# what is odd: (frames, whether a mask of the whole frame lies beside them, what is said)
+CLIPS = {
+    "static": (lambda: texture(5, 40, 56, 0), False, "nothing moves by more than 0.0"),
+    "black": (lambda: np.zeros((5, 40, 56, 3), np.uint8), False, "of one colour (black?)"),
+    "black frame": (
+        lambda: np.where(np.arange(5).reshape(-1, 1, 1, 1) == 2, 0, texture(5, 40, 56, 1)).astype(np.uint8),
+        False,
+        "00002.png of one colour",
+    ),
+    "noise": (lambda: noise(5), False, "most frames look unlike their neighbours"),
+    "cut": (
+        lambda: np.concatenate([texture(4, 40, 56, 1), 255 - texture(4, 40, 56, 1, seed=5)]),
+        False,
+        "a cut, or a flash? flow does not explain 00003.png → 00004.png;",
+    ),
+    "object that fills the frame": (lambda: texture(5, 40, 56, 1), True, "the foreground mask covers the whole frame"),
+    "two frames": (lambda: texture(2, 40, 56, 1), False, "2 frames: what is hidden"),
+    "tiny frames": (lambda: texture(9, 12, 16, 1), False, "frames of 16x12 pixels"),
+}
+SAID = ("nothing moves", "of one colour", "most frames look", "a cut, or", "whole frame", "what is hidden", "is coarse")
+
+
+def run(video: np.ndarray, tiny_flags: list[str], folder, masked: bool, *more: str) -> dict:
+    """Write the clip, preprocess it, train some steps; the checkpoint."""
+    paths = SequencePaths(folder / "odd")
+    for t, frame in enumerate(video):
+        write_image(paths.color / f"{t:05d}.png", frame)
+        if masked:
+            write_image(paths.mask / f"{t:05d}.png", np.full(frame.shape[:2], 255, np.uint8))
+    main([*tiny_flags, "--data_dir", str(paths.root), "--num_iters", "4", *more])
+    return read_checkpoint(find_checkpoint(folder / "out" / "tiny_odd", None))
+
+
+@pytest.mark.parametrize("kind", CLIPS)
+def test_odd_clips_train_and_it_is_said_what_is_odd(kind, tiny_flags, tmp_path, monkeypatch, capsys):
+    # Pictures take longest; that they can be drawn of odd clips is shown in test_input_kinds.py.
+    monkeypatch.setattr(RunLog, "weight_stats", lambda *args: None)
+    monkeypatch.setattr("train.training_images", lambda *args: {})
+    for draw in ("save_grid", "save_trails"):
+        monkeypatch.setattr(f"train.{draw}", lambda *args: [])
+    video, masked, said = CLIPS[kind]
+    checkpoint = run(video(), tiny_flags, tmp_path, masked)
+    assert checkpoint["step"] == 4
+    assert all(torch.isfinite(value).all() for value in checkpoint["model"].values())
+    output = capsys.readouterr().out
+    assert said in output
+    assert sum(words in output for words in SAID) == 1, "and nothing else is said to be odd"
+
+
+@pytest.mark.slow
+def test_hundreds_of_tiny_frames_train(tiny_flags, tmp_path, capsys):
+    video = texture(300, 12, 16, 0.5)
+    checkpoint = run(video, tiny_flags, tmp_path, False, "--pairs", "sparse", "--num_imgs", "280")
+    assert all(torch.isfinite(value).all() for value in checkpoint["model"].values())
+    output = capsys.readouterr().out
+    assert "the first 280 of 300 frames are used" in output and "frames of 16x12 pixels" in output
+
+
+# Signs of s in the six layers, and how far off a float32 round trip may be (the image is 2 wide).
+EXTREMES = {
+    "shrink": ([1] * 6, 2e-4),
+    "stretch": ([-1] * 6, 2e-2),
+    "shrink, then stretch": ([1, 1, 1, -1, -1, -1], 1e-2),
+    "stretch, then shrink": ([-1, -1, -1, 1, 1, 1], 1e-2),
+    "in turns": ([1, -1] * 3, 0.5),
+}
+
+
+@pytest.mark.parametrize("signs", EXTREMES)
+def test_drift_of_the_warp_with_every_scale_at_its_clamp(signs):
+    """Released sizes, s = ±8 everywhere in all layers: finite in float32, and invertible in float64 to 1e-8."""
+    signs, bound = EXTREMES[signs]
+    exact = make_warp(torch.float64, code_size=128, code_width=256, coupling_width=256, coupling_depth=3)
+    with torch.no_grad():
+        for layer, sign in zip(exact.layers, signs, strict=True):
+            layer.scale_shift[-1].weight[0], layer.scale_shift[-1].bias[0] = 0, 1000 * sign
+    rounded = make_warp(torch.float32, code_size=128, code_width=256, coupling_width=256, coupling_depth=3)
+    rounded.load_state_dict(exact.state_dict())
+    exact.load_state_dict(rounded.state_dict())
+    x, ids = local_points(torch.float32), torch.arange(5)
+    with torch.no_grad():
+        there, there_exactly = rounded.to_canonical(x, ids), exact.to_canonical(x.double(), ids)
+        back, back_exactly = rounded.to_local(there, ids), exact.to_local(there_exactly, ids)
+    assert torch.isfinite(there).all() and torch.isfinite(back).all()
+    assert ((there - there_exactly).abs() / (there_exactly.abs() + 1)).max() < 0.2
+    assert (back_exactly - x).abs().max() < 1e-8
+    assert (back - x).abs().max() < bound
