@@ -125,7 +125,7 @@ def test_a_disk_that_is_full_before_all_frames_are_copied(tmp_path, monkeypatch)
         patch.setattr("preprocessing.frames.write_image", full)
         with pytest.raises(InputError, match=r"No space left on device.*the same command goes on"):
             prepare_sequence(frames, None, tmp_path / "data")
-    assert not list((tmp_path / "data").iterdir())
+    assert not (tmp_path / "data").exists()
     assert len(contents(prepare_sequence(frames, None, tmp_path / "data").color)) == len(contents(frames))
 
 
