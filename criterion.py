@@ -86,6 +86,16 @@ def depth_range_loss(depths: Tensor, near: float, far: float) -> Tensor:
     return mean_or_zero((near - depths).clamp(min=0).square() + (depths - far).clamp(min=0).square())
 
 
+def depth_prior_loss(depths: Tensor, weights: Tensor, expected: Tensor) -> Tensor:
+    """Mean |rendered − expected depth| of rays with samples at `depths` and of `weights` [*,K].
+
+    `expected` [*] is NaN where nothing is expected.
+    """
+    rendered = (weights * depths).sum(-1) / (weights.sum(-1) + 1e-3)  # empty rays are pulled nowhere
+    known = ~expected.isnan()
+    return mean_where((rendered - torch.where(known, expected, 0)).abs(), known)
+
+
 def distortion_loss(depths: Tensor, weights: Tensor) -> Tensor:
     """mip-NeRF 360's distortion of each ray, averaged: Σ_ij w_i w_j |u_i − u_j| + ⅓ Σ_i w_i² δ_i.
 

@@ -56,8 +56,11 @@ def compute_losses(
     wanted: Collection[str] = TERMS,
     micro_batch: int = 0,
     shard: Shard = ALONE,
+    expected_depth: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """The unweighted loss terms `wanted` of a batch, for rays sampled at `depths` [P,N,K].
+
+    With `expected_depth` [P,N] of the source points (see `loaders.motion_depth`) `depth_prior` is one of them, always.
 
     With `micro_batch` the gradient passes through so many pairs at a time: what they predict is computed first without
     hidden layers, and again, one part after the other, when the gradient of the whole batch's terms is known. So the
@@ -79,7 +82,11 @@ def compute_losses(
         predicted = Prediction(*predict_pairs(0, num_pairs))
     # Not under the same names: what is computed again for the gradient is this process's part.
     of_all = (batch, depths, predicted) if shard.size == 1 else _of_all_processes(shard, batch, depths, predicted)
-    return terms_of(model, *of_all, max_padding, wanted)
+    terms = terms_of(model, *of_all, max_padding, wanted)
+    if expected_depth is not None:
+        expected = expected_depth if shard.size == 1 else shard.gather([expected_depth])[0]
+        terms["depth_prior"] = criterion.depth_prior_loss(of_all[1], of_all[2].weights, expected)
+    return terms
 
 
 def _of_all_processes(

@@ -139,7 +139,20 @@ def starting_point(args: Namespace) -> Path | None:
 
 
 def read_start(path: Path, args: Namespace, video: np.ndarray) -> dict:
-    """The checkpoint `path`, ours or a released one.
+    """The checkpoint `path`, ours or a released one, with all that training goes on from.
+
+    Raises:
+        InputError: it is unreadable, was trained on other pictures, or holds no optimiser.
+    """
+    checkpoint = read_trained(path, args, video)
+    missing = [key for key in ("optimizer", "scheduler", "step") if key not in checkpoint]
+    if missing:
+        raise InputError(f"{path} lacks {', '.join(missing)}, which training goes on from: give a whole checkpoint")
+    return checkpoint
+
+
+def read_trained(path: Path, args: Namespace, video: np.ndarray) -> dict:
+    """The checkpoint `path`, ours or a released one; networks are all that ours must hold.
 
     Raises:
         InputError: it is unreadable or was trained on other pictures.
@@ -174,7 +187,7 @@ def load_trained(args: Namespace, video: np.ndarray, device: torch.device) -> Om
         InputError: there is none, or it is of a clip of another size or length than `video`.
     """
     path = trained_checkpoint(args)
-    model = load_model(read_start(path, args, video), device)
+    model = load_model(read_trained(path, args, video), device)
     trained = model.config.num_frames, model.config.height, model.config.width
     if trained != video.shape[:3]:
         raise InputError(

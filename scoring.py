@@ -42,8 +42,8 @@ def model_tracker(model: OmniMotion, args: Namespace) -> Tracker:
         query_frames = query_points[:, 0].astype(int)
         for frame in tqdm(np.unique(query_frames), desc="tracking queries", unit="frame", leave=False):
             rows = query_frames == frame
-            queries = torch.from_numpy(query_points[rows, 1:]).float()
-            tracks = model.track(int(frame), queries, args.use_max_loc, args.chunk_size)
+            queries = torch.from_numpy(query_points[rows])
+            tracks = model.track(queries, None, args.use_max_loc, args.chunk_size)
             px[rows] = tracks.px.transpose(0, 1).cpu().numpy()
             occluded[rows] = tracks.occluded(args.occlusion_th, height, width).T.cpu().numpy()
         return px, occluded

@@ -22,6 +22,7 @@ from loaders.truth import exact_tracks
 from runs import build_model, make_cheaper, open_clip, open_store, read_start, starting_point
 from scoring import comparison, score_model
 from trainer import Trainer
+from training_images import training_images
 from utils.atomic import remove_partial
 from utils.checkpoint import checkpoint_path, find_checkpoint, set_aside
 from utils.config import parse_config, pick_device, run_dir, run_name, uses_flow, write_config
@@ -30,7 +31,7 @@ from utils.lock import locked
 from utils.paths import SequencePaths
 from utils.run_log import RunLog
 from utils.shard import Shard
-from visuals import save_grid_tracks, training_images
+from visuals import View, query_points, save_grid, save_trails
 
 
 @exits_on_input_error
@@ -51,7 +52,7 @@ def _run(args: Namespace, shard: Shard, folder: Path) -> None:
     if args.synthetic:
         shard.first(lambda: write_scene(make_scene(), SequencePaths(Path(args.data_dir))))
     clip = open_clip(args, shard)
-    video = clip.video
+    video, queries = clip.video, query_points(args, clip)
     tracks = read_tracks(Path(args.tracks), *video.shape[:3]) if args.tracks else None
     has_truth = clip.paths.gt_tracks.exists()
     exact = exact_tracks(clip.paths.gt_tracks, video.shape[1:3], len(video)) if has_truth else None
@@ -87,7 +88,8 @@ def _run(args: Namespace, shard: Shard, folder: Path) -> None:
     model.eval()
     if exact:
         print(comparison(model, clip.paths, clip.names, exact, args))
-    written = save_grid_tracks(model, video, clip.names, clip.foreground, folder / "vis", args)
+    view = View(model, clip, queries, args)
+    written = save_grid(view) + save_trails(view)
     print("\n".join(["files to look at:", *(f"  {path}" for path in written)]))
     print(f"  {checkpoint_path(folder, trainer.step)}\n  {log_dir} (tensorboard --logdir logs/)")
 

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from divergence import TrainingDiverged, suspects
 from loaders.batches import Batch, PairBatches, iterate_batches
 from loaders.flow_store import FlowStore
+from loaders.motion_depth import motion_depth
 from loaders.sequence import thumbnails
 from loaders.track_file import InputTracks
 from losses import compute_losses, weighted_sum
@@ -30,7 +31,7 @@ from utils.interrupt import StopRequest
 from utils.rate_schedule import RateSchedule
 from utils.rays import jitter_depths
 from utils.run_log import RunLog
-from utils.schedules import loss_weights, masks_near
+from utils.schedules import depth_prior_weight, loss_weights, masks_near
 from utils.shard import ALONE, Shard
 
 Images = Callable[[int], dict[str, np.ndarray]]
@@ -80,6 +81,7 @@ class Trainer:
             self.optimizer, args.lrate_decay_steps, args.lrate_decay_factor, args.lr_warmup, cosine_steps
         )
         self.step, self._saved_at, self._thumbnails = 0, None, thumbnails(video)
+        self._motion_depth: Tensor | None = None
         self._updating = False  # an update that is cut short leaves a state that must not be saved
         if checkpoint is not None:
             self._resume(checkpoint)
@@ -147,7 +149,7 @@ class Trainer:
         """One update of the networks; returns the loss terms before it, `Loss` (the total) included."""
         args, step = self.args, self.step
         depths = self._jittered_depths(batch)
-        weights = loss_weights(step, args.schedule_scale)
+        weights = self._weights()
         # A term without weight is computed for its place in the log alone.
         wanted = [name for name, weight in weights.items() if weight != 0 or self._is_printed(step + 1)]
         terms = self._losses(batch, depths, wanted, args.micro_batch, self.shard)
@@ -174,7 +176,25 @@ class Trainer:
         args = self.args
         mask_near = args.mask_near and masks_near(self.step, args.schedule_scale)
         options = {"max_padding": args.max_padding, "mask_near": mask_near, "shard": shard}
+        if depth_prior_weight(self.step, args.depth_prior, args.num_iters) > 0:
+            options["expected_depth"] = self._expected_depth(batch)
         return compute_losses(self.model, batch, depths, wanted=wanted, micro_batch=micro_batch, **options)
+
+    def _weights(self) -> dict[str, float]:
+        """The factor of each loss term at this step."""
+        weights = loss_weights(self.step, self.args.schedule_scale)
+        prior = depth_prior_weight(self.step, self.args.depth_prior, self.args.num_iters)
+        return weights | ({"depth_prior": prior} if prior > 0 else {})
+
+    def _expected_depth(self, batch: Batch) -> Tensor:
+        """The depth [P,N] that motion lets expect at the source points of a batch."""
+        if self._motion_depth is None:
+            guess = motion_depth(self.store, *self.video.shape[:3])
+            self._motion_depth = torch.from_numpy(guess).to(self.model.device)
+        height, width = self.video.shape[1:3]
+        x, y = batch.src_px.round().long().unbind(-1)
+        frames = batch.src_ids.to(x.device).unsqueeze(-1)
+        return self._motion_depth[frames, y.clamp(0, height - 1), x.clamp(0, width - 1)]
 
     def _is_printed(self, step: int) -> bool:
         return step % self.args.i_print == 0 or step == 1
@@ -229,7 +249,7 @@ class Trainer:
 
     def _blame(self, batch: Batch, depths: Tensor) -> str:
         """The term of the pair of frames that is not finite, or else is the largest of an overflowing sum, in words."""
-        weights = loss_weights(self.step, self.args.schedule_scale)
+        weights = self._weights()
 
         def terms_of_pair(p: int) -> dict[str, Tensor]:
             terms = self._losses(batch.pairs(p, p + 1), depths[p : p + 1], list(weights))

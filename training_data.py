@@ -26,6 +26,8 @@ def sampling_config(args: Namespace, shard: Shard) -> SamplingConfig:
         use_count_map=args.use_count_map,
         seed=args.loader_seed,
         schedule_scale=args.schedule_scale,
+        neighbour_weight=args.neighbour_weight,
+        pair_exponent=args.pair_exponent,
         rank=shard.rank,
         world_size=shard.size,
     )

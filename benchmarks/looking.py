@@ -18,7 +18,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
-import visuals
+import training_images
 from benchmarks.measure import gflop_of, write_json
 from loaders.batches import Batch
 from loaders.truth import TrackTruth
@@ -29,7 +29,10 @@ from networks.omnimotion import ModelConfig, OmniMotion
 from networks.warp import FrameMaps
 from scoring import model_tracker, score, score_model
 from utils.config import parse_config
+from utils.coords import with_time
+from utils.query_points import DEFAULT_POINTS
 from utils.schedules import loss_weights
+from visuals import BACKGROUND_POINTS
 
 CLIPS = {
     "configs/default.txt": ((60, 480, 854), 240),
@@ -104,15 +107,18 @@ def share_of_looking(args: Namespace, clip: tuple[int, int, int], side: int) -> 
     rng, (num_frames, height, width) = np.random.default_rng(0), clip
     points = rng.uniform(0, [width - 1, height - 1], (TRUTH_POINTS, num_frames, 2)).astype(np.float32)
     truth = TrackTruth(points, np.zeros(points.shape[:2], bool), (height, width), exact=True)
-    grid = torch.from_numpy(points[0, :1]).expand(visuals.GRID_POINTS + visuals.BACKGROUND_POINTS, 2)
+    grid = torch.from_numpy(points[0, :1]).expand(DEFAULT_POINTS + BACKGROUND_POINTS, 2)
     video = np.zeros((*clip, 3), np.uint8)
     works = {
-        "pictures": lambda: visuals.training_images(model, video, None, 1, args),
+        "pictures": lambda: training_images.training_images(model, video, None, 1, args),
         "scores": lambda: score_model(model, truth, args),
-        "end": lambda: (score(model_tracker(model, args), truth), model.track(0, grid, args.use_max_loc)),
+        "end": lambda: (
+            score(model_tracker(model, args), truth),
+            model.track(with_time(0, grid), None, args.use_max_loc),
+        ),
     }
     row = {"step": step}
-    with patch.object(omnimotion, "OCCLUSION_MARGIN", -1e9), patch.object(visuals, "LOG_SIDE", {"cpu": side}):
+    with patch.object(omnimotion, "OCCLUSION_MARGIN", -1e9), patch.object(training_images, "LOG_SIDE", {"cpu": side}):
         for name, work in works.items():
             with counted_points() as passed:
                 work()

@@ -53,6 +53,8 @@ class SamplingConfig:
     use_count_map: bool
     seed: int
     schedule_scale: float = 1.0
+    neighbour_weight: float = 0.5
+    pair_exponent: float = 1.0
     rank: int = 0
     world_size: int = 1
 
@@ -91,6 +93,10 @@ class PairBatches(Dataset, ABC):
             frames = rng.choice(num_frames, config.num_pairs, p=self.frame_probabilities)
         pairs = [self._pair(int(i), max_gap, rng) for i in frames]
         return Batch(*(torch.stack(values) for values in zip(*pairs, strict=True)))
+
+    def partners(self, i: int, counts: np.ndarray, max_gap: int) -> np.ndarray:
+        """P(j) [T] of the partner of frame i by the numbers of correspondences [T,T], see `partner_probabilities`."""
+        return partner_probabilities(i, counts, max_gap, self.config.neighbour_weight, self.config.pair_exponent)
 
     @abstractmethod
     def correspondences(self, i: int, max_gap: int, rng: np.random.Generator) -> Correspondences:
@@ -158,7 +164,7 @@ class FlowBatches(PairBatches):
 
     def partner(self, i: int, max_gap: int, rng: np.random.Generator) -> int:
         """A frame to pair frame i with, see `partner_probabilities`."""
-        return int(rng.choice(len(self.video), p=partner_probabilities(i, self.store.valid_counts, max_gap)))
+        return int(rng.choice(len(self.video), p=self.partners(i, self.store.valid_counts, max_gap)))
 
     def _choose_pixels(self, i: int, valid: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         num_pts = self.config.num_pts
@@ -187,7 +193,7 @@ class TrackBatches(PairBatches):
     def correspondences(self, i: int, max_gap: int, rng: np.random.Generator) -> Correspondences:
         """Points visible in frame i, all equally often; without one, any pixels, of weight 0: only colours teach."""
         px, visible, num_pts = self.tracks.px, self.tracks.visible, self.config.num_pts
-        p = partner_probabilities(i, self.visible_counts, max_gap)
+        p = self.partners(i, self.visible_counts, max_gap)
         # Unlike flow, which every neighbour has, there may be no track to it.
         shared = np.where(self.visible_counts[i] > 0, p, 0)
         j = int(rng.choice(len(px), p=shared / shared.sum() if shared.any() else p))

@@ -17,7 +17,9 @@ def cycled_frames(first: int, count: int, num_frames: int, seed: int) -> np.ndar
     return np.array([orders[i // num_frames][i % num_frames] for i in index])
 
 
-def partner_probabilities(i: int, valid_counts: np.ndarray, max_gap: int) -> np.ndarray:
+def partner_probabilities(
+    i: int, valid_counts: np.ndarray, max_gap: int, neighbour_weight: float = 0.5, pair_exponent: float = 1.0
+) -> np.ndarray:
     """P(j) [N] of the partner of frame i: ∝ valid correspondences i→j within `max_gap` frames.
 
     Neighbours get 0.5 each before the final normalisation, so that adjacent motion, the most reliable, is seen often.
@@ -25,11 +27,14 @@ def partner_probabilities(i: int, valid_counts: np.ndarray, max_gap: int) -> np.
 
     Args:
         valid_counts: [N,N] number of valid correspondences of every ordered pair.
+        neighbour_weight: what a neighbour gets, beside 1 for all correspondences together (released: 0.5).
+        pair_exponent: of all these weights; below 1, far pairs, of few correspondences, come more often (released: 1).
     """
     gaps = np.abs(np.arange(len(valid_counts)) - i)
     weights = np.where((gaps >= 1) & (gaps <= max_gap), valid_counts[i], 0).astype(np.float64)
     weights /= max(weights.sum(), 1.0)
-    weights[gaps == 1] = 0.5
+    weights[gaps == 1] = neighbour_weight
+    weights **= pair_exponent
     return weights / weights.sum()
 
 

@@ -2,9 +2,11 @@
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from networks.gabor import GaborNet
+from networks.mlp import mlp
+from networks.planes import TriPlane
 from networks.recompute import Recomputed
 
 VOLUME_ALPHA = 3.0  # shape of the Gamma prior of the volume net's envelopes, released value
@@ -21,17 +23,32 @@ def contract(u: Tensor) -> Tensor:
 
 
 class CanonicalVolume(Recomputed):
-    """Colour and density at canonical points; where `amp` is set, products between hidden layers are bfloat16's."""
+    """Colour and density at canonical points; where `amp` is set, products between hidden layers are bfloat16's.
+
+    A GaborNet, or with `plane_size` a small network of features in three planes of so many cells a side.
+    """
 
     amp = False
 
-    def __init__(self, width: int, depth: int):
+    def __init__(self, width: int, depth: int, plane_size: int = 0, plane_channels: int = 8):
         super().__init__()
-        self.net = GaborNet(3, width, 4, depth, VOLUME_ALPHA)
+        if plane_size:
+            # Contracted space is the ball of radius 2; the planes cover [−1, 1].
+            self.planes = TriPlane(plane_channels, plane_size)
+            self.net = mlp([3 * plane_channels] + [width] * depth + [4], nn.LeakyReLU)
+        else:
+            self.planes = None
+            self.net = GaborNet(3, width, 4, depth, VOLUME_ALPHA)
 
     def forward(self, x_canonical: Tensor) -> tuple[Tensor, Tensor]:
         """[*,3] → colours [*,3] in (0, 1) and densities σ [*] ≥ 0."""
         with torch.autocast(x_canonical.device.type, torch.bfloat16, enabled=self.amp):
-            out = self.recomputed(self.net, contract(x_canonical))
+            out = self.recomputed(self._network, contract(x_canonical))
         # −1 starts the volume out thin, so that gradients reach all samples of a ray (released constant).
         return torch.sigmoid(out[..., :3]), F.softplus(out[..., 3] - 1)
+
+    def _network(self, x: Tensor) -> Tensor:
+        """Contracted points [*,3] → [*,4]."""
+        if self.planes is None:
+            return self.net(x)
+        return self.net(self.planes(x.flatten(0, -2) / 2)).unflatten(0, x.shape[:-1])

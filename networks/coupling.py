@@ -4,6 +4,8 @@ One coordinate of three changes, the two others decide how: v ← (v − t)·e^(
 v ← v·e^s + t back, with (s, t) a network of the two kept coordinates and the code.
 """
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,53 +13,93 @@ from torch import Tensor, nn
 from networks.encoding import Coordinate
 from networks.linear import Linear, linear
 from networks.mlp import mlp
+from networks.planes import REACH, SpaceTimePlanes, look_up
 from networks.recompute import Recomputed
 
 # e^±8 is the largest stretch one layer may apply: keeps e^s finite and the inverse accurate in float32.
 MAX_LOG_SCALE = 8.0
 
 
-class CouplingLayer(Recomputed):
-    """Changes coordinate `axis` of points given as three coordinates [P,M,1], conditioned on their frames' codes."""
+# With planes the first maps are near the identity: a layer's output is this share of what torch's initialisation gives.
+NEAR_IDENTITY = 0.1
 
-    def __init__(self, axis: int, code_size: int, width: int, depth: int, num_freqs: int):
+
+@dataclass(frozen=True)
+class FrameShare:
+    """What a coupling network gets of P frames, whatever the point."""
+
+    hidden: Tensor  # [P,width]: what the code adds to the first hidden layer
+    plane: Tensor | None  # [P,C,h,w]: features over the two kept coordinates
+
+    def __getitem__(self, index: Tensor) -> "FrameShare":
+        """That of the frames `index`."""
+        return FrameShare(self.hidden[index], None if self.plane is None else self.plane[index])
+
+
+class CouplingLayer(Recomputed):
+    """Changes coordinate `axis` of points given as three coordinates [P,M,1], conditioned on their frames' codes.
+
+    With `planes`, features of the frame at the two kept coordinates are added to their encoding.
+    """
+
+    def __init__(
+        self,
+        axis: int,
+        code_size: int,
+        width: int,
+        depth: int,
+        num_freqs: int,
+        planes: SpaceTimePlanes | None = None,
+    ):
         super().__init__()
         self.axis = axis
         self.kept = [i for i in range(3) if i != axis]
         self.num_freqs = num_freqs
+        self.middle = [1.0 if i == 2 else 0.0 for i in self.kept]  # x and y are in [−1, 1], depth in [0, 2]
         self.code_mlp = mlp([code_size, code_size, code_size], nn.LeakyReLU)
         self.encode = Linear(2 + 4 * num_freqs, width)
         self.scale_shift = mlp([code_size + width] + [width] * depth + [2], nn.LeakyReLU)
+        self.planes = planes
+        if planes is not None:
+            self.look_up = Linear(planes.channels, width, bias=False)
+            with torch.no_grad():
+                self.scale_shift[-1].weight *= NEAR_IDENTITY
+                self.scale_shift[-1].bias.zero_()
 
-    def code_share(self, code: Tensor) -> Tensor:
-        """What codes [P,C] add to the first hidden layer [P,width].
+    def share_of(self, code: Tensor, time: Tensor) -> FrameShare:
+        """What the network gets of frames with codes [P,C] and time codes [P].
 
-        Its linear sees [code, encoding]; the code's share is the same for every point of a frame.
+        The first linear sees [code, encoding]; the code's share of it is the same for every point of a frame.
         """
         first = self.scale_shift[0]
-        return F.linear(self.code_mlp(code), first.weight[:, : code.shape[-1]], first.bias)
+        hidden = F.linear(self.code_mlp(code), first.weight[:, : code.shape[-1]], first.bias)
+        return FrameShare(hidden, None if self.planes is None else self.planes.at(time))
 
-    def to_canonical(self, x: list[Coordinate], share: Tensor) -> list[Coordinate]:
+    def to_canonical(self, x: list[Coordinate], share: FrameShare) -> list[Coordinate]:
         """v ← (v − t)·e^(−s)."""
         log_scale, shift = self._log_scale_and_shift(x, share)
         return self._replace(x, (x[self.axis].value - shift) * (-log_scale).exp())
 
-    def to_local(self, y: list[Coordinate], share: Tensor) -> list[Coordinate]:
+    def to_local(self, y: list[Coordinate], share: FrameShare) -> list[Coordinate]:
         """v ← v·e^s + t, the inverse of `to_canonical`."""
         log_scale, shift = self._log_scale_and_shift(y, share)
         return self._replace(y, y[self.axis].value * log_scale.exp() + shift)
 
-    def _log_scale_and_shift(self, x: list[Coordinate], share: Tensor) -> tuple[Tensor, Tensor]:
-        """(s, t), each [P,M,1], from the kept coordinates and `code_share` [P,width]."""
+    def _log_scale_and_shift(self, x: list[Coordinate], share: FrameShare) -> tuple[Tensor, Tensor]:
+        """(s, t), each [P,M,1], from the kept coordinates and the frames."""
         a, b = (x[i] for i in self.kept)
         features = torch.cat([a.value, b.value, a.waves, b.waves], -1)
-        log_scale, shift = self.recomputed(self._network, features, share).split(1, -1)
+        log_scale, shift = self.recomputed(self._network, features, share.hidden, share.plane).split(1, -1)
         return log_scale.clamp(-MAX_LOG_SCALE, MAX_LOG_SCALE), shift
 
-    def _network(self, features: Tensor, share: Tensor) -> Tensor:
+    def _network(self, features: Tensor, share: Tensor, plane: Tensor | None) -> Tensor:
         """The coupling network: encoded kept coordinates [P,M,2+4F] → s and t [P,M,2], s unbounded."""
         leading = features.shape[:-1]
-        encoding = F.leaky_relu(self.encode(features.flatten(0, 1)), inplace=True)
+        encoding = self.encode(features.flatten(0, 1))
+        if plane is not None:
+            local = look_up(plane, (features[..., :2] - features.new_tensor(self.middle)) / REACH)
+            encoding = encoding + self.look_up(local.flatten(0, 1))
+        encoding = F.leaky_relu(encoding, inplace=True)
         first, activation, rest = self.scale_shift[0], self.scale_shift[1], self.scale_shift[2:]
         hidden = linear(encoding, first.weight[:, -encoding.shape[-1] :]).unflatten(0, leading)
         hidden = activation(hidden + share.unsqueeze(-2))

@@ -125,7 +125,7 @@ def read_as_ours(path: Path, height: int, width: int, **rays: float) -> dict:
             return convert(checkpoint, height, width, **rays)
         except KeyError as missing:
             raise InputError(f"{path} lacks {missing}, which checkpoints of the released code hold") from None
-    missing = [key for key in ("model_config", "model", "optimizer", "scheduler", "step") if key not in checkpoint]
+    missing = [key for key in ("model_config", "model") if key not in checkpoint]
     if missing:
         raise InputError(f"{path} lacks {', '.join(missing)}: neither a checkpoint of ours nor of the released code")
     return checkpoint

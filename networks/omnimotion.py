@@ -1,95 +1,46 @@
-"""The whole model of one video: the warp between frames and canonical volume, the volume, and questions to both."""
+"""The whole model of one video, and the questions that it answers: tracks, flow, depth, colour."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from networks.canonical import CanonicalVolume
-from networks.recompute import Recomputed
-from networks.warp import FrameMaps, Warp, random_axes
+from networks.ray_marcher import ModelConfig, RayMarcher
+from networks.warp import FrameMaps, random_axes
+from utils.checkpoint import newest_checkpoint, read_checkpoint
 from utils.chunking import chunked
+from utils.config import pick_device
 from utils.coords import inside_image, pixel_grid
-from utils.rays import points_on_rays, project, sample_depths
-from utils.volrend import composite, density_to_alpha, hide_nearest, render_weights, take_heaviest
+from utils.errors import InputError
+from utils.rays import project
+from utils.volrend import composite, density_to_alpha, render_weights, take_heaviest
 
 # A target sample hides the mapped point if it is nearer than this many sample spacings (released constant).
 OCCLUSION_MARGIN = 1.1
-# Share of the nearest samples that `mask_near` switches off early in training (released constant).
-NEAR_SHARE = 0.2
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """All that is needed to build the networks anew; lies in the checkpoint beside their weights.
-
-    `axes` are the coordinates changed by the coupling layers, `min_depth`/`max_depth` the ends of every ray.
-    """
-
-    num_frames: int
-    height: int
-    width: int
-    axes: list[int] = field(default_factory=list)
-    code_size: int = 128
-    code_width: int = 256
-    code_depth: int = 2
-    coupling_width: int = 256
-    coupling_depth: int = 3
-    use_affine: bool = True
-    affine_width: int = 256
-    affine_depth: int = 7
-    volume_width: int = 512
-    volume_depth: int = 3
-    pe_freq: int = 4
-    num_samples_ray: int = 32
-    min_depth: float = 0.0
-    max_depth: float = 2.0
-
-
-@dataclass(frozen=True)
-class Rendering:
-    """Everything along P×N rays of K samples: canonical points, alphas, weights and colours per sample."""
-
-    x_canonical: Tensor  # [P,N,K,3]
-    alphas: Tensor  # [P,N,K]
-    weights: Tensor  # [P,N,K]
-    rgbs: Tensor  # [P,N,K,3]
 
 
 @dataclass(frozen=True)
 class Tracks:
-    """Where N points of one frame are in all T frames."""
+    """Where N points are in T frames."""
 
     px: Tensor  # [T,N,2] pixels
     depth: Tensor  # [T,N]
     occlusion: Tensor  # [T,N] score in [0,1], 1 = hidden
+
+    @classmethod
+    def joined(cls, pieces: Sequence["Tracks"]) -> "Tracks":
+        """The points of all pieces, one after the other, in the same frames."""
+        return cls(*(torch.cat([getattr(piece, f.name) for piece in pieces], 1) for f in fields(cls)))
 
     def occluded(self, threshold: float, height: int, width: int) -> Tensor:
         """bool [T,N]: hidden behind something nearer, or outside the image."""
         return (self.occlusion > threshold) | ~inside_image(self.px, height, width)
 
 
-class OmniMotion(nn.Module):
+class OmniMotion(RayMarcher):
     """The networks of one video (Wang et al., "Tracking Everything Everywhere All at Once", ICCV 2023)."""
-
-    def __init__(self, config: ModelConfig):
-        super().__init__()
-        self.config = config
-        self.warp = Warp(
-            config.num_frames,
-            config.axes,
-            code_size=config.code_size,
-            code_width=config.code_width,
-            code_depth=config.code_depth,
-            coupling_width=config.coupling_width,
-            coupling_depth=config.coupling_depth,
-            use_affine=config.use_affine,
-            affine_width=config.affine_width,
-            affine_depth=config.affine_depth,
-            num_freqs=config.pe_freq,
-        )
-        self.volume = CanonicalVolume(config.volume_width, config.volume_depth)
 
     @classmethod
     def initialised(cls, config: ModelConfig, num_layers: int, seed: int) -> "OmniMotion":
@@ -99,72 +50,47 @@ class OmniMotion(nn.Module):
             torch.manual_seed(seed)
             return cls(ModelConfig(**{**asdict(config), "axes": axes}))
 
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return next(self.parameters()).device
+    @classmethod
+    def from_run(cls, run_dir: Path | str, device: torch.device | str = "auto") -> "OmniMotion":
+        """The model of a run's folder (`out/<expname>_<name>`), as of its newest checkpoint, ready for questions.
 
-    def checkpoint_activations(self) -> None:
-        """From here on compute hidden layers again for the gradient instead of keeping them."""
-        for module in self.modules():
-            if isinstance(module, Recomputed):
-                module.checkpoint_activations = True
+        `device` as the flag: auto, cuda, cuda:1, mps or cpu. Neither flow, frames nor the optimiser's state are needed.
 
-    def compile_networks(self) -> None:
-        """From here on run the networks as kernels of torch.compile, made when each is first called.
-
-        For any number of points (`dynamic`): batches and queries differ in it. What lies between the networks stays as
-        it is, so that recomputing and parts of a batch work as before.
+        Raises:
+            InputError: no such folder, no checkpoint in it, a damaged one or one of the released code; no such device.
         """
-        self.volume.net.compile(dynamic=True)
-        for part in (*self.warp.layers, *filter(None, [self.warp.affine])):
-            part._network = torch.compile(part._network, dynamic=True)
-
-    def named_parameter_groups(self) -> dict[str, dict[str, nn.Parameter]]:
-        """Parameters by name in the three groups with learning rates of their own: `feature`, `deform`, `color`.
-
-        The released names: feature is the code net, deform the couplings and the affine net, color the volume.
-        """
-        groups: dict[str, dict[str, nn.Parameter]] = {"feature": {}, "deform": {}, "color": {}}
-        for name, parameter in self.named_parameters():
-            is_code = name.startswith("warp.code_net.")
-            group = "color" if name.startswith("volume.") else "feature" if is_code else "deform"
-            groups[group][name] = parameter
-        return groups
-
-    def depths(self) -> Tensor:
-        """The unjittered sample depths [K] of every ray."""
-        config = self.config
-        return sample_depths(config.num_samples_ray, config.min_depth, config.max_depth, self.device)
-
-    def render_rays(self, x_local: Tensor, frame_ids: Tensor, mask_near: bool = False) -> Rendering:
-        """March the rays given by their samples x_local [P,N,K,3] of frames [P] through the canonical volume."""
-        return self.march(self.warp.at(frame_ids), x_local, mask_near)
-
-    def march(self, maps: FrameMaps, x_local: Tensor, mask_near: bool = False) -> Rendering:
-        """`render_rays` for frames whose maps are made."""
-        x_canonical = maps.to_canonical(x_local)
-        rgbs, sigmas = self.volume(x_canonical)
-        alphas = density_to_alpha(sigmas)
-        if mask_near:
-            alphas = hide_nearest(alphas, NEAR_SHARE)
-        return Rendering(x_canonical, alphas, render_weights(alphas), rgbs)
-
-    def rays(self, px: Tensor) -> Tensor:
-        """Pixels [*,2] → their ray samples [*,K,3] in local coordinates."""
-        return points_on_rays(px, self.depths(), self.config.height, self.config.width)
+        path, device = newest_checkpoint(Path(run_dir)), pick_device(str(device))
+        try:
+            model = load_model(read_checkpoint(path))
+        except (KeyError, TypeError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(
+                f"{path} does not hold a model of this code ({reason}): give another run, or for a checkpoint of the "
+                "released code use networks.official_checkpoint.read_as_ours"
+            ) from error
+        return model.to(device)
 
     @torch.no_grad()
-    def render(self, frame_id: int, px: Tensor, chunk_size: int = 10000) -> tuple[Tensor, Tensor]:
-        """Composited colour [N,3] and depth [N] at pixels px [N,2] of one frame."""
-        depths = self.depths().unsqueeze(-1)
+    def render(self, frame_id: int, px: Tensor | None = None, chunk_size: int = 10000) -> tuple[Tensor, Tensor]:
+        """Composited colour [*,3] in [0,1] and depth [*] at pixels px [*,2] of a frame (default: all of them, [H,W,2]).
+
+        Raises:
+            InputError: no such frame.
+        """
+        px = pixel_grid(self.config.height, self.config.width) if px is None else px
+        frame, depths = self._at([frame_id]), self.depths().unsqueeze(-1)
 
         def render_chunk(px: Tensor) -> tuple[Tensor, Tensor]:
-            rays = self.render_rays(self.rays(px).unsqueeze(0), self._ids(frame_id))
+            rays = self.march(frame, self.rays(px).unsqueeze(0))
             weights = rays.weights[0]
             return composite(weights, rays.rgbs[0]), composite(weights, depths.expand(*weights.shape, 1))[:, 0]
 
-        return chunked(render_chunk, chunk_size, px.to(self.device))
+        rgb, depth = chunked(render_chunk, chunk_size, px.to(self.device).reshape(-1, 2))
+        return rgb.reshape(*px.shape[:-1], 3), depth.reshape(px.shape[:-1])
+
+    def depth(self, frame_id: int, chunk_size: int = 10000) -> Tensor:
+        """Composited depth of every pixel of a frame, [H,W], small = near. Raises InputError: no such frame."""
+        return self.render(frame_id, chunk_size=chunk_size)[1]
 
     @torch.no_grad()
     def map_points(
@@ -198,36 +124,70 @@ class OmniMotion(nn.Module):
                     scores[row] = self._occlusion(targets.pick([row]), x)
             return x_tgt.transpose(0, 1), scores.T
 
-        source, targets = self.warp.at(torch.tensor([src_id])), self.warp.at(torch.tensor(list(tgt_ids)))
+        source, targets = self._at([src_id]), self._at(tgt_ids)
         x_tgt, occlusion = chunked(map_chunk, chunk_size, px.to(self.device))
         tgt_px = project(x_tgt, self.config.height, self.config.width)
         return Tracks(tgt_px.transpose(0, 1), x_tgt[..., 2].T, occlusion.T)
 
-    def track(self, query_frame: int, px: Tensor, use_max_loc: bool = True, chunk_size: int = 10000) -> Tracks:
-        """Follow pixels px [N,2] of one frame through the whole video; the query frame returns the query, visible."""
-        tracks = self.map_points(query_frame, px, range(self.config.num_frames), use_max_loc, chunk_size)
-        tracks.px[query_frame], tracks.occlusion[query_frame] = px.to(tracks.px), 0
-        return tracks
+    def track(
+        self,
+        query_points: Tensor,
+        frames: Sequence[int] | None = None,
+        use_max_loc: bool = True,
+        chunk_size: int = 10000,
+    ) -> Tracks:
+        """Follow query points [N,3] (t, x, y), of any frames t, into `frames` (default: all). Others as `map_points`.
+
+        In its own frame a point is where the query says, visible.
+
+        Raises:
+            InputError: not [N,3] finite numbers, or frames that the clip has not.
+        """
+        queries = torch.as_tensor(query_points, dtype=torch.float32).to(self.device)
+        if queries.ndim != 2 or queries.shape[-1] != 3 or not len(queries) or not queries.isfinite().all():
+            raise InputError(f"query points of shape {list(queries.shape)}: expected rows of finite numbers (t, x, y)")
+        frames = range(self.config.num_frames) if frames is None else frames
+        pieces, places = [], []
+        for t in queries[:, 0].unique().tolist():
+            rows = (queries[:, 0] == t).nonzero()[:, 0]
+            found = self.map_points(t, queries[rows, 1:], frames, use_max_loc, chunk_size)
+            own = torch.tensor([frame == t for frame in frames], dtype=torch.bool, device=self.device)
+            found.px[own], found.occlusion[own] = queries[rows, 1:], 0
+            pieces.append(found)
+            places.append(rows)
+        order = torch.cat(places).argsort()
+        joined = Tracks.joined(pieces)
+        return Tracks(joined.px[:, order], joined.depth[:, order], joined.occlusion[:, order])
 
     @torch.no_grad()
-    def dense_tracks(self, src_id: int, tgt_ids: Iterable[int], chunk_size: int = 10000) -> Iterator[Tensor]:
-        """Where every pixel of frame `src_id` is in one frame after the other, each [H,W,2] pixels.
+    def dense_tracks(
+        self, src_id: int, tgt_ids: Iterable[int] | None = None, chunk_size: int = 10000
+    ) -> Iterator[Tensor]:
+        """Where every pixel of frame `src_id` is in one frame after the other (default: all), each [H,W,2] pixels.
 
         The surface points (heaviest samples) of the source frame are found once and kept, three numbers a pixel;
         memory grows with the picture and `chunk_size`, not with the number of frames.
+
+        Raises:
+            InputError: a frame that the clip has not, once it is asked for.
         """
         height, width = self.config.height, self.config.width
-        source = self.warp.at(torch.tensor([src_id]))
+        source = self._at([src_id])
 
         def surface_of(px: Tensor) -> tuple[Tensor]:
             rays = self.march(source, self.rays(px).unsqueeze(0))
             return (take_heaviest(rays.weights, rays.x_canonical)[0],)
 
         (surface,) = chunked(surface_of, chunk_size, pixel_grid(height, width, self.device).flatten(0, 1))
-        for tgt_id in tgt_ids:
-            frame = self.warp.at(torch.tensor([tgt_id]))
+        for tgt_id in range(self.config.num_frames) if tgt_ids is None else tgt_ids:
+            frame = self._at([tgt_id])
             (x_tgt,) = chunked(lambda x, frame=frame: (frame.to_local(x.unsqueeze(0))[0],), chunk_size, surface)
             yield project(x_tgt, height, width).reshape(height, width, 2)
+
+    def flow(self, src_id: int, tgt_id: int, chunk_size: int = 10000) -> Tensor:
+        """How far every pixel of a frame moves until another frame, [H,W,2] pixels. Errors as `dense_tracks`."""
+        (px,) = self.dense_tracks(src_id, [tgt_id], chunk_size)
+        return px - pixel_grid(self.config.height, self.config.width, self.device)
 
     def _occlusion(self, frame: FrameMaps, x_local: Tensor) -> Tensor:
         """Σ of the weights of the samples in front of local points [N,3] of a frame on their own rays; [N] in [0,1].
@@ -244,8 +204,12 @@ class OmniMotion(nn.Module):
             alphas[in_front] = density_to_alpha(sigmas[0])
         return render_weights(alphas).sum(-1)
 
-    def _ids(self, frame_id: int) -> Tensor:
-        return torch.tensor([frame_id], device=self.device)
+    def _at(self, frame_ids: Iterable[float]) -> FrameMaps:
+        """The maps of frames that the clip has."""
+        ids, last = list(frame_ids), self.config.num_frames - 1
+        if wrong := [i for i in ids if i != int(i) or not 0 <= i <= last]:
+            raise InputError(f"there is no frame {wrong[0]:g}: the clip's frames are 0 to {last}, give one of these")
+        return self.warp.at(torch.tensor(ids, dtype=torch.long))
 
 
 def load_model(checkpoint: dict, device: torch.device | str = "cpu") -> OmniMotion:

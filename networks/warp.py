@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from networks.coupling import CouplingLayer
+from networks.coupling import CouplingLayer, FrameShare
 from networks.encoding import join_coordinates, split_coordinates
 from networks.frame_affine import FrameAffine
 from networks.gabor import GaborNet
+from networks.planes import SpaceTimePlanes
 from utils.coords import time_code
 
 CODE_ALPHA = 4.5  # shape of the Gamma prior of the code net's envelopes, released value
@@ -27,6 +28,8 @@ class Warp(nn.Module):
         coupling_width, coupling_depth: hidden layers of every coupling net.
         affine_width, affine_depth: hidden layers of the affine net; without `use_affine` there is none.
         num_freqs: octaves of the positional encodings.
+        plane_size, plane_channels, plane_interval: cells along x and y (half as many along depth), features and frames
+            between two of the planes that every coupling net reads; size 0: none (released).
     """
 
     def __init__(
@@ -43,12 +46,21 @@ class Warp(nn.Module):
         affine_width: int,
         affine_depth: int,
         num_freqs: int,
+        plane_size: int = 0,
+        plane_channels: int = 16,
+        plane_interval: int = 2,
     ):
         super().__init__()
         self.num_frames, self.num_freqs = num_frames, num_freqs
+
+        def planes(axis: int) -> SpaceTimePlanes | None:
+            rows = plane_size if axis == 2 else max(2, plane_size // 2)  # the second kept coordinate is y, else depth
+            grid = num_frames, plane_interval, plane_channels, rows, plane_size
+            return SpaceTimePlanes(*grid) if plane_size else None
+
         self.code_net = GaborNet(1, code_width, code_size, code_depth, CODE_ALPHA)
         self.layers = nn.ModuleList(
-            CouplingLayer(axis, code_size, coupling_width, coupling_depth, num_freqs) for axis in axes
+            CouplingLayer(axis, code_size, coupling_width, coupling_depth, num_freqs, planes(axis)) for axis in axes
         )
         self.affine = FrameAffine(affine_width, affine_depth, num_freqs) if use_affine else None
 
@@ -57,7 +69,7 @@ class Warp(nn.Module):
         weight = self.code_net.output.weight
         time = time_code(frame_ids, self.num_frames).to(weight, non_blocking=True)
         code = self.code_net(time.unsqueeze(-1))
-        return FrameMaps(self, time, [layer.code_share(code) for layer in self.layers])
+        return FrameMaps(self, time, [layer.share_of(code, time) for layer in self.layers])
 
     def to_canonical(self, x_local: Tensor, frame_ids: Tensor) -> Tensor:
         """Points [P,*,3] of frames [P] → canonical points [P,*,3]."""
@@ -74,7 +86,7 @@ class FrameMaps:
 
     warp: Warp
     time: Tensor  # [P] time codes
-    shares: list[Tensor]  # of every coupling layer, [P,width]: see `CouplingLayer.code_share`
+    shares: list[FrameShare]  # of every coupling layer
 
     def pick(self, rows: list[int]) -> "FrameMaps":
         """The maps of some of the frames, in any order and number."""

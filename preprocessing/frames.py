@@ -24,6 +24,7 @@ from utils.video_io import (
     list_frames,
     read_frame,
     read_video,
+    video_rate,
     write_image,
 )
 
@@ -52,7 +53,7 @@ def prepare_sequence(source: Path, max_side: int | None, data_root: Path = Path(
         InputError: nothing usable at `source`, frames too small, or a copy of something else is in the way.
     """
     source = Path(source)
-    frames = _source_frames(source)
+    frames = source_files(source)
     first = read_frame(frames[0]) if frames else next(iter(read_video(source)), None)
     if first is None:
         raise InputError(f"{source} holds no frame; expected a video of at least two")
@@ -66,7 +67,7 @@ def prepare_sequence(source: Path, max_side: int | None, data_root: Path = Path(
     if (source / "color").is_dir() and not resized and os.access(source, os.W_OK):
         return SequencePaths(source)
     target = _target_folder(source, max_side if resized else None, Path(data_root))
-    wanted = _fingerprint(source, frames, max_side if resized else None)
+    wanted = fingerprint(source, frames, max_side if resized else None)
     if not target.exists():
         with explains_failed_writes(target.parent):
             _materialise(source, frames, max_side, target, wanted)
@@ -74,7 +75,7 @@ def prepare_sequence(source: Path, max_side: int | None, data_root: Path = Path(
     return SequencePaths(target)
 
 
-def _source_frames(source: Path) -> list[Path]:
+def source_files(source: Path) -> list[Path]:
     """Image files of a folder source; empty for a video file."""
     if not source.exists():
         raise InputError(f"nothing at {source}: give a video file, a folder of frames, or a folder with color/")
@@ -94,7 +95,7 @@ def _target_folder(source: Path, max_side: int | None, data_root: Path) -> Path:
     return data_root / f"{name}_frames" if target.resolve() == resolved else target
 
 
-def _fingerprint(source: Path, frames: list[Path], max_side: int | None) -> dict[str, object]:
+def fingerprint(source: Path, frames: list[Path], max_side: int | None) -> dict[str, object]:
     """What tells whether a copy was made from the present state of the source."""
     stats = [path.stat() for path in frames or [source]]
     return {
@@ -131,8 +132,8 @@ def _materialise(
         (partial / "source.json").write_text(json.dumps({**record, **size}, indent=1))
 
 
-def _fill(source: Path, frames: list[Path], max_side: int | None, partial: SequencePaths) -> dict[str, int]:
-    """Write frames, masks and tracks; returns `num_frames`, `height` and `width`."""
+def _fill(source: Path, frames: list[Path], max_side: int | None, partial: SequencePaths) -> dict[str, float]:
+    """Write frames, masks and tracks; returns `num_frames`, `height`, `width` and, of a video, `fps`."""
     images: Iterable[np.ndarray] = (read_frame(path) for path in frames) if frames else read_video(source)
     with tqdm(images, "frames", len(frames) or None) as bar:
         old, new, count = _write_frames(bar, partial, max_side)
@@ -141,7 +142,8 @@ def _fill(source: Path, frames: list[Path], max_side: int | None, partial: Seque
     if (source / "color").is_dir():
         _copy_masks(SequencePaths(source), frames, partial, old, new)
         _copy_tracks(SequencePaths(source), partial, old, new)
-    return {"num_frames": count, "height": new[0], "width": new[1]}
+    rate = {} if frames else {"fps": video_rate(source)}
+    return {"num_frames": count, "height": new[0], "width": new[1], **rate}
 
 
 def _write_frames(

@@ -13,7 +13,8 @@ from loaders.batches import Batch
 from networks.coupling import CouplingLayer
 from networks.frame_affine import FrameAffine
 from networks.gabor import GaborNet
-from networks.omnimotion import NEAR_SHARE, OCCLUSION_MARGIN, OmniMotion, Tracks
+from networks.omnimotion import OCCLUSION_MARGIN, OmniMotion, Tracks
+from networks.ray_marcher import NEAR_SHARE
 
 
 def affine_map(linear: nn.Linear, x: Tensor) -> Tensor:

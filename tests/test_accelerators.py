@@ -9,6 +9,7 @@ from test_same_computation import gradients, make_batch, make_model, rays_of
 
 from losses import compute_losses
 from utils.accelerators import require_compiler
+from utils.coords import with_time
 from utils.errors import InputError
 
 WIDE = {"coupling_width": 64, "volume_width": 256, "affine_width": 64, "code_size": 32, "code_width": 64}
@@ -48,7 +49,7 @@ def assert_compiled_is_uncompiled() -> None:
     batches = [make_batch(torch.float32, num_pts) for num_pts in (9, 16)]
     expected = [compute_losses(model, batch, rays_of(model, batch)) for batch in batches]
     expected_gradients = [gradients(model, terms) for terms in expected]
-    expected_px = model.track(2, px).px
+    expected_px = model.track(with_time(2, px)).px
     model.compile_networks()
     for batch, terms, exact, micro_batch in zip(batches, expected, expected_gradients, (0, 4), strict=True):
         ours = compute_losses(model, batch, rays_of(model, batch), micro_batch=micro_batch)
@@ -56,7 +57,7 @@ def assert_compiled_is_uncompiled() -> None:
         errors = [(a - b).norm() / b.norm() for a, b in zip(gradients(model, ours), exact, strict=True)]
         assert torch.stack(errors).median() < 1e-3  # single units at their kinks may be on another side
         model.checkpoint_activations()
-    torch.testing.assert_close(model.track(2, px).px, expected_px, rtol=0, atol=1e-2)
+    torch.testing.assert_close(model.track(with_time(2, px)).px, expected_px, rtol=0, atol=1e-2)
 
 
 def test_traced_networks_are_the_networks(monkeypatch):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import REPOSITORY
 
 from utils.config import parse_config, pick_device, run_name, write_config
 from utils.errors import InputError, exits_on_input_error
@@ -128,3 +129,12 @@ def test_input_errors_become_one_sentence_and_status_2(capsys):
 def test_picking_a_device_makes_tiny_numbers_zero():
     pick_device("cpu")
     assert (torch.full((8,), 2e-38) * 0.25 == 0).all() and (torch.full((8,), 2e-38) > 0).all()
+
+
+def test_the_demo_is_fast_txt_on_its_own_clip():
+    def settings(name: str) -> set[str]:
+        lines = (REPOSITORY / "configs" / name).read_text().splitlines()
+        return {line for line in lines if line and not line.startswith("#")}
+
+    own = {"expname", "data_dir", "synthetic", "num_iters", "schedule_scale", "i_print", "i_img"}
+    assert {line.split(" = ")[0] for line in settings("demo.txt") ^ settings("fast.txt")} == own

@@ -5,11 +5,16 @@ import numpy as np
 
 from utils.conventions import (
     BADJA_SIZE,
+    corner_from_px,
+    nuke_from_px,
     px_from_badja,
     px_from_corner,
     px_from_unit,
     raster_from_px,
     scale_points,
+    stmap_from_px,
+    tapvid_queries,
+    upright,
 )
 
 SIZE = (96, 160)  # height, width
@@ -49,3 +54,27 @@ def test_scaling_there_and_back_is_the_identity_and_keeps_the_type():
     there = scale_points(points, SIZE, (48, 320))
     assert there.dtype == np.float32
     np.testing.assert_allclose(scale_points(there, (48, 320), SIZE), points, rtol=1e-5)
+
+
+def test_nuke_counts_from_the_lower_left_corner():
+    upper_left, lower_right = [0, 0], [159, 95]
+    there = nuke_from_px(np.array([upper_left, lower_right, *CORNERS]), 96)
+    np.testing.assert_allclose(there, [[0.5, 95.5], [159.5, 0.5], [0, 96], [160, 0]])
+
+
+def test_an_stmap_looks_up_edge_to_edge_with_v_upwards():
+    np.testing.assert_allclose(stmap_from_px(CORNERS, SIZE), [[0, 1], [1, 0]])
+    np.testing.assert_allclose(stmap_from_px(np.array([[79.5, 71.5]]), SIZE), [[0.5, 0.25]])
+
+
+def test_tapvid_queries_are_time_row_column_on_the_raster():
+    assert tapvid_queries(np.array([[3, 10, 20]], np.float32)).tolist() == [[3, 20.5, 10.5]]
+    positions = np.array([[10.25, 7], [-3, 2]], np.float32)
+    np.testing.assert_array_equal(px_from_corner(corner_from_px(positions)), positions)
+
+
+def test_upright_points_are_turned_not_mirrored():
+    x_right, y_down, z_away = np.eye(3)
+    right, down, away = upright(np.stack([x_right, y_down, z_away]))
+    assert down.tolist() == [0, -1, 0] and away.tolist() == [0, 0, -1]
+    np.testing.assert_allclose(np.cross(right, down), away)

@@ -34,7 +34,7 @@ class PackedStore(SmallStore):
 
 @pytest.mark.parametrize("guided", [False, True], ids=["count map", "error map"])
 def test_sets_of_pixels_come_as_often_as_stated(monkeypatch, guided):
-    monkeypatch.setattr("loaders.batches.partner_probabilities", lambda i, counts, gap: np.array([0, 0, 1.0]))
+    monkeypatch.setattr("loaders.batches.partner_probabilities", lambda *args: np.array([0, 0, 1.0]))
     config = replace(CONFIG, num_pairs=1, num_pts=4, start_interval=2)
     errors = np.stack([WEIGHTS] * 3) if guided else None
     batches = DeviceFlowBatches(np.zeros((3, 2, 4, 3), np.uint8), PackedStore(), config, errors, device=CPU)

@@ -1,21 +1,12 @@
 """What a picture must show, read off its pixels."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from utils import draw
-from utils.draw_dense import color_and_depth_frames, dense_px, flow_frames
-from utils.draw_tracks import (
-    background_motion,
-    contact_sheet,
-    draw_grid,
-    draw_trails,
-    grid_points,
-    save_track_videos,
-)
-from utils.video_io import read_frame
+from utils.draw_dense import canonical_frames, color_frames, dense_px, depth_frames, flow_frames
+from utils.draw_flow import LEGEND_WIDTH, flow_to_color, with_flow_legend
+from utils.query_points import grid_points
 
 RED = np.array([[255, 0, 0]], np.uint8)
 GREY = 128
@@ -40,12 +31,6 @@ def marked(px: tuple[float, float], hidden: bool, radius: float = 6) -> np.ndarr
     canvas = blank(1)[0]
     draw.draw_marks(canvas, np.array([px], float), np.array([hidden]), RED, radius)
     return canvas
-
-
-def extent(mask: np.ndarray) -> np.ndarray:
-    """Width and height of the True pixels' bounding box."""
-    ys, xs = np.nonzero(mask)
-    return np.array([np.ptp(xs), np.ptp(ys)]) + 1
 
 
 def test_a_visible_point_is_a_disc_and_an_occluded_one_a_cross():
@@ -110,17 +95,17 @@ def test_a_small_object_uses_the_whole_rainbow():
 
 def test_flow_colours_direction_and_magnitude_on_one_scale():
     right, down, left = [2.0, 0.0], [0.0, 2.0], [-2.0, 0.0]
-    colors = draw.flow_to_color(np.array([[[right, down, left, [0.0, 0.0]]], [[[4.0, 0], right, down, left]]]))
+    colors = flow_to_color(np.array([[[right, down, left, [0.0, 0.0]]], [[[4.0, 0], right, down, left]]]))
     assert colors.shape == (2, 1, 4, 3)
     assert len({tuple(c) for c in colors[0, 0, :3]}) == 3
     np.testing.assert_array_equal(colors[0, 0, 3], 255)
     np.testing.assert_array_equal(colors[0, 0, 0], colors[1, 0, 1])
-    np.testing.assert_array_equal(colors[1, 0, 0], draw.flow_to_color(np.array([[right]]), 2.0)[0, 0])
-    np.testing.assert_array_equal(draw.flow_to_color(np.full((1, 1, 2), np.nan)), 0)
+    np.testing.assert_array_equal(colors[1, 0, 0], flow_to_color(np.array([[right]]), 2.0)[0, 0])
+    np.testing.assert_array_equal(flow_to_color(np.full((1, 1, 2), np.nan)), 0)
 
 
 def test_no_flow_at_all_is_white():
-    np.testing.assert_array_equal(draw.flow_to_color(np.zeros((3, 4, 2))), 255)
+    np.testing.assert_array_equal(flow_to_color(np.zeros((3, 4, 2))), 255)
 
 
 def test_near_is_red_far_is_blue_and_the_bar_says_so():
@@ -162,101 +147,6 @@ def test_truth_lies_over_prediction():
     assert (stacked[:, :3] == 0).all() and (stacked[:, 3:5] == 255).all() and (stacked[:, 5:] == 1).all()
 
 
-def test_background_motion_is_the_accumulated_median_of_the_background():
-    rng = np.random.default_rng(0)
-    steps = rng.normal(size=(7, 2))
-    tracks = rng.uniform(0, 100, (1, 9, 2)) + np.cumsum(np.concatenate([np.zeros((1, 2)), steps]), 0)[:, None]
-    tracks[:, 0] += np.arange(8)[:, None] * 50  # an object
-    tracks[5:, 1] += 300  # and a background point that is lost
-    background = np.arange(9) > 0
-    expected = np.concatenate([np.zeros((1, 2)), np.cumsum(steps, 0)])
-    np.testing.assert_allclose(background_motion(tracks, background), expected)
-    np.testing.assert_array_equal(background_motion(tracks, np.zeros(9, bool)), np.zeros((8, 2)))
-
-
-def test_under_a_pan_a_static_point_has_no_trail_and_a_moving_one_has():
-    pan = np.arange(8)[:, None] * np.array([9.0, -4.0])
-    visible = np.zeros((8, 1), bool)
-    static = (np.array([100.0, 200.0]) + pan)[:, None]
-    fixed_in_image = np.full((8, 1, 2), 300.0)
-    still = draw_trails(blank(8), static, visible, pan, RED)[-1]
-    moving = draw_trails(blank(8), fixed_in_image, visible, pan, RED)[-1]
-    assert (extent(touched(still)) <= 12).all()
-    np.testing.assert_allclose(extent(touched(moving)), 7 * np.array([9, 4]) + 9, atol=6)
-
-
-def test_trails_are_as_long_as_asked_and_fade_with_age():
-    tracks = np.stack([np.arange(12) * 10.0 + 100, np.full(12, 100.0)], -1)[:, None]
-    last = draw_trails(blank(12), tracks, np.zeros((12, 1), bool), np.zeros((12, 2)), RED, length=6)[-1]
-    row = red(last)[100]
-    samples = row[[145, 155, 165, 175, 185, 195]]
-    assert samples[0] == 0 and (samples[1:] > 0).all()
-    assert (np.diff(samples) > 0).all()
-
-
-def test_an_occluded_end_of_a_trail_is_a_cross():
-    tracks, no_motion = np.full((3, 1, 2), 100.0), np.zeros((3, 2))
-    visible, hidden = (
-        draw_trails(blank(3), tracks, np.full((3, 1), value), no_motion, RED)[-1] for value in (False, True)
-    )
-    assert red(visible)[98, 100] > 200 > red(hidden)[97, 100]
-
-
-def test_grid_video_draws_each_frame_at_its_own_place_without_changing_the_video():
-    video = blank(2, 96, 160)
-    tracks = np.array([[[20.0, 30.0]], [[60.0, 30.0]]])
-    drawn = draw_grid(video, tracks, np.zeros((2, 1), bool), RED)
-    assert drawn.shape == (2, 384, 640, 3)
-    assert (video == GREY).all()
-    for frame, px in zip(drawn, tracks[:, 0], strict=True):
-        ys, xs = np.nonzero(red(frame) > 100)
-        np.testing.assert_allclose([xs.mean(), ys.mean()], (px + 0.5) * 4 - 0.5, atol=0.2)
-
-
-def test_grid_points_are_about_as_many_as_asked_and_inside_the_mask():
-    assert 240 <= len(grid_points(*SIZE, 300)) <= 360
-    mask = np.zeros(SIZE, bool)
-    mask[100:180, 300:420] = True
-    px = grid_points(*SIZE, 100, mask).astype(int)
-    assert 80 <= len(px) <= 120
-    assert mask[px[:, 1], px[:, 0]].all()
-
-
-def test_grid_points_find_even_a_thin_mask():
-    mask = np.zeros(SIZE, bool)
-    mask[101, 5:600] = True
-    px = grid_points(*SIZE, 4, mask).astype(int)
-    assert 1 <= len(px) <= 8 and mask[px[:, 1], px[:, 0]].all()
-    assert grid_points(*SIZE, 100, np.zeros(SIZE, bool)).shape == (0, 2)
-
-
-def test_a_contact_sheet_shows_first_and_last_frame():
-    video = np.arange(11, dtype=np.uint8)[:, None, None, None] * np.full((1, 480, 640, 3), 20, np.uint8)
-    sheet = contact_sheet(video)
-    assert sheet.shape == (960, 1920, 3)
-    assert sheet[400, 300, 0] == 0 and sheet[900, 1800, 0] == 200
-    assert contact_sheet(video[:2]).shape == (480, 1280, 3)
-
-
-def test_track_videos_show_the_foreground_and_hidden_points_only_if_asked(tmp_path: Path):
-    tracks = np.array([[[100.0, 100.0], [300.0, 100.0], [500.0, 100.0]]] * 3)
-    occluded = np.zeros((3, 3), bool)
-    occluded[:, 1] = True
-    background = np.array([False, False, True])
-
-    def shown(name: str, *args) -> list[bool]:
-        written = save_track_videos(tmp_path, name, blank(3), tracks, occluded, *args)
-        assert [p.name for p in written] == [
-            f"{name}_{n}" for n in ("grid.mp4", "grid.png", "trails.mp4", "trails.png")
-        ]
-        assert all(p.stat().st_size > 0 for p in written)
-        return [bool(touched(read_frame(written[1]))[100, x]) for x in (100, 300, 500)]
-
-    assert shown("crosses", background) == [True, True, False]
-    assert shown("visible", background, 0, False) == [True, False, False]
-    assert shown("all", np.ones(3, bool)) == [True, True, True]
-
-
 @pytest.mark.parametrize(("longest", "shape"), [(None, (6, 10)), (100, (6, 10)), (5, (3, 5))])
 def test_dense_points_are_pixels_or_the_centres_of_equal_cells(longest, shape):
     px, found = dense_px((6, 10), longest)
@@ -267,16 +157,65 @@ def test_dense_points_are_pixels_or_the_centres_of_equal_cells(longest, shape):
     np.testing.assert_allclose(px.mean(0), [4.5, 2.5])
 
 
-def test_dense_videos_show_what_the_callbacks_answer():
+def test_rendered_colours_lie_beside_the_frames_at_their_size():
     video = np.random.default_rng(0).integers(0, 255, (3, 480, 640, 3), np.uint8)
+    colors = np.full((3, 48, 64, 3), (255, 0, 0), np.uint8)
+    drawn = np.stack(list(color_frames(video, colors)))
+    np.testing.assert_array_equal(drawn[:, :, :640], video)
+    np.testing.assert_array_equal(drawn[:, :, 642:], np.broadcast_to([255, 0, 0], (3, 480, 640, 3)))
 
-    def render(frame_id, px):
-        return px.new_tensor([1.0, 0.0, 0.0]).expand(len(px), 3), px[:, 0] / 640 + frame_id
 
-    color, depth = color_and_depth_frames(video, render, longest_side=64)
-    np.testing.assert_array_equal(color[:, :480], video)
-    np.testing.assert_array_equal(color[:, 482:], np.broadcast_to([255, 0, 0], (3, 480, 640, 3)))
-    assert depth[0, 200, 50, 0] > depth[0, 200, 50, 2] and depth[2, 200, 600, 2] > depth[2, 200, 600, 0]
-    flow = flow_frames((480, 640), lambda px: px + px.new_tensor([[[0.0, 0.0]], [[5.0, 0.0]]]), 1000, 64)
-    assert flow.shape == (2, 480, 640, 3)
-    assert (flow[0] == 255).all() and (flow[1] == draw.flow_to_color(np.array([[[5.0, 0.0]]]))[0, 0]).all()
+def test_depth_and_canonical_places_have_one_scale_for_all_frames():
+    depths = np.linspace(0, 1, 64)[None, None] + np.zeros((3, 48, 64))
+    depths[1] *= 0.5
+    first, second, third = depth_frames(depths, SIZE)
+    np.testing.assert_array_equal(first, third)
+    np.testing.assert_array_equal(second[:, 640:], first[:, 640:])  # the bar
+    np.testing.assert_allclose(second[200, 600].astype(int), first[200, 300], atol=12)  # half as deep at twice as far
+    places = np.stack([depths, 1 - depths, depths * 0], -1).astype(np.float16)
+    first, second, _ = canonical_frames(places, SIZE)
+    assert first[200, 5, 0] < 10 < 240 < first[200, 635, 0] and first[200, 5, 1] > 240 > 10 > first[200, 635, 1]
+    np.testing.assert_allclose(second[200, 600].astype(int), first[200, 300], atol=6)
+
+
+def test_flow_frames_share_a_scale_and_its_legend():
+    flow = np.zeros((2, 48, 64, 2), np.float16)
+    flow[1, ..., 0] = 5
+    still, moving = flow_frames(flow, SIZE)
+    assert still.shape == (480, 640 + LEGEND_WIDTH, 3)
+    assert (still[:, :640] == 255).all() and (moving[:, :640] == flow_to_color(np.array([[[5.0, 0.0]]]))[0, 0]).all()
+    np.testing.assert_array_equal(still[:, 640:], moving[:, 640:])
+
+
+def test_the_legend_is_the_wheel_that_colours_flow():
+    picture = with_flow_legend(np.zeros((240, 320, 3), np.uint8), 7.0)
+    disc = picture[:, 320:]
+    ys, xs = np.nonzero(np.ptp(disc.astype(int), axis=-1) > 20)
+    centre, radius = (xs.min() + xs.max()) / 2, (xs.max() - xs.min()) / 2
+    middle = (ys.min() + ys.max()) / 2
+    for direction in ([1, 0], [0, 1], [-1, 0], [0, -1], [0.6, 0.8]):
+        x, y = np.round(np.array([centre, middle]) + 0.9 * radius * np.array(direction)).astype(int)
+        expected = flow_to_color(np.array([[direction]]) * 0.9 * 7, 7.0)[0, 0].astype(int)
+        np.testing.assert_allclose(disc[y, x].astype(int), expected, atol=12)
+
+
+def test_middleburys_wheel_has_its_corner_colours():
+    turn = np.array([0, 15, 21, 25, 36, 49]) / 55 * 2 * np.pi  # steps of the published wheel: RY 15, YG 6, GC 4, …
+    colors = flow_to_color(np.stack([np.cos(turn), np.sin(turn)], -1)[None], 1.0)[0].astype(int)
+    expected = [[255, 0, 0], [255, 255, 0], [0, 255, 0], [0, 255, 255], [0, 0, 255], [255, 0, 255]]
+    np.testing.assert_allclose(colors, expected, atol=2)
+
+
+def test_hue_turns_with_the_angle_about_the_median_point():
+    angles = np.arange(0, 2 * np.pi, np.pi / 3)
+    ring = np.stack([np.cos(angles), np.sin(angles)], -1) * 100 + (300, 200)
+    colors = draw.angle_colors(np.concatenate([ring, [[300, 200]]]))
+    expected = [[255, 0, 0], [255, 255, 0], [0, 255, 0], [0, 255, 255], [0, 0, 255], [255, 0, 255]]
+    np.testing.assert_array_equal(colors[:6], expected)
+    assert colors[6].min() > 120  # pale in the middle
+    assert draw.angle_colors(np.zeros((0, 2))).shape == (0, 3)
+
+
+def test_jet_runs_from_the_highest_point_to_the_lowest():
+    colors = draw.jet_colors(np.array([[5.0, 300.0], [9.0, 2.0], [1.0, 150.0]])).astype(int)
+    assert colors[1, 2] > 100 > colors[1, 0] and colors[0, 0] > 100 > colors[0, 2] and colors[2, 1] > 200

@@ -92,7 +92,7 @@ class SmallStore:
 @pytest.mark.parametrize("guided", [False, True], ids=["count map", "error map"])
 def test_batches_draw_by_count_or_error_map(monkeypatch, guided):
     monkeypatch.setattr(pair_sampling, "FEW_PIXELS", 0)
-    monkeypatch.setattr("loaders.batches.partner_probabilities", lambda i, counts, gap: np.array([0, 0, 1.0]))
+    monkeypatch.setattr("loaders.batches.partner_probabilities", lambda *args: np.array([0, 0, 1.0]))
     config = SamplingConfig(num_pairs=1, num_pts=4, start_interval=2, use_count_map=True, seed=0)
     errors = np.stack([WEIGHTS] * 3) if guided else None
     batches = FlowBatches(np.zeros((3, 2, 4, 3), np.uint8), SmallStore(), config, errors)

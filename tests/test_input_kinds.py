@@ -268,7 +268,7 @@ def test_odd_clips_are_trained_and_drawn(tiny_flags, tmp_path, monkeypatch, kind
     flags = [*tiny_flags, "--data_dir", str(paths.root), "--num_iters", "6", "--preprocess", "never"]
     train.main(flags)
     viz.main(flags)
-    for name in ("00000_grid", "00000_trails", "color", "depth", "flow"):
+    for name in ("00000_grid", "00000_trails", "00000_rainbow", "00000_flow", "color", "depth", "canonical"):
         assert len(list(read_video(tmp_path / "out" / "tiny_clip" / "vis" / f"{name}.mp4"))) == len(video)
 
 

@@ -15,6 +15,7 @@ from losses import SMOOTHNESS_SHARE, compute_losses, frames_of, missing_neighbou
 from networks.official_checkpoint import NETS, convert, our_name, read_as_ours
 from networks.omnimotion import OmniMotion, load_model
 from utils.checkpoint import save_checkpoint
+from utils.coords import with_time
 from utils.errors import InputError
 from utils.rays import points_on_rays, project
 from utils.volrend import composite
@@ -181,7 +182,7 @@ def _relative(ours: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize(("use_max_loc", "key"), [(True, "track_maxloc"), (False, "track_composited")])
 def test_tracks(model, numbers, use_max_loc, key):
     query, px = int(numbers["query_id"]), numbers["query_px"]
-    tracks = model.track(query, px, use_max_loc)
+    tracks = model.track(with_time(query, px), None, use_max_loc)
     # Where the two largest weights tie, rounding decides which sample is taken.
     assert share_beyond((tracks.px - numbers[key]).norm(dim=-1), 0.01) <= 0.01
     if use_max_loc:

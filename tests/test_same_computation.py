@@ -7,7 +7,7 @@ import torch
 from loaders.batches import Batch
 from losses import compute_losses, weighted_sum
 from networks.omnimotion import ModelConfig, OmniMotion
-from utils.coords import pixel_grid
+from utils.coords import pixel_grid, with_time
 from utils.rays import jitter_depths
 
 SIZES = {
@@ -97,7 +97,7 @@ def test_tracks_are_those_of_the_plain_form(use_max_loc):
         model.volume.net.output.weight[3] *= 30  # thin and dense places: the heaviest sample is not the first
         model.volume.net.output.bias[3] -= 1
     px = torch.rand(40, 2, generator=torch.Generator().manual_seed(3)) * torch.tensor([55.0, 39.0])
-    ours, plain = model.track(2, px, use_max_loc), plain_model.track(model, 2, px, use_max_loc)
+    ours, plain = model.track(with_time(2, px), None, use_max_loc), plain_model.track(model, 2, px, use_max_loc)
     assert plain.occlusion.max() > 0.05
     torch.testing.assert_close(ours.px, plain.px, atol=1e-3, rtol=0)
     torch.testing.assert_close(ours.depth, plain.depth, atol=1e-4, rtol=0)

@@ -17,6 +17,7 @@ from networks.omnimotion import ModelConfig, OmniMotion, load_model
 from train import main
 from trainer import Trainer
 from utils.checkpoint import find_checkpoint, read_checkpoint
+from utils.coords import with_time
 from utils.paths import SequencePaths
 from utils.video_io import write_image
 
@@ -274,7 +275,7 @@ def test_an_official_checkpoint_is_trained_on(tiny_flags, golden, monkeypatch, s
 def test_checkpoint_is_ready_for_inference(tiny_flags):
     model = load_model(train(tiny_flags, "--num_iters", "2"))
     px = torch.rand(30, 2) * torch.tensor([55.0, 39.0])
-    whole, pieces = model.track(1, px), model.track(1, px, chunk_size=7)
+    whole, pieces = model.track(with_time(1, px)), model.track(with_time(1, px), chunk_size=7)
     torch.testing.assert_close(whole.px, pieces.px, atol=1e-4, rtol=0)
     torch.testing.assert_close(whole.occlusion, pieces.occlusion, atol=1e-5, rtol=0)
     assert torch.equal(whole.px[1], px) and (whole.occlusion[1] == 0).all()

@@ -5,6 +5,7 @@ import warnings
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from utils.errors import InputError
 from utils.video_io import (
@@ -13,6 +14,7 @@ from utils.video_io import (
     read_frames,
     read_mask,
     read_video,
+    video_rate,
     write_image,
     write_video,
 )
@@ -140,6 +142,15 @@ def test_a_gif_is_read_as_rgb(tmp_path):
     back = list(read_video(tmp_path / "v.gif"))
     assert len(back) == 3 and back[0].shape == (16, 20, 3)
     assert np.abs(np.stack(back).astype(int) - np.stack(frames)).max() < 12
+
+
+def test_the_rate_of_a_video_is_known(tmp_path):
+    frames = [np.full((16, 20, 3), 40 * t, np.uint8) for t in range(4)]
+    first, *others = map(Image.fromarray, frames)
+    first.save(tmp_path / "v.gif", save_all=True, append_images=others, duration=40)
+    assert video_rate(tmp_path / "v.gif") == 25
+    write_video(tmp_path / "v.mp4", frames, 30000 / 1001)
+    assert video_rate(tmp_path / "v.mp4") == pytest.approx(29.97, abs=0.01)
 
 
 def test_what_is_no_video_is_refused(tmp_path):

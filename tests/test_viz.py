@@ -8,43 +8,65 @@ import numpy as np
 import pytest
 import torch
 
+import visuals
 import viz
-from networks.omnimotion import ModelConfig, OmniMotion
-from utils.video_io import read_video, write_image
+from networks.omnimotion import ModelConfig, OmniMotion, Tracks
+from runs import load_trained, open_clip, read_start, trained_checkpoint
+from utils.camera import translation
+from utils.config import parse_config
+from utils.errors import InputError
+from utils.rays import project
+from utils.video_io import read_frame, read_video, video_rate, write_image, write_video
 
 HEIGHT, WIDTH, FRAMES = 20, 32, 3
 SIZES = {"code_size": 8, "code_width": 8, "coupling_width": 8, "affine_width": 8, "volume_width": 8}
 
 
 @pytest.fixture
-def run(tmp_path: Path):
-    """A sequence without masks and the checkpoint of its run; calls viz with extra flags."""
-    rng = np.random.default_rng(0)
-    for i in range(FRAMES):
-        (tmp_path / "clip" / "color").mkdir(parents=True, exist_ok=True)
-        noise = rng.integers(0, 255, (5, 8, 3), np.uint8)
-        write_image(tmp_path / "clip" / "color" / f"{i:05d}.png", cv2.resize(noise, (WIDTH, HEIGHT)))
+def flags(tmp_path: Path) -> list[str]:
+    """Flags of a run that consists of frames and a checkpoint without optimiser: no flow, no masks."""
+    write_clip(tmp_path / "clip" / "color", HEIGHT, WIDTH)
     save_model(tmp_path / "out" / "test_clip" / "model_000003.pth", FRAMES)
+    return ["--data_dir", str(tmp_path / "clip"), "--save_dir", str(tmp_path / "out"), "--expname=test", "--device=cpu"]
 
-    def call(*flags: str) -> Path:
-        fixed = {
-            "data_dir": tmp_path / "clip",
-            "save_dir": tmp_path / "out",
-            "expname": "test",
-            "device": "cpu",
-        }
-        viz.main([text for name, value in fixed.items() for text in (f"--{name}", str(value))] + list(flags))
+
+@pytest.fixture
+def run(flags, tmp_path):
+    """Calls viz with extra flags; returns where its pictures are."""
+
+    def call(*extra: str) -> Path:
+        viz.main([*flags, *extra])
         return tmp_path / "out" / "test_clip" / "vis"
 
     return call
+
+
+@pytest.fixture
+def view(flags):
+    """What viz looks at under extra flags."""
+
+    def call(*extra: str) -> visuals.View:
+        args = parse_config([*flags, *extra])
+        clip = open_clip(args)
+        model = load_trained(args, clip.video, torch.device("cpu"))
+        return visuals.View(model, clip, visuals.query_points(args, clip), args)
+
+    return call
+
+
+def write_clip(folder: Path, height: int, width: int) -> None:
+    rng = np.random.default_rng(0)
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(FRAMES):
+        noise = rng.integers(0, 255, (5, 8, 3), np.uint8)
+        write_image(folder / f"{i:05d}.png", cv2.resize(noise, (width, height)))
 
 
 def save_model(path: Path, num_frames: int) -> None:
     config = ModelConfig(num_frames, HEIGHT, WIDTH, num_samples_ray=4, **SIZES)
     model = OmniMotion.initialised(config, num_layers=2, seed=0)
     path.parent.mkdir(parents=True, exist_ok=True)
-    state = {"model_config": asdict(model.config), "model": model.state_dict(), "step": 3}
-    torch.save({**state, "optimizer": {}, "scheduler": {}}, path)
+    torch.save({"model_config": asdict(model.config), "model": model.state_dict(), "step": 3}, path)
 
 
 def write_mask(folder: Path, name: str, value: int = 255) -> Path:
@@ -63,29 +85,206 @@ def fails(call, capsys, *flags: str) -> str:
     return capsys.readouterr().err
 
 
-def test_all_pictures_are_written_and_named(run, capsys):
+def test_all_pictures_are_made_of_frames_and_checkpoint_alone(run, tmp_path, capsys):
+    before = {path.name for path in tmp_path.rglob("*") if path.is_file()}
+    assert before == {"00000.png", "00001.png", "00002.png", "model_000003.pth"}
     folder = run("--query_frame_id", "1")
-    names = ["00001_grid", "00001_trails", "color", "depth", "flow"]
+    names = ["00001_grid", "00001_trails", "00001_rainbow", "00001_flow", "color", "depth", "canonical"]
     printed = capsys.readouterr().out
     assert "no foreground mask" in printed
     for name in names:
         assert len(list(read_video(folder / f"{name}.mp4"))) == FRAMES
+        assert video_rate(folder / f"{name}.mp4") == 10
         assert str(folder / f"{name}.mp4") in printed and str(folder / f"{name}.png") in printed
-    assert {path.name for path in folder.iterdir()} == {f"{n}{s}" for n in names for s in (".mp4", ".png")}
+    expected = {f"{n}{s}" for n in names for s in (".mp4", ".png")}
+    assert {path.name for path in folder.iterdir()} == {"overview.png", "index.html", *expected}
+    assert f"every pixel of {FRAMES} query frames" in printed and str(folder / "index.html") in printed
 
 
-def test_the_sequences_own_mask_is_found(run, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(viz, "save_dense_videos", lambda *_: [])
+def test_the_page_alone_can_be_asked_for(run, tmp_path):
+    folder = run("--style", "page", "--fps", "24")
+    assert [path.name for path in folder.iterdir()] == ["index.html"]
+    assert '"fps": 24.0' in (folder / "index.html").read_text(encoding="utf-8")
+
+
+def test_exports_take_the_place_of_pictures(run, capsys):
+    folder = run("--export", "npz,nuke", "--query_frame_id", "1").with_name("export")
+    assert {path.name for path in folder.iterdir()} == {"tracks.npz", "tracks.nk"}
+    assert not folder.with_name("vis").exists()
+    assert str(folder / "tracks.nk") in capsys.readouterr().out
+    assert (np.load(folder / "tracks.npz")["queries"][:, 0] == 1).all()
+
+
+def test_training_does_not_start_from_networks_alone(view):
+    seen = view()
+    with pytest.raises(InputError, match="lacks optimizer, scheduler"):
+        read_start(trained_checkpoint(seen.args), seen.args, seen.clip.video)
+
+
+def test_only_what_is_asked_is_drawn_where_and_how_fast_it_is_asked(run, tmp_path):
+    run(
+        "--style", "trails", "grid", "--points", "2,5,6;0,7,8", "--frames", "1:3", "--fps", "24", "--out", str(tmp_path)
+    )
+    names = ["00000_grid", "00002_grid", "points_trails"]
+    assert {p.name for p in tmp_path.glob("*.[mp][pn][4g]")} == {
+        "overview.png",
+        *(f"{n}{s}" for n in names for s in (".mp4", ".png")),
+    }
+    for name in names:
+        assert len(list(read_video(tmp_path / f"{name}.mp4"))) == 2
+        assert video_rate(tmp_path / f"{name}.mp4") == 24
+
+
+def test_queries_of_any_frames_are_followed_both_ways_and_returned_exactly(view):
+    seen = view("--points", "2,5.5,6;0,7,8;2,30,1;1,9,9")
+    px, occluded = visuals.follow(seen.model, seen.queries, range(FRAMES), seen.args)
+    for n, (t, *asked) in enumerate(seen.queries):
+        np.testing.assert_array_equal(px[int(t), n], np.float32(asked))
+        assert not occluded[int(t), n]
+        others = [f for f in range(FRAMES) if f != t]
+        alone = seen.model.map_points(int(t), torch.tensor([asked], dtype=torch.float32), others, seen.args.use_max_loc)
+        np.testing.assert_allclose(px[others, n], alone.px[:, 0], atol=1e-4)
+    part, hidden = visuals.follow(seen.model, seen.queries, range(1, 3), seen.args)
+    np.testing.assert_allclose(part, px[1:], atol=1e-4)
+    np.testing.assert_array_equal(hidden, occluded[1:])
+
+
+def test_points_outside_the_image_are_not_visible_but_the_query_is(view, monkeypatch):
+    seen = view()
+
+    def map_points(src_id: int, px: torch.Tensor, tgt_ids, *_) -> Tracks:
+        moved = torch.stack([px + (t - src_id) * px.new_tensor([20.0, 0.0]) for t in tgt_ids])
+        score = (
+            torch.ones(moved.shape[:2]) * (torch.tensor(list(tgt_ids)) == src_id)[:, None]
+        )  # hidden in its own frame
+        return Tracks(moved, score, score)
+
+    monkeypatch.setattr(seen.model, "map_points", map_points)
+    queries = np.array([[1, 5, 5], [1, 15, 5], [1, 31, 19]], np.float32)
+    px, occluded = visuals.follow(seen.model, queries, range(FRAMES), seen.args)
+    np.testing.assert_array_equal(px[1], queries[:, 1:])
+    np.testing.assert_array_equal(occluded, [[True, True, False], [False] * 3, [False, True, True]])
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_the_camera_is_what_the_background_follows(view, tmp_path, monkeypatch, masked):
+    flags = ["--foreground_mask_path", str(write_mask(tmp_path / "masks", "any.png"))] if masked else []
+    seen = view("--query_frame_id", "1", "--frames", "1:3", *flags)
+
+    def map_points(src_id: int, px: torch.Tensor, tgt_ids, *_) -> Tracks:
+        in_mask = ((px >= px.new_tensor([8, 5])) & (px < px.new_tensor([20, 15]))).all(-1, keepdim=True)
+        step = torch.where(in_mask, px.new_tensor([-3.0, 1.0]), px.new_tensor([0.5, 0.25]))
+        moved = torch.stack([px + (t - src_id) * step for t in tgt_ids])
+        return Tracks(moved, torch.zeros(moved.shape[:2]), torch.zeros(moved.shape[:2]))
+
+    monkeypatch.setattr(seen.model, "map_points", map_points)
+    np.testing.assert_allclose(seen.camera, [np.eye(3), translation([-0.5, -0.25])], atol=1e-3)
+
+
+def test_flow_is_the_motion_of_all_pixels_in_pixels_of_the_pictures(view, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_clip(tmp_path / "clip" / "color", 15 * HEIGHT, 15 * WIDTH)
+    seen = view("--query_frame_id", "1", "--max_side", str(WIDTH))
+    drawn = []
+    blank = np.zeros((FRAMES, 8, 8, 3), np.uint8)
+    monkeypatch.setattr(visuals, "flow_frames", lambda flow, size: drawn.append(flow) or blank)
+    visuals.save_flow(seen)
+    (flow,) = drawn
+    px = torch.tensor([[3.0, 4.0], [30.0, 18.0]])
+    moved = seen.model.map_points(1, px, [0, 2]).px - px
+    np.testing.assert_allclose(flow[[0, 2]][:, [4, 18], [3, 30]], 15 * moved, rtol=2e-3, atol=0.02)
+    assert (flow[1] == 0).all()
+
+
+def test_what_is_rendered_is_what_the_model_renders_and_where_its_surface_is(view):
+    seen = view("--frames", "1:3")
+    px = torch.tensor([[3.0, 4.0], [30.0, 18.0]])
+    rgb, depth = seen.model.render(2, px)
+    rows, columns = [4, 18], [3, 30]
+    rendered = seen.rendered
+    np.testing.assert_allclose(rendered.colors[1, rows, columns] / 255, rgb, atol=0.003)
+    np.testing.assert_allclose(rendered.depths[1, rows, columns], depth, atol=1e-5)
+    surface = torch.from_numpy(rendered.canonical[1, rows, columns].astype(np.float32))
+    local = seen.model.warp.at(torch.tensor([2])).to_local(surface[None])[0]
+    back = project(local, HEIGHT, WIDTH)  # a surface point lies on its pixel's ray
+    np.testing.assert_allclose(back.detach(), px, atol=0.05)
+
+
+def test_a_mask_of_any_frame_and_a_region_choose_the_points(view, tmp_path):
+    mask = write_mask(tmp_path / "masks", "any.png")  # x 8 to 19, y 5 to 14
+    queries = view("--foreground_mask_path", str(mask), "--query_frame_id", "2", "--random", "120").queries
+    assert set(queries[:, 0]) == {2} and len(np.unique(queries, axis=0)) == 120
+    assert queries[:, 1:].min(0).tolist() == [8, 5] and queries[:, 1:].max(0).tolist() == [19, 14]
+    queries = view("--foreground_mask_path", str(mask), "--region", "0,0,10,7", "--grid_interval", "1").queries
+    assert sorted(map(tuple, queries[:, 1:])) == [(x, y) for x in (8, 9) for y in (5, 6)]
+    assert len(view("--grid_interval", "4").queries) == WIDTH * HEIGHT / 16
+
+
+@pytest.mark.parametrize(
+    ("extra", "says"),
+    [
+        (["--points", "0,5,5;3,5,5"], "t from 0 to 2"),
+        (["--points", "0,32,5"], "x from 0 to 31"),
+        (["--points", "0,5,5", "--random", "3"], "--points names the points"),
+        (["--region", "0,0,33,20"], "x up to 32 and y up to 20"),
+        (["--random", "641"], "there are 640 pixels"),
+        (["--frames", "1:4"], "the clip has 3 frames"),
+        (["--frames", "2:1"], "holds no frame"),
+        (["--fps", "0"], "expected more than 0"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused_before_anything_is_computed(run, capsys, monkeypatch, extra, says):
+    monkeypatch.setattr(viz, "load_trained", lambda *_: pytest.fail("too late"))
+    assert says in fails(run, capsys, *extra)
+
+
+def test_an_empty_mask_and_region_are_refused(run, tmp_path, capsys):
+    mask = write_mask(tmp_path / "masks", "any.png")
+    assert "none in common" in fails(run, capsys, "--foreground_mask_path", str(mask), "--region", "0,0,5,5")
+
+
+def test_pictures_have_the_size_of_the_frames_before_they_were_reduced(run, view, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    source = tmp_path / "clip" / "color"
+    write_clip(source, 320, 511)
+    flags = ["--max_side", str(WIDTH), "--points", "0,0,0;0,31,19;0,10,10", "--vis_occlusion"]
+    folder = run(*flags, "--style", "grid", "canonical")
+    for style, size in {"00000_grid": (320, 2 * 511 + 2), "canonical": (320, 512)}.items():
+        assert read_frame_of(folder / f"{style}.mp4").shape == (*size, 3)
+    seen = view(*flags)
+    np.testing.assert_allclose(seen.tracks[0][0], [[7.484, 7.5], [502.516, 311.5], [167.172, 167.5]], atol=0.01)
+    np.testing.assert_array_equal(next(seen.pictures.read([2])), read_frame(source / "00002.png"))
+    write_image(source / "00001.png", np.zeros((320, 511, 3), np.uint8))
+    assert visuals.pictures_of(seen.clip.paths, seen.clip.video).size == (HEIGHT, WIDTH)  # something else by now
+
+
+def test_a_videos_own_rate_and_frames_are_used(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    video = np.random.default_rng(0).integers(0, 255, (FRAMES, 4, 6, 3), np.uint8).repeat(75, 1).repeat(80, 2)
+    write_video(tmp_path / "film.mp4", video, fps=17)
+    save_model(tmp_path / "out" / "_film" / "model_000003.pth", FRAMES)
+    viz.main(
+        ["--data_dir", "film.mp4", "--max_side", str(WIDTH), "--style", "trails", "--device", "cpu", "--frames", "1:3"]
+    )
+    drawn = tmp_path / "out" / "_film" / "vis" / "00000_trails.mp4"
+    assert video_rate(drawn) == 17
+    assert len(list(read_video(drawn))) == 2 and read_frame_of(drawn).shape == (300, 480, 3)
+
+
+def read_frame_of(path: Path) -> np.ndarray:
+    return next(read_video(path))
+
+
+def test_the_sequences_own_mask_is_found(run, tmp_path, capsys):
     write_mask(tmp_path / "clip" / "mask", "00000.png")
-    run()
+    run("--style", "grid")
     assert "no foreground mask" not in capsys.readouterr().out
-    run("--query_frame_id", "2")
+    run("--style", "grid", "--query_frame_id", "2")
     assert "no foreground mask" in capsys.readouterr().out
 
 
-def test_a_mask_file_can_be_given(run, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(viz, "save_dense_videos", lambda *_: [])
-    run("--foreground_mask_path", str(write_mask(tmp_path / "masks", "any.png")))
+def test_a_mask_file_can_be_given(run, tmp_path, capsys):
+    run("--style", "grid", "--foreground_mask_path", str(write_mask(tmp_path / "masks", "any.png")))
     assert "no foreground mask" not in capsys.readouterr().out
 
 
@@ -96,6 +295,12 @@ def test_wrong_masks_are_refused(run, tmp_path, capsys):
     small = tmp_path / "masks" / "small.png"
     write_image(small, np.full((4, 4), 255, np.uint8))
     assert "4x4" in fails(run, capsys, "--foreground_mask_path", str(small))
+
+
+def test_a_mask_without_background_is_drawn_as_no_mask(view, tmp_path):
+    everything = tmp_path / "all.png"
+    write_image(everything, np.full((HEIGHT, WIDTH), 255, np.uint8))
+    np.testing.assert_array_equal(view("--foreground_mask_path", str(everything)).camera, view().camera)
 
 
 @pytest.mark.parametrize("frame", [-1, FRAMES])
@@ -112,4 +317,4 @@ def test_missing_and_foreign_checkpoints_are_refused(run, tmp_path, capsys):
 
 def test_a_slow_model_is_asked_for_fewer_pixels_on_a_cpu():
     small, large = (OmniMotion(ModelConfig(FRAMES, HEIGHT, WIDTH, [0, 1], num_samples_ray=k, **SIZES)) for k in (4, 64))
-    assert viz.affordable_side(small) == pytest.approx(4 * viz.affordable_side(large), rel=0.01)
+    assert visuals.affordable_side(small) == pytest.approx(4 * visuals.affordable_side(large), rel=0.01)

@@ -52,6 +52,20 @@ def find_checkpoint(run_dir: Path, ckpt_path: str | None) -> Path | None:
     return max(_numbered(run_dir), key=_step_of, default=None)
 
 
+def newest_checkpoint(run_dir: Path) -> Path:
+    """The checkpoint of the largest step in a run's folder.
+
+    Raises:
+        InputError: no such folder, or no checkpoint in it.
+    """
+    if not run_dir.is_dir():
+        raise InputError(f"there is no folder {run_dir}: give that of a run, out/<expname>_<name>")
+    path = find_checkpoint(run_dir, None)
+    if path is None:
+        raise InputError(f"{run_dir} holds no checkpoint (model_XXXXXX.pth): train first, or give another run's folder")
+    return path
+
+
 def _numbered(run_dir: Path) -> list[Path]:
     return [path for path in run_dir.glob("model_*.pth") if re.fullmatch(r"model_\d+", path.stem)]
 

@@ -12,6 +12,8 @@ import torch
 
 from utils.atomic import write_whole
 from utils.errors import InputError
+from utils.export_flags import add_export_flags
+from utils.picture_flags import add_picture_flags
 
 TRUE, FALSE = {"true", "yes", "1", "on"}, {"false", "no", "0", "off"}
 
@@ -28,6 +30,7 @@ POSITIVE = (
     *("num_pairs", "num_pts", "num_iters", "chunk_size", "start_interval", "lrate_decay_steps"),
     *("num_layers", "coupling_width", "coupling_depth", "code_size", "code_width", "code_depth"),
     *("affine_width", "affine_depth", "volume_width", "volume_depth"),
+    *("plane_channels", "plane_interval", "volume_plane_channels"),
     *("i_print", "i_img", "i_weight", "i_cache"),
 )
 
@@ -47,6 +50,8 @@ def build_parser() -> configargparse.ArgumentParser:
     _network_flags(parser)
     _training_flags(parser)
     _inference_flags(parser)
+    add_export_flags(parser)
+    add_picture_flags(parser)
     _evaluation_flags(parser)
     return parser
 
@@ -69,6 +74,10 @@ def parse_config(argv: list[str] | None = None) -> argparse.Namespace:
         raise InputError("--schedule_scale must be above 0, --num_workers at least 0, --max_side at least 1")
     if args.lr_warmup < 0:
         raise InputError(f"--lr_warmup is {args.lr_warmup}, expected a number of steps, or 0 for none")
+    if args.neighbour_weight <= 0 or args.pair_exponent < 0 or args.depth_prior < 0:
+        raise InputError("--neighbour_weight must be above 0, --pair_exponent and --depth_prior at least 0")
+    if args.depth_prior > 0 and not uses_flow(args):
+        raise InputError("--depth_prior guesses depth from flow, which --dataset_types tracks lacks: --depth_prior 0")
     if args.micro_batch < 0:
         raise InputError(f"--micro_batch is {args.micro_batch}, expected a number of pairs, or 0 for all of a batch")
     if args.num_samples_ray < 2 or args.min_depth >= args.max_depth:
@@ -232,6 +241,11 @@ def _network_flags(parser: configargparse.ArgumentParser) -> None:
     add("--affine_depth", type=int, default=7, help="hidden layers of the affine net")
     add("--volume_width", type=int, default=512, help="hidden width of the volume net")
     add("--volume_depth", type=int, default=3, help="linears between the volume net's filters")
+    add("--plane_size", type=int, default=0, help="cells a side of the coupling nets' feature planes (0: none)")
+    add("--plane_channels", type=int, default=16, help="features of a cell")
+    add("--plane_interval", type=int, default=2, help="frames between two planes")
+    add("--volume_plane_size", type=int, default=0, help="cells a side of the volume's feature planes (0: a GaborNet)")
+    add("--volume_plane_channels", type=int, default=8, help="features of a cell")
     add("--num_samples_ray", type=int, default=32, help="samples on a ray")
     add("--min_depth", type=float, default=0.0, help="where rays start")
     add("--max_depth", type=float, default=2.0, help="where rays end")
@@ -253,7 +267,15 @@ def _training_flags(parser: configargparse.ArgumentParser) -> None:
     add("--compile", **SWITCH, default=False, help="kernels of torch.compile for the networks, for GPUs")
     add("--use_error_map", **SWITCH, default=False, help="draw frames and pixels by flow error")
     add("--use_count_map", **SWITCH, default=False, help="draw rarely valid pixels more often")
+    add("--depth_prior", type=float, default=0.0, help="weight, at first, of depths guessed from motion (0: none)")
     add("--mask_near", **SWITCH, default=False, help="hide the nearest samples early on")
+    add(
+        "--neighbour_weight",
+        type=float,
+        default=0.5,
+        help="how often a neighbour is drawn, beside 1 for all valid pairs",
+    )
+    add("--pair_exponent", type=float, default=1.0, help="of the partners' weights; below 1 far pairs come more often")
     add("--start_interval", type=int, default=20, help="largest frame gap of a pair at the start")
     add(
         "--max_padding",

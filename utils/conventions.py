@@ -36,3 +36,28 @@ def px_from_corner(points: np.ndarray) -> np.ndarray:
 def px_from_badja(labels: np.ndarray, size: Size) -> np.ndarray:
     """BADJA's (row, column) [*,2], pixel indices at `BADJA_SIZE` → pixels (x, y) [*,2] float64 of a frame of `size`."""
     return scale_points(np.asarray(labels, np.float64)[..., ::-1], BADJA_SIZE, size)
+
+
+def corner_from_px(px: np.ndarray) -> np.ndarray:
+    """Pixels [*,2] → raster coordinates [*,2] of the same size, the first pixel's centre at 0.5 (TAPIR's)."""
+    return px + np.asarray(0.5, px.dtype)
+
+
+def nuke_from_px(px: np.ndarray, height: int) -> np.ndarray:
+    """Pixels [*,2] → Nuke's [*,2]: origin at the lower left corner, y upwards, the first pixel's centre at 0.5."""
+    return np.stack([px[..., 0] + 0.5, height - 0.5 - px[..., 1]], -1)
+
+
+def stmap_from_px(px: np.ndarray, size: Size) -> np.ndarray:
+    """Pixels [*,2] → (u, v) [*,2] of an STMap: 0..1 from edge to edge, v upwards from the lower edge."""
+    return nuke_from_px(px, size[0]) / np.array(size[::-1], px.dtype)
+
+
+def tapvid_queries(query_points: np.ndarray) -> np.ndarray:
+    """Query points [N,3] (t, x, y) in pixels → TAP-Vid's (t, y, x) with y, x raster coordinates."""
+    return np.concatenate([query_points[:, :1], corner_from_px(query_points[:, :0:-1])], 1)
+
+
+def upright(points: np.ndarray) -> np.ndarray:
+    """Points [*,3], y down and z away, as of frames and canonical volume → y up and z towards the viewer (OpenGL)."""
+    return points * np.array([1, -1, -1], points.dtype)

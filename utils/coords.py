@@ -36,6 +36,11 @@ def pixel_grid(height: int, width: int, device: torch.device | str = "cpu") -> T
     return torch.stack([xs, ys], -1).float().to(device)
 
 
+def with_time(frame_id: int, px: Tensor) -> Tensor:
+    """Pixels [N,2] of one frame as query points [N,3] (t, x, y)."""
+    return torch.cat([torch.full_like(px[:, :1], frame_id), px], -1)
+
+
 def sample_bilinear(maps: Tensor, px: Tensor, padding_mode: str = "border") -> Tensor:
     """Bilinear lookup of `maps` [B,H,W,C] at pixels `px` [B,*,2] → [B,*,C]."""
     batch, height, width, _ = maps.shape

@@ -1,4 +1,4 @@
-"""Pictures of points, flow and depth. Images are uint8 RGB [H,W,3], pixels (x, y), integer = pixel centre.
+"""Pictures of points and depth. Images are uint8 RGB [H,W,3], pixels (x, y), integer = pixel centre.
 
 Marks are drawn anti-aliased and with sub-pixel accuracy. Small images are enlarged by a whole factor first,
 because a mark or a number needs some pixels to be legible; `enlarge` moves the points along.
@@ -16,10 +16,7 @@ from matplotlib.colors import Normalize, hsv_to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-SMALL_SIDE, LEGIBLE_SIDE = (
-    480,
-    640,
-)  # images with a long side below the first are enlarged to the second or more
+SMALL_SIDE, LEGIBLE_SIDE = 480, 640  # images with a long side below the first are enlarged to the second or more
 DEPTH_COLORMAP = "Spectral"  # near (small) is red, far is blue
 DARK = (20, 20, 20)  # outline of marks: keeps a light mark visible on a light picture
 SHIFT = 4  # cv2 reads coordinates in units of 2^-SHIFT pixels
@@ -48,24 +45,19 @@ def spread_colors(px: NDArray) -> NDArray[np.uint8]:
     return point_colors(px - low, height, width)
 
 
-def flow_to_color(flow: NDArray, max_magnitude: float | None = None) -> NDArray[np.uint8]:
-    """Flow as a colour wheel: hue = direction, white = no motion, saturated = `max_magnitude` or more.
+def angle_colors(px: NDArray) -> NDArray[np.uint8]:
+    """Hue by direction from the median of the points [N,2], as in the paper's figures; pale near it. uint8 [N,3]."""
+    offset = np.asarray(px, float) - (np.median(px, axis=0) if len(px) else 0)
+    distance = np.hypot(*offset.T)
+    hue = np.arctan2(offset[:, 1], offset[:, 0]) / (2 * np.pi) % 1.0
+    saturation = 0.45 + 0.55 * distance / max(distance.max(initial=0), 1e-6)  # 1e-6: a single point
+    return to_uint8(hsv_to_rgb(np.stack([hue, saturation, np.ones_like(hue)], -1)))
 
-    Args:
-        flow: [H,W,2] or [T,H,W,2] pixels.
-        max_magnitude: pixels; by default the largest in `flow`, one scale for all its frames.
-    Returns:
-        uint8 [H,W,3] or [T,H,W,3]; not-finite flow is black.
-    """
-    flow = np.asarray(flow, np.float32)
-    known = np.isfinite(flow).all(-1)
-    dx, dy = np.moveaxis(np.where(known[..., None], flow, 0), -1, 0)
-    magnitude = np.hypot(dx, dy)
-    if max_magnitude is None:
-        max_magnitude = float(magnitude.max(initial=0))
-    hue = np.arctan2(dy, dx) / (2 * np.pi) % 1.0
-    saturation = (magnitude / max(max_magnitude, 1e-6)).clip(0, 1)  # 1e-6: no motion at all is white
-    return to_uint8(hsv_to_rgb(np.stack([hue, saturation, known.astype(np.float32)], -1)))
+
+def jet_colors(px: NDArray) -> NDArray[np.uint8]:
+    """Matplotlib's `jet` over the points [N,2] in the order of their height, top blue to bottom red; uint8 [N,3]."""
+    rank = np.argsort(np.argsort(px[:, 1], kind="stable"))
+    return to_uint8(matplotlib.colormaps["jet"](rank / max(len(px) - 1, 1))[:, :3])
 
 
 def depth_to_color(depth: NDArray, low: float, high: float) -> NDArray[np.uint8]:
@@ -135,6 +127,16 @@ def stack_truth_over_prediction(truth: NDArray[np.uint8], prediction: NDArray[np
     return np.concatenate([truth, line, prediction], axis=-3)
 
 
+def beside(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Two pictures [H,W,3] of one height side by side, a white line between them."""
+    return np.concatenate([left, np.full((len(left), 2, 3), 255, np.uint8), right], axis=1)
+
+
+def enlargement(height: int, width: int) -> int:
+    """The whole factor by which `enlarge` enlarges an image of that size."""
+    return math.ceil(LEGIBLE_SIDE / max(height, width)) if max(height, width) < SMALL_SIDE else 1
+
+
 def enlarge(image: NDArray[np.uint8], px: NDArray | None = None) -> tuple[NDArray[np.uint8], NDArray]:
     """Enlarge a small image by a whole factor so that marks on it are legible, and move its points along.
 
@@ -144,7 +146,7 @@ def enlarge(image: NDArray[np.uint8], px: NDArray | None = None) -> tuple[NDArra
         The image [s·H,s·W,3] and the same points in it; s = 1 if the long side has `SMALL_SIDE` pixels.
     """
     height, width = image.shape[:2]
-    scale = math.ceil(LEGIBLE_SIDE / max(height, width)) if max(height, width) < SMALL_SIDE else 1
+    scale = enlargement(height, width)
     px = np.zeros((0, 2)) if px is None else np.asarray(px, float)
     if scale > 1:
         image = cv2.resize(image, (width * scale, height * scale), interpolation=cv2.INTER_CUBIC)
@@ -191,6 +193,17 @@ def draw_line(canvas: NDArray[np.uint8], start: NDArray, end: NDArray, color: ND
     """A straight line; one with an unknown end is left out."""
     if np.isfinite(start).all() and np.isfinite(end).all():
         cv2.line(canvas, _fixed(start), _fixed(end), _rgb(color), thickness, cv2.LINE_AA, SHIFT)
+
+
+def title_plate(text: str, scale: float) -> NDArray[np.uint8]:
+    """`text`, white on a dark plate of its size [h,w,3]; `scale` is that of OpenCV's fonts."""
+    (width, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
+    (_, height), _ = cv2.getTextSize("0123456789", cv2.FONT_HERSHEY_SIMPLEX, scale, 1)  # one height for all plates
+    margin = round(height / 2)
+    plate = np.full((height + 2 * margin, width + 2 * margin, 3), DARK, np.uint8)
+    place = (margin, margin + height)
+    cv2.putText(plate, text, place, cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255), 1, cv2.LINE_AA)
+    return plate
 
 
 def to_uint8(unit: NDArray) -> NDArray[np.uint8]:

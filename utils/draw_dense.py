@@ -1,27 +1,30 @@
-"""Dense pictures of a model: its colours, depths and flow as videos, uint8 RGB [T,h,w,3].
+"""Dense pictures of a model: its colours, depths, canonical coordinates and flow, uint8 RGB [h,w,3] for each frame.
 
-The model is given as a callback that answers for pixels [N,2]. Where answers are slow (`longest_side`), it is
-asked at fewer points, spread evenly over the image, and the pictures are enlarged to the video's size.
+Where answers are slow (`longest_side`), a model is asked at fewer points, spread evenly over the image; the pictures
+are enlarged to the size of the frames that they are of.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm, trange
 
 from utils.coords import pixel_grid
-from utils.draw import (
-    depth_to_color,
-    enlarge,
-    flow_to_color,
-    stack_truth_over_prediction,
-    to_uint8,
-    with_color_bar,
-)
+from utils.draw import beside, depth_to_color, enlarge, to_uint8, with_color_bar
+from utils.draw_flow import flow_to_color, with_flow_legend
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """What a model shows of F frames, at h·w points spread evenly over the image."""
+
+    colors: NDArray[np.uint8]  # [F,h,w,3]
+    depths: NDArray[np.float32]  # [F,h,w]
+    canonical: NDArray[np.float16]  # [F,h,w,3] canonical coordinates of the surface
 
 
 def dense_px(size: tuple[int, int], longest_side: int | None = None) -> tuple[Tensor, tuple[int, int]]:
@@ -36,51 +39,35 @@ def dense_px(size: tuple[int, int], longest_side: int | None = None) -> tuple[Te
     return ((pixel_grid(rows, cols) + 0.5) * scale - 0.5).reshape(-1, 2), (rows, cols)
 
 
-def color_and_depth_frames(
-    video: NDArray[np.uint8],
-    render: Callable[[int, Tensor], tuple[Tensor, Tensor]],
-    longest_side: int | None = None,
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Every frame as the model renders it.
+def color_frames(frames: Iterable[NDArray[np.uint8]], colors: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
+    """The frames [H,W,3] beside the rendered colours [F,h,w,3]."""
+    for frame, color in zip(frames, colors, strict=True):
+        yield enlarge(beside(frame, _to_size(color, frame.shape[:2])))[0]
 
-    Args:
-        video: the true frames [T,H,W,3].
-        render: (frame number, pixels [N,2]) → colours [N,3] in [0,1] and depths [N].
-    Returns:
-        The true colours above the rendered ones, and the depths beside their scale, which all frames share.
-    """
-    size = video.shape[1:3]
-    px, shape = dense_px(size, longest_side)
-    colors, depths = [], []
-    for frame_id in trange(len(video), desc="render"):
-        rgb, depth = render(frame_id, px)
-        colors.append(_to_size(to_uint8(rgb.reshape(*shape, 3).cpu().numpy()), size))
-        depths.append(_to_size(depth.reshape(shape).cpu().numpy(), size))
+
+def depth_frames(depths: NDArray, size: tuple[int, int]) -> Iterator[NDArray[np.uint8]]:
+    """Depths [F,h,w] in colours of one scale, which is shown, at `size` (H, W)."""
     low, high = np.percentile(depths, (1, 99)).tolist()  # a few stray depths must not set the scale
-    bars = [with_color_bar(depth_to_color(depth, low, high), low, high, "depth") for depth in depths]
-    both = stack_truth_over_prediction(video, np.stack(colors))
-    return np.stack([enlarge(frame)[0] for frame in both]), np.stack(bars)
+    for depth in depths:
+        yield with_color_bar(depth_to_color(_to_size(depth, size), low, high), low, high, "depth")
 
 
-def flow_frames(
-    size: tuple[int, int],
-    track: Callable[[Tensor], Tensor],
-    chunk_size: int,
-    longest_side: int | None = None,
-) -> NDArray[np.uint8]:
-    """Flow from one frame to all frames as a colour wheel, on one scale that is printed.
+def canonical_frames(canonical: NDArray, size: tuple[int, int]) -> Iterator[NDArray[np.uint8]]:
+    """Canonical coordinates (x, y, z) [F,h,w,3] as (red, green, blue), each from low to high over all frames.
 
-    Args:
-        size: (H, W) of the video.
-        track: pixels [N,2] of the query frame → their places [T,N,2] in all frames.
-        chunk_size: most points in one call of `track`.
+    A point of the scene has one place in the canonical volume, so it must keep its colour through the clip; where it
+    does not, the model has lost it.
     """
-    px, shape = dense_px(size, longest_side)
-    parts = tqdm(px.split(chunk_size), desc="flow")
-    flow = torch.cat([track(part).cpu() - part for part in parts], 1).reshape(-1, *shape, 2).numpy()
-    scale = float(np.percentile(np.linalg.norm(flow, axis=-1), 99))  # nor must a few stray points here
-    tqdm.write(f"flow: full colour is {scale:.1f} pixels or more")
-    return np.stack([enlarge(_to_size(flow_to_color(frame, scale), size))[0] for frame in flow])
+    low, high = np.percentile(canonical.reshape(-1, 3).astype(np.float32), (1, 99), axis=0)
+    for places in canonical.astype(np.float32):
+        yield enlarge(_to_size(to_uint8((places - low) / np.maximum(high - low, 1e-6)), size))[0]
+
+
+def flow_frames(flow: NDArray, size: tuple[int, int]) -> Iterator[NDArray[np.uint8]]:
+    """Flow [F,h,w,2], in pixels of an image of `size` (H, W), as Middlebury colours of one scale, which is shown."""
+    scale = float(np.percentile(np.linalg.norm(flow.astype(np.float32), axis=-1), 99))  # nor must stray points here
+    for frame in flow.astype(np.float32, copy=False):
+        yield with_flow_legend(enlarge(_to_size(flow_to_color(frame, scale), size))[0], scale)
 
 
 def _to_size(image: NDArray, size: tuple[int, int]) -> NDArray:

@@ -1,177 +1,128 @@
 """Point tracks drawn over a video.
 
-`tracks` [T,N,2] (x, y) pixels, `occluded` bool [T,N], videos uint8 RGB [T,H,W,3].
+`tracks` [F,N,2] (x, y) pixels, `occluded` bool [F,N], `frames` F pictures uint8 RGB [H,W,3], read one after the other.
 
-Arrays only: whoever has tracks, from a model or a file, can draw them.
+Arrays only: whoever has tracks, from a model or a file, can draw them. What has no place (not-a-number) is not drawn.
 """
 
-import math
-from pathlib import Path
+from collections.abc import Iterable, Iterator
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.draw import DARK, draw_line, draw_marks, enlarge, mark_radius, spread_colors
-from utils.video_io import write_image, write_video
+from utils.camera import apply_homography
+from utils.draw import beside, draw_line, draw_marks, enlarge, enlargement, mark_radius, title_plate
 
-TRAIL_LENGTH = 10  # frames
-
-
-def grid_points(height: int, width: int, num: int, mask: NDArray | None = None) -> NDArray[np.float32]:
-    """About `num` points on a regular grid, over the image or over the part of it that `mask` selects.
-
-    Args:
-        mask: bool [H,W]; the grid is as dense as its area asks for, so a small object gets `num` points too.
-    Returns:
-        float32 [N,2] (x, y), whole pixels; empty only for an empty mask.
-    """
-    mask = np.ones((height, width), bool) if mask is None else mask
-    spacing = max(1.0, math.sqrt(mask.sum() / num))
-    xs, ys = (np.arange(spacing / 2, size, spacing).astype(int) for size in (width, height))
-    grid = np.stack(np.meshgrid(xs, ys), -1).reshape(-1, 2)
-    chosen = grid[mask[grid[:, 1], grid[:, 0]]]
-    if len(chosen) == 0:  # a mask so thin that the grid steps over it: all of it, thinned
-        chosen = np.argwhere(mask)[:: max(1, int(mask.sum()) // num), ::-1]
-    return chosen.astype(np.float32)
+OPACITY = 0.9  # of the newest step of a trail
+REACH = 2  # image sizes around the first frame in which trails are kept: where a camera that turns away leaves them
 
 
-def background_motion(tracks: NDArray, background: NDArray) -> NDArray:
-    """Where the background has moved since frame 0: accumulated median steps of its points, [T,2] pixels.
+def draw_pairs(
+    query: NDArray[np.uint8],
+    title: str,
+    query_px: NDArray,
+    frames: Iterable[NDArray[np.uint8]],
+    tracks: NDArray,
+    occluded: NDArray,
+    colors: NDArray,
+    radius: float | None = None,
+) -> Iterator[NDArray[np.uint8]]:
+    """The query frame beside each frame: visible points are dots, occluded ones crosses, those outside left out.
 
     Args:
-        background: bool [N]; without any background point the motion is zero.
+        query: [H,W,3], named by `title`. query_px: [N,2] pixels of it. colors: uint8 [N,3].
+        radius: of the marks, pixels of the pictures.
+    Yields:
+        uint8 [h,2w+2,3]; h, w the frames' size or, if small, a whole multiple of it.
     """
-    motion = np.zeros((len(tracks), 2))
-    if background.any():
-        steps = np.diff(tracks[:, background].astype(float), axis=0)
-        motion[1:] = np.cumsum(np.median(steps, axis=1), axis=0)
-    return motion
+    left = _marked(query, query_px, np.zeros(len(query_px), bool), colors, radius)
+    plate = title_plate(title, max(left.shape[:2]) / 1300)[: left.shape[0], : left.shape[1]]
+    left[: plate.shape[0], : plate.shape[1]] = plate
+    for frame, px, hidden in zip(frames, tracks, occluded, strict=True):
+        yield beside(left, _marked(frame, px, hidden, colors, radius))
 
 
-def draw_grid(video: NDArray[np.uint8], tracks: NDArray, occluded: NDArray, colors: NDArray) -> NDArray[np.uint8]:
-    """The points in every frame: visible = dot, occluded = cross, outside the image = nothing.
-
-    Args:
-        colors: uint8 [N,3].
-    Returns:
-        uint8 [T,h,w,3], the video's size or, if small, a whole multiple of it.
-    """
-    frames = []
-    for frame, px, hidden in zip(video, tracks, occluded, strict=True):
-        image, points = enlarge(frame, px)
-        canvas = image.copy()
-        draw_marks(canvas, points, hidden, colors)
-        frames.append(canvas)
-    return np.stack(frames)
+def _marked(
+    image: NDArray[np.uint8], px: NDArray, hidden: NDArray, colors: NDArray, radius: float | None
+) -> NDArray[np.uint8]:
+    image, px = enlarge(image, px)
+    canvas = image.copy()
+    draw_marks(canvas, px, hidden, colors, radius)
+    return canvas
 
 
 def draw_trails(
-    video: NDArray[np.uint8],
+    frames: Iterable[NDArray[np.uint8]],
+    size: tuple[int, int],
     tracks: NDArray,
     occluded: NDArray,
-    background_motion: NDArray,
+    camera: NDArray,
     colors: NDArray,
-    length: int = TRAIL_LENGTH,
-) -> NDArray[np.uint8]:
+    length: int | None,
+    radius: float | None = None,
+) -> Iterator[NDArray[np.uint8]]:
     """The points with the paths of their last frames, relative to the background.
 
-    In frame t the position of frame s is drawn shifted by B(t) − B(s): what stands still in the scene has no
-    trail however the camera moves. Trails fade with age.
+    What stands still in the scene has no trail however the camera moves. Every step is drawn once, into a layer that
+    stands still with the scene; each frame fades the layer and moves it to where the camera is, so that the work of a
+    frame does not grow with the length of the trails.
 
     Args:
-        background_motion: B [T,2] pixels. colors: uint8 [N,3]. length: steps of a trail.
-    Returns:
-        uint8 [T,h,w,3], sized as by `draw_grid`.
+        size: (H, W) of the frames. camera: [F,3,3] maps of frame → first frame (`utils.camera`). colors: uint8 [N,3].
+        length: frames until a step has faded; None: never. radius: of the marks, pixels of the pictures.
+    Yields:
+        uint8 [h,w,3], sized as by `draw_pairs`.
     """
-    frames = []
-    for t, frame in enumerate(video):
-        ages = np.arange(t - max(t - length, 0), -1, -1)  # oldest first: newer steps lie on top
-        paths = tracks[t - ages] + (background_motion[t] - background_motion[t - ages])[:, None]
-        image, paths = enlarge(frame, paths)
-        canvas = image.copy()
-        for age, start, end in zip(ages[1:], paths[:-1], paths[1:], strict=True):
-            canvas = _blend_lines(canvas, start, end, colors, opacity=0.9 * (1 - age / length))
-        draw_marks(canvas, paths[-1], occluded[t], colors, 0.85 * mark_radius(*canvas.shape[:2]))
-        frames.append(canvas)
-    return np.stack(frames)
+    scale = enlargement(*size)
+    height, width = size[0] * scale, size[1] * scale
+    to_large = np.array([[scale, 0, (scale - 1) / 2], [0, scale, (scale - 1) / 2], [0, 0, 1.0]])
+    camera = to_large @ camera @ np.linalg.inv(to_large)
+    radius = 0.85 * mark_radius(height, width) if radius is None else radius  # trails take room, too
+    paths = apply_homography(camera, apply_homography(to_large, tracks))
+    layer = _TrailLayer(paths, camera, height, width, max(1, round(0.6 * radius)))
+    for f, frame in enumerate(frames):
+        image, px = enlarge(frame, tracks[f])
+        if f:
+            layer.add(f, paths[f - 1], paths[f], colors)
+        canvas = layer.over(image, f, length, camera[f])
+        draw_marks(canvas, px, occluded[f], colors, radius)
+        yield canvas
 
 
-def _blend_lines(
-    canvas: NDArray[np.uint8], start: NDArray, end: NDArray, colors: NDArray, opacity: float
-) -> NDArray[np.uint8]:
-    """`canvas` with translucent lines from `start` to `end` [N,2]."""
-    lines = canvas.copy()
-    thickness = max(1, round(0.5 * mark_radius(*canvas.shape[:2])))
-    for a, b, color in zip(start, end, colors, strict=True):
-        draw_line(lines, a, b, color, thickness)
-    return cv2.addWeighted(canvas, 1 - opacity, lines, opacity, 0)
+class _TrailLayer:
+    """A picture of the steps drawn so far that remembers in which frame each of its pixels was drawn."""
 
+    def __init__(self, paths: NDArray, camera: NDArray, height: int, width: int, thickness: int):
+        # As large as the paths reach and a frame sees: points that run away must not cost memory.
+        known = paths[np.isfinite(paths).all(-1)].reshape(-1, 2)
+        known = known if len(known) else np.zeros((1, 2))
+        corners = np.array([[0, 0], [width, 0], [0, height], [width, height]])
+        seen = apply_homography(camera, np.broadcast_to(corners, (len(camera), 4, 2))).reshape(-1, 2)
+        limits = np.array([width, height])
+        seen = seen.clip(-REACH * limits, (REACH + 1) * limits)
+        margin = thickness + 2
+        self.low = np.floor(np.maximum(known.min(0) - margin, seen.min(0))).astype(int)
+        w, h = np.maximum(np.ceil(np.minimum(known.max(0) + margin, seen.max(0))).astype(int) - self.low, 1)
+        self.ink = np.zeros((h, w, 4), np.uint8)  # colour · coverage, coverage
+        self.born = np.zeros((h, w), np.int32)
+        self.thickness = thickness
 
-def contact_sheet(video: NDArray[np.uint8], columns: int = 3, rows: int = 2) -> NDArray[np.uint8]:
-    """Frames spread evenly over the video, first and last included, numbered, on one picture [h,w,3]."""
-    height, width = video.shape[1:3]
-    ids = np.unique(np.linspace(0, len(video) - 1, columns * rows).round().astype(int))
-    columns = min(columns, len(ids))
-    sheet = np.full((math.ceil(len(ids) / columns) * height, columns * width, 3), 255, np.uint8)
-    for place, i in enumerate(ids):
-        top, left = place // columns * height, place % columns * width
-        sheet[top : top + height, left : left + width] = _numbered(video[i], f"frame {i}")
-    return sheet
+    def add(self, f: int, starts: NDArray, ends: NDArray, colors: NDArray) -> None:
+        """Draw the step of frame f − 1 to f of every point."""
+        new = np.zeros_like(self.ink)
+        for start, end, color in zip(starts - self.low, ends - self.low, colors, strict=True):
+            draw_line(new, start, end, (*color, 255), self.thickness)  # on zeros, smooth rims come out premultiplied
+        ys, xs = np.nonzero(new[..., 3])
+        new = new[ys, xs]
+        hidden = self.ink[ys, xs] * (1 - new[:, 3:] / 255)
+        self.ink[ys, xs] = (new + hidden).round().clip(0, 255)
+        self.born[ys, xs] = f
 
-
-def _numbered(image: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
-    """A copy of `image` with white `text` on a dark plate in its upper left corner."""
-    image = image.copy()
-    scale = max(0.5, max(image.shape[:2]) / 1300)
-    (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
-    margin = round(height / 2)
-    image[: height + 2 * margin, : width + 2 * margin] = DARK
-    place = (margin, margin + height)
-    cv2.putText(image, text, place, cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255), 1, cv2.LINE_AA)
-    return image
-
-
-def save_with_sheet(out_dir: Path, name: str, frames: NDArray[np.uint8], fps: float = 10.0) -> list[Path]:
-    """Write `<name>.mp4` and its contact sheet `<name>.png`, which shows it at a glance; both paths."""
-    mp4, png = (Path(out_dir) / f"{name}{suffix}" for suffix in (".mp4", ".png"))
-    write_video(mp4, frames, fps)
-    write_image(png, contact_sheet(frames))
-    return [mp4, png]
-
-
-def save_track_videos(
-    out_dir: Path,
-    prefix: str,
-    video: NDArray[np.uint8],
-    tracks: NDArray,
-    occluded: NDArray,
-    background: NDArray,
-    query_frame: int = 0,
-    show_occluded: bool = True,
-    fps: float = 10.0,
-) -> list[Path]:
-    """Write `<prefix>_grid` and `<prefix>_trails` as mp4, each with a contact sheet of the same name as png.
-
-    Args:
-        background: bool [N], the points whose median motion the trails remove. They are not drawn themselves,
-            unless all points are background (no foreground is known): then all are drawn.
-        query_frame: the frame whose positions give the points their colours.
-        show_occluded: draw hidden points as crosses; otherwise they and their trails are left out.
-    Returns:
-        The paths of the four files.
-    """
-    shown = np.ones_like(background) if background.all() else ~background
-    colors = spread_colors(tracks[query_frame, shown])
-    motion = background_motion(tracks, background)
-    tracks, occluded = tracks[:, shown], occluded[:, shown]
-    if not show_occluded:
-        tracks = np.where(occluded[..., None], np.nan, tracks)  # what has no place is not drawn
-    drawn = {
-        "grid": draw_grid(video, tracks, occluded, colors),
-        "trails": draw_trails(video, tracks, occluded, motion, colors),
-    }
-    written = []
-    for name, frames in drawn.items():
-        written += save_with_sheet(out_dir, f"{prefix}_{name}", frames, fps)
-    return written
+    def over(self, image: NDArray[np.uint8], f: int, length: int | None, camera: NDArray) -> NDArray[np.uint8]:
+        """`image` [h,w,3] of frame f under the layer, as seen by that frame's camera."""
+        fade = 1 if length is None else (1 - (f - self.born) / length).clip(0, 1)
+        ink = (self.ink * np.float32(OPACITY) * np.asarray(fade, np.float32)[..., None]).round().astype(np.uint8)
+        to_frame = np.linalg.inv(camera) @ np.array([[1, 0, self.low[0]], [0, 1, self.low[1]], [0, 0, 1.0]])
+        seen = cv2.warpPerspective(ink, to_frame, image.shape[1::-1], flags=cv2.INTER_LINEAR)
+        return (image * (1 - seen[..., 3:] / np.float32(255)) + seen[..., :3]).round().clip(0, 255).astype(np.uint8)

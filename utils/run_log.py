@@ -1,6 +1,7 @@
 """One log of a training run: console, TensorBoard and `metrics.jsonl`, which agree after a resume too."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -121,3 +122,15 @@ def _step(line: str) -> float:
         return json.loads(line)["step"]
     except (json.JSONDecodeError, KeyError, TypeError):
         return float("inf")
+
+
+def read_curves(metrics: Path, most: int = 300) -> dict[str, list[tuple[int, float]]]:
+    """The finite values (step, value) of every scalar in a `metrics.jsonl`, at most `most` of each, evenly thinned."""
+    curves: dict[str, list[tuple[int, float]]] = {}
+    for line in metrics.read_text(encoding="utf-8").splitlines() if metrics.is_file() else ():
+        step = _step(line)
+        for name, value in json.loads(line).items() if math.isfinite(step) else ():
+            if name != "step" and math.isfinite(value):
+                curves.setdefault(name, []).append((step, value))
+    chosen = {name: np.linspace(0, len(all_) - 1, min(most, len(all_))).astype(int) for name, all_ in curves.items()}
+    return {name: [curves[name][k] for k in ids] for name, ids in chosen.items()}

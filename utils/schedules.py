@@ -6,6 +6,7 @@ depends on step / scale alone (scale 1 = released).
 
 MASK_NEAR_STEPS = 4000
 RELEASED_ITERS = 100_000
+PRIOR_SHARE = 0.2
 
 
 def loss_weights(step: int, scale: float = 1.0) -> dict[str, float]:
@@ -22,6 +23,11 @@ def loss_weights(step: int, scale: float = 1.0) -> dict[str, float]:
         "canonical_unit_sphere": 0.0,
         "flow_gradient": min(step / 500_000, 0.1),
     }
+
+
+def depth_prior_weight(step: int, weight: float, num_iters: int) -> float:
+    """The factor of the guessed depth: `weight` at first, 0 after the first fifth of a run, whose flow then decides."""
+    return weight * max(0.0, 1 - step / (PRIOR_SHARE * num_iters))
 
 
 def max_frame_gap(step: int, start_interval: int, num_frames: int, scale: float = 1.0) -> int:

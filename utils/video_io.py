@@ -7,7 +7,7 @@ through a byte buffer, because OpenCV cannot open non-ASCII paths on every syste
 import re
 import struct
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import cv2
@@ -217,6 +217,14 @@ def read_video(path: Path) -> Iterator[np.ndarray]:
         raise InputError(f"cannot read {path}: the video is cut short; copy it again, or convert what is left of it")
 
 
+def video_rate(path: Path) -> float:
+    """Frames a second of a video file that can be read."""
+    is_gif = Path(path).suffix.lower() == ".gif"
+    with imageio.get_reader(Path(path).absolute(), "GIF-PIL" if is_gif else "FFMPEG") as reader:
+        meta = reader.get_meta_data()
+    return 1000 / (meta.get("duration") or 100) if is_gif else meta["fps"]  # a gif says ms, or 0: players take 100
+
+
 def _video_is_cut_short(path: Path) -> bool:
     """Whether ffmpeg misses the end of an mp4, mov, mkv or webm: it gives the frames before without a word.
 
@@ -227,15 +235,16 @@ def _video_is_cut_short(path: Path) -> bool:
     return b": partial file" in copied.stderr or b"File ended prematurely" in copied.stderr
 
 
-def write_video(path: Path, frames: np.ndarray, fps: float = 10) -> None:
-    """Write uint8 [T,H,W,3] RGB as an H.264 mp4. Its sides are even: an odd one repeats its last line."""
-    frames = np.asarray(frames)
-    pad = [(0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)]
-    frames = np.pad(frames, pad, mode="edge") if any(after for _, after in pad) else frames
+def write_video(path: Path, frames: Iterable[np.ndarray], fps: float = 10) -> None:
+    """Write RGB uint8 frames [H,W,3] of one size as an H.264 mp4. Its sides are even: an odd one repeats its last line.
+
+    Frames are taken one by one, so that an iterator that makes them never holds them all.
+    """
     options = {"codec": "libx264", "quality": 8, "macro_block_size": 2, "ffmpeg_log_level": "error"}
     with atomic_path(path) as temporary, imageio.get_writer(temporary, fps=fps, **options) as writer:
         for frame in frames:
-            writer.append_data(np.ascontiguousarray(frame))
+            odd = [(0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)]
+            writer.append_data(np.pad(frame, odd, mode="edge"))
 
 
 def write_image(path: Path, rgb: np.ndarray) -> None:

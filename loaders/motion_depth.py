@@ -1,0 +1,64 @@
+"""A first guess of depth from motion: what does not move as most of the picture does is taken to be in front.
+
+Nothing in optical flow says which of two surfaces hides the other until one does, and an optimisation that has settled
+on the wrong order seldom finds back. A camera's motion over a distant background is close to a homography; objects
+that move by themselves are mostly nearer. It is a guess to start from, not a measurement.
+"""
+
+import cv2
+import numpy as np
+from scipy import ndimage
+from tqdm import tqdm
+
+from loaders.flow_store import FlowStore
+
+GAPS = (2, 4)  # frames: slow motion shows, and flow still holds
+NEAR, FAR = 0.5, 1.5  # depths given to what moves by itself and to the background
+# Own motion in a frame, as a share of the longer side: below `STILL` there is none, from `MOVING` on it is sure.
+STILL, MOVING = 0.0026, 0.0078
+INLIER = 0.005  # of the longer side: what RANSAC takes for the same homography
+FEWEST_POINTS, FITTED_POINTS = 50, 4000
+
+
+def motion_depth(store: FlowStore, num_frames: int, height: int, width: int) -> np.ndarray:
+    """Depth expected at every pixel, float32 [T,H,W]; NaN in frames where no flow says anything."""
+    frames = tqdm(range(num_frames), desc="depth from motion", unit="frame", leave=False)
+    return np.stack([_depth_of(own_motion(store, i, num_frames, height, width), max(height, width)) for i in frames])
+
+
+def own_motion(store: FlowStore, i: int, num_frames: int, height: int, width: int) -> np.ndarray:
+    """Pixels a frame by which the points of frame i move otherwise than the picture, [H,W]; NaN where unknown."""
+    grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1).astype(np.float32).reshape(-1, 2)
+    total, count = np.zeros(len(grid)), np.zeros(len(grid))
+    for j in (i + sign * gap for gap in GAPS for sign in (-1, 1)):
+        if not 0 <= j < num_frames or not store.known[i, j]:
+            continue
+        mask = store.mask(i, j)
+        index = np.flatnonzero(mask.consistent | mask.rescued)
+        px = grid[index]
+        moved = px + store.flow_at(i, j, mask, index)
+        carried = _carried_by_homography(px, moved, INLIER * max(height, width))
+        if carried is not None:
+            total[index] += np.linalg.norm(carried - moved, axis=-1) / abs(i - j)
+            count[index] += 1
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan).reshape(height, width)
+
+
+def _carried_by_homography(px: np.ndarray, moved: np.ndarray, inlier: float) -> np.ndarray | None:
+    """Where the homography that most correspondences px → moved [N,2] agree on takes px; None if there is none."""
+    if len(px) < FEWEST_POINTS:
+        return None
+    some = slice(None, None, max(1, len(px) // FITTED_POINTS))
+    homography, _ = cv2.findHomography(px[some], moved[some], cv2.RANSAC, inlier)
+    return None if homography is None else cv2.perspectiveTransform(px[None], homography)[0]
+
+
+def _depth_of(motion: np.ndarray, longer_side: int) -> np.ndarray:
+    """Depth [H,W] of own motion in pixels a frame; unknown pixels have that of the nearest known one."""
+    unknown = np.isnan(motion)
+    if unknown.all():
+        return np.full(motion.shape, np.nan, np.float32)
+    nearest = ndimage.distance_transform_edt(unknown, return_distances=False, return_indices=True)
+    smooth = cv2.medianBlur(motion[tuple(nearest)].astype(np.float32), 5)
+    share = np.clip((smooth / longer_side - STILL) / (MOVING - STILL), 0, 1)
+    return (FAR - (FAR - NEAR) * share).astype(np.float32)

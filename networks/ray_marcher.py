@@ -1,0 +1,139 @@
+"""The networks of one video, their sizes, and rays through them: what training needs of the model."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from networks.canonical import CanonicalVolume
+from networks.recompute import Recomputed
+from networks.warp import FrameMaps, Warp
+from utils.rays import points_on_rays, sample_depths
+from utils.volrend import density_to_alpha, hide_nearest, render_weights
+
+# Share of the nearest samples that `mask_near` switches off early in training (released constant).
+NEAR_SHARE = 0.2
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """All that is needed to build the networks anew; lies in the checkpoint beside their weights.
+
+    `axes` are the coordinates changed by the coupling layers, `min_depth`/`max_depth` the ends of every ray.
+    """
+
+    num_frames: int
+    height: int
+    width: int
+    axes: list[int] = field(default_factory=list)
+    code_size: int = 128
+    code_width: int = 256
+    code_depth: int = 2
+    coupling_width: int = 256
+    coupling_depth: int = 3
+    use_affine: bool = True
+    affine_width: int = 256
+    affine_depth: int = 7
+    volume_width: int = 512
+    volume_depth: int = 3
+    pe_freq: int = 4
+    num_samples_ray: int = 32
+    min_depth: float = 0.0
+    max_depth: float = 2.0
+    plane_size: int = 0
+    plane_channels: int = 16
+    plane_interval: int = 2
+    volume_plane_size: int = 0
+    volume_plane_channels: int = 8
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """Everything along P×N rays of K samples: canonical points, alphas, weights and colours per sample."""
+
+    x_canonical: Tensor  # [P,N,K,3]
+    alphas: Tensor  # [P,N,K]
+    weights: Tensor  # [P,N,K]
+    rgbs: Tensor  # [P,N,K,3]
+
+
+class RayMarcher(nn.Module):
+    """The warp between frames and canonical volume, the volume, and rays of frames marched through it."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        self.warp = Warp(
+            config.num_frames,
+            config.axes,
+            code_size=config.code_size,
+            code_width=config.code_width,
+            code_depth=config.code_depth,
+            coupling_width=config.coupling_width,
+            coupling_depth=config.coupling_depth,
+            use_affine=config.use_affine,
+            affine_width=config.affine_width,
+            affine_depth=config.affine_depth,
+            num_freqs=config.pe_freq,
+            plane_size=config.plane_size,
+            plane_channels=config.plane_channels,
+            plane_interval=config.plane_interval,
+        )
+        self.volume = CanonicalVolume(
+            config.volume_width, config.volume_depth, config.volume_plane_size, config.volume_plane_channels
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    def checkpoint_activations(self) -> None:
+        """From here on compute hidden layers again for the gradient instead of keeping them."""
+        for module in self.modules():
+            if isinstance(module, Recomputed):
+                module.checkpoint_activations = True
+
+    def compile_networks(self) -> None:
+        """From here on run the networks as kernels of torch.compile, made when each is first called.
+
+        For any number of points (`dynamic`): batches and queries differ in it. What lies between the networks stays as
+        it is, so that recomputing and parts of a batch work as before.
+        """
+        self.volume.net.compile(dynamic=True)
+        for part in (*self.warp.layers, *filter(None, [self.warp.affine])):
+            part._network = torch.compile(part._network, dynamic=True)
+
+    def named_parameter_groups(self) -> dict[str, dict[str, nn.Parameter]]:
+        """Parameters by name in the three groups with learning rates of their own: `feature`, `deform`, `color`.
+
+        The released names: feature is the code net, deform the couplings and the affine net, color the volume.
+        """
+        groups: dict[str, dict[str, nn.Parameter]] = {"feature": {}, "deform": {}, "color": {}}
+        for name, parameter in self.named_parameters():
+            is_code = name.startswith("warp.code_net.")
+            group = "color" if name.startswith("volume.") else "feature" if is_code else "deform"
+            groups[group][name] = parameter
+        return groups
+
+    def depths(self) -> Tensor:
+        """The unjittered sample depths [K] of every ray."""
+        config = self.config
+        return sample_depths(config.num_samples_ray, config.min_depth, config.max_depth, self.device)
+
+    def render_rays(self, x_local: Tensor, frame_ids: Tensor, mask_near: bool = False) -> Rendering:
+        """March the rays given by their samples x_local [P,N,K,3] of frames [P] through the canonical volume."""
+        return self.march(self.warp.at(frame_ids), x_local, mask_near)
+
+    def march(self, maps: FrameMaps, x_local: Tensor, mask_near: bool = False) -> Rendering:
+        """`render_rays` for frames whose maps are made."""
+        x_canonical = maps.to_canonical(x_local)
+        rgbs, sigmas = self.volume(x_canonical)
+        alphas = density_to_alpha(sigmas)
+        if mask_near:
+            alphas = hide_nearest(alphas, NEAR_SHARE)
+        return Rendering(x_canonical, alphas, render_weights(alphas), rgbs)
+
+    def rays(self, px: Tensor) -> Tensor:
+        """Pixels [*,2] → their ray samples [*,K,3] in local coordinates."""
+        return points_on_rays(px, self.depths(), self.config.height, self.config.width)

@@ -1,0 +1,159 @@
+"""Every exported format, read back by a reader that is not ours, on values whose meaning is known beforehand."""
+
+import csv
+import re
+
+import cv2
+import numpy as np
+import OpenEXR
+import pytest
+from plyfile import PlyData
+
+from evaluate import main as evaluate
+from utils.export_dense import write_exr, write_flo, write_ply
+from utils.export_nuke import write_nuke
+from utils.export_tracks import TrackTable, write_csv, write_npz, write_tapvid
+from utils.queries import queries_first
+
+HEIGHT, WIDTH, FRAMES, POINTS = 20, 33, 5, 7
+
+
+@pytest.fixture
+def table() -> TrackTable:
+    rng = np.random.default_rng(0)
+    tracks = rng.uniform(-2, [WIDTH + 1, HEIGHT + 1], (FRAMES, POINTS, 2)).astype(np.float32)
+    queries = np.concatenate([rng.integers(0, FRAMES, (POINTS, 1)), rng.uniform(0, HEIGHT - 1, (POINTS, 2))], 1)
+    return TrackTable(
+        tracks,
+        rng.random((FRAMES, POINTS)) < 0.6,
+        rng.random((FRAMES, POINTS)).astype(np.float32),
+        rng.uniform(0, 2, (FRAMES, POINTS)).astype(np.float32),
+        queries.astype(np.float32),
+        rng.integers(0, 256, (POINTS, 3), np.uint8),
+        (HEIGHT, WIDTH),
+        25.0,
+        1001,
+    )
+
+
+def test_npz_holds_everything_and_explains_it(table, tmp_path):
+    write_npz(tmp_path / "tracks.npz", table)
+    with np.load(tmp_path / "tracks.npz", allow_pickle=False) as file:
+        for name, value in vars(table).items():
+            np.testing.assert_array_equal(file[name], value)
+        assert set(file.files) == {*vars(table), "readme"}
+        told = " ".join(file["readme"])
+        assert all(re.search(rf"\b{name}\b", told) for name in vars(table))
+
+
+def test_csv_is_the_npzs_twin(table, tmp_path):
+    write_csv(tmp_path / "tracks.csv", table)
+    with open(tmp_path / "tracks.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == FRAMES * POINTS
+    for row in rows:
+        n, t = int(row["point"]), int(row["frame"])
+        numbers = [float(row[key]) for key in ("x", "y", "occlusion_score", "depth", "query_x", "query_y")]
+        truth = [*table.tracks[t, n], table.occlusion_score[t, n], table.depth[t, n], *table.queries[n, 1:]]
+        np.testing.assert_allclose(numbers, truth, atol=6e-5)
+        assert int(row["visible"]) == table.visibility[t, n] and int(row["query_frame"]) == table.queries[n, 0]
+        assert [int(row[key]) for key in ("red", "green", "blue")] == table.colors[n].tolist()
+
+
+def test_tapvid_arrays_are_in_its_conventions(table, tmp_path):
+    write_tapvid(tmp_path / "tapvid.npz", table)
+    with np.load(tmp_path / "tapvid.npz", allow_pickle=False) as file:
+        np.testing.assert_allclose(file["tracks"][3, 2], table.tracks[2, 3] + 0.5)
+        np.testing.assert_array_equal(file["occluded"], ~table.visibility.T)
+        t, x, y = table.queries[4]
+        np.testing.assert_allclose(file["query_points"][4], [t, y + 0.5, x + 0.5], rtol=1e-6)
+
+
+@pytest.mark.parametrize("write", [write_npz, write_tapvid])
+def test_the_truth_exported_is_scored_as_perfect(write, scene_dir, tmp_path, capsys):
+    with np.load(scene_dir / "gt_tracks.npz") as file:
+        points, occluded = file["points"], file["occluded"]
+    kept, frames = queries_first(occluded)
+    queries = np.concatenate([frames[:, None], points[kept, frames]], 1).astype(np.float32)
+    tracks, visible = points[kept].swapaxes(0, 1).astype(np.float32), ~occluded[kept].T
+    nothing = np.zeros(visible.shape, np.float32)
+    colors = np.zeros((len(kept), 3), np.uint8)
+    write(tmp_path / "tracks.npz", TrackTable(tracks, visible, nothing, nothing, queries, colors, (40, 56), 10.0, 0))
+    truth = str(scene_dir / "gt_tracks.npz")
+    evaluate(["--tracks", str(tmp_path / "tracks.npz"), "--gt", truth, "--query_mode", "first"])
+    aj, d_avg, oa, *_, px_visible, _, px_occluded, _ = capsys.readouterr().out.splitlines()[-2].split()[1:]
+    assert float(aj) == float(d_avg) == float(oa) == 1 and float(px_visible) == float(px_occluded) == 0
+
+
+def nuke_tree(text: str) -> list:
+    """A Nuke script's braces as nested lists of words."""
+    stack = [[]]
+    for word in re.findall(r'[{}]|"[^"]*"|[^\s{}]+', re.sub(r"^#.*$", "", text, flags=re.MULTILINE)):
+        if word == "{":
+            stack.append([])
+        elif word == "}":
+            done = stack.pop()
+            stack[-1].append(done)
+        else:
+            stack[-1].append(word)
+    (tree,) = stack
+    return tree
+
+
+def keys_of(curve: list[str]) -> dict[int, float]:
+    """{frame: value} of `curve [K] x1 5 x2 6`."""
+    assert curve[0] == "curve"
+    words = [word for word in curve[1:] if word != "K"]
+    return {int(x.removeprefix("x")): float(value) for x, value in zip(words[::2], words[1::2], strict=True)}
+
+
+def test_nuke_reads_keys_at_the_plates_frames_from_the_lower_left_corner(table, tmp_path):
+    table.tracks[0, 0] = 0, 0  # the centre of the upper left pixel
+    table.visibility[:, 0] = [True, True, False, False, True]
+    write_nuke(tmp_path / "tracks.nk", table)
+    kind, knobs = nuke_tree((tmp_path / "tracks.nk").read_text())
+    head, columns, rows = knobs[knobs.index("tracks") + 1]
+    assert kind == "Tracker4" and head == ["1", str(len(columns)), str(POINTS)]
+    names = [column[3] for column in columns]
+    assert len(rows) == POINTS and all(len(row) == len(names) == len(set(names)) == 31 for row in rows)
+    for n, row in enumerate(rows):
+        x, y = (keys_of(row[names.index(name)]) for name in ("track_x", "track_y"))
+        assert list(x) == list(y) == [1001, 1002, 1003, 1004, 1005]
+        np.testing.assert_allclose(list(x.values()), table.tracks[:, n, 0] + 0.5, atol=6e-5)
+        np.testing.assert_allclose(list(y.values()), HEIGHT - (table.tracks[:, n, 1] + 0.5), atol=6e-5)
+    first = rows[0]
+    assert keys_of(first[names.index("track_x")])[1001] == 0.5 and keys_of(first[names.index("track_y")])[1001] == 19.5
+    assert first[0][1] == "K" and keys_of(first[0]) == {1001: 1, 1003: 0, 1005: 1}
+
+
+def test_opencv_reads_the_flow(tmp_path):
+    flow = np.random.default_rng(1).normal(size=(HEIGHT, WIDTH, 2)).astype(np.float32)
+    write_flo(tmp_path / "a.flo", flow)
+    np.testing.assert_array_equal(cv2.readOpticalFlow(str(tmp_path / "a.flo")), flow)
+
+
+@pytest.mark.parametrize("height", [1, 16, 37])  # of a block of 16 rows: a part, a whole, several and a part
+@pytest.mark.parametrize("smooth", [True, False])  # smooth rows compress, noise does not
+def test_openexr_reads_the_image(tmp_path, height, smooth):
+    noise = np.random.default_rng(2).normal(size=(3, height, WIDTH)).astype(np.float32)
+    ramp = np.broadcast_to(np.linspace(-1, 2, WIDTH, dtype=np.float32), noise.shape) * np.array([[[1]], [[2]], [[3]]])
+    channels = dict(zip("RGZ", (ramp if smooth else noise).astype(np.float32), strict=True))
+    write_exr(tmp_path / "a.exr", channels, "what it is")
+    with OpenEXR.File(str(tmp_path / "a.exr"), separate_channels=True) as file:
+        assert file.header()["comments"] == "what it is" and set(file.channels()) == {"R", "G", "Z"}
+        for name, values in channels.items():
+            assert file.channels()[name].pixels.dtype == np.float32
+            np.testing.assert_array_equal(file.channels()[name].pixels, values)
+
+
+def test_plyfile_reads_the_cloud(tmp_path):
+    rng = np.random.default_rng(3)
+    points, density = rng.normal(size=(9, 3)).astype(np.float32), rng.random(9).astype(np.float32)
+    colors = rng.integers(0, 256, (9, 3), np.uint8)
+    write_ply(tmp_path / "a.ply", points, colors, density, "a cloud")
+    cloud = PlyData.read(tmp_path / "a.ply")
+    vertices = cloud["vertex"]
+    assert cloud.comments == ["a cloud"]
+    np.testing.assert_array_equal(np.stack([vertices[name] for name in "xyz"], 1), points)
+    np.testing.assert_array_equal(np.stack([vertices[name] for name in ("red", "green", "blue")], 1), colors)
+    np.testing.assert_array_equal(vertices["density"], density)

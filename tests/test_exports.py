@@ -1,0 +1,132 @@
+"""What `exports.export` asks of a model and where it goes; the formats themselves are in test_export_files.py."""
+
+from argparse import Namespace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import OpenEXR
+import pytest
+import torch
+from plyfile import PlyData
+
+from exports import export, export_run
+from networks.omnimotion import ModelConfig, OmniMotion
+from utils.config import build_parser
+from utils.coords import pixel_grid
+from utils.errors import InputError
+from utils.export_flags import EXPORT_FORMATS
+
+HEIGHT, WIDTH, FRAMES = 20, 32, 3
+SIZES = {"code_size": 8, "code_width": 8, "coupling_width": 8, "affine_width": 8, "volume_width": 8}
+QUERIES = torch.tensor([[1, 5.0, 6.0], [0, 20.0, 3.0]])
+VIDEO = np.random.default_rng(0).integers(0, 256, (FRAMES, HEIGHT, WIDTH, 3), np.uint8)
+
+
+@pytest.fixture
+def model() -> OmniMotion:
+    config = ModelConfig(FRAMES, HEIGHT, WIDTH, num_samples_ray=4, min_depth=0.5, max_depth=2.5, **SIZES)
+    return OmniMotion.initialised(config, num_layers=3, seed=0).eval()
+
+
+def channel(path: Path, name: str) -> np.ndarray:
+    with OpenEXR.File(str(path), separate_channels=True) as file:
+        return file.channels()[name].pixels
+
+
+def test_tracks_are_the_models(model, tmp_path):
+    written = export(model, VIDEO, QUERIES, ["npz"], tmp_path, fps=25, first_frame=1001, occlusion_th=0.3)
+    assert written == [tmp_path / "tracks.npz"]
+    tracks = model.track(QUERIES)
+    with np.load(written[0]) as file:
+        np.testing.assert_allclose(file["tracks"], tracks.px, atol=1e-4)
+        np.testing.assert_allclose(file["depth"], tracks.depth, atol=1e-5)
+        np.testing.assert_array_equal(file["visibility"], ~tracks.occluded(0.3, HEIGHT, WIDTH))
+        np.testing.assert_array_equal(file["queries"], QUERIES)
+        np.testing.assert_array_equal(file["colors"], [VIDEO[1, 6, 5], VIDEO[0, 3, 20]])
+        assert file["size"].tolist() == [HEIGHT, WIDTH] and file["fps"] == 25 and file["first_frame"] == 1001
+
+
+def test_flow_and_stmaps_say_where_pixels_are(model, tmp_path):
+    export(model, VIDEO, QUERIES, ["flow", "exr"], tmp_path, query_frame=1, first_frame=7)
+    grid = pixel_grid(HEIGHT, WIDTH).numpy()
+    for t in range(FRAMES):
+        there, back = (next(model.dense_tracks(*pair)).numpy() for pair in ((1, [t]), (t, [1])))
+        flow = cv2.readOpticalFlow(str(tmp_path / f"flow/00008_0000{7 + t}.flo"))
+        np.testing.assert_allclose(grid + flow, there, atol=1e-4)
+        np.testing.assert_array_equal(np.load(tmp_path / f"flow/00008_0000{7 + t}.npy"), flow)
+        for name, px in (("stabilise", there), ("matchmove", back)):
+            u, v = (channel(tmp_path / f"stmap/{name}_00008.0000{7 + t}.exr", c) for c in "RG")
+            np.testing.assert_allclose(np.stack([u * WIDTH - 0.5, (1 - v) * HEIGHT - 0.5], -1), px, atol=1e-4)
+
+
+def test_depth_png_spans_the_rays(model, tmp_path):
+    export(model, VIDEO, QUERIES, ["depth"], tmp_path)
+    for t in range(FRAMES):
+        depth = np.load(tmp_path / f"depth/0000{t}.npy")
+        np.testing.assert_allclose(depth, model.depth(t), atol=1e-5)
+        steps = cv2.imread(str(tmp_path / f"depth/0000{t}.png"), cv2.IMREAD_UNCHANGED)
+        assert steps.dtype == np.uint16 and steps.shape == (HEIGHT, WIDTH)
+        np.testing.assert_allclose(0.5 + steps / 65535 * 2, depth.clip(0.5, 2.5), atol=2e-5)
+
+
+def test_the_cloud_is_what_the_pixels_show(model, tmp_path):
+    export(model, VIDEO, QUERIES, ["ply"], tmp_path, density_th=0)
+    vertices = PlyData.read(tmp_path / "canonical.ply")["vertex"]
+    points = torch.tensor(np.stack([vertices["x"], -vertices["y"], -vertices["z"]], 1)).reshape(FRAMES, -1, 3)
+    with torch.no_grad():
+        local = model.warp.to_local(points, torch.arange(FRAMES))
+        _, sigmas = model.volume(points)
+    expected = pixel_grid(HEIGHT, WIDTH).reshape(-1, 2) / torch.tensor([WIDTH - 1, HEIGHT - 1]) * 2 - 1
+    torch.testing.assert_close(local[..., :2], expected.expand(FRAMES, -1, 2), atol=1e-4, rtol=0)
+    np.testing.assert_allclose(sigmas.flatten(), vertices["density"], rtol=1e-4)
+    middle = float(np.median(vertices["density"]))
+    export(model, VIDEO, QUERIES, ["ply"], tmp_path, density_th=middle)
+    fewer = PlyData.read(tmp_path / "canonical.ply")["vertex"]["density"]
+    assert fewer.min() >= middle and abs(len(fewer) - len(vertices) / 2) <= 1
+
+
+@pytest.mark.parametrize(("name", "per_frame"), [("flow", 2), ("exr", 2)])
+def test_a_frame_is_written_before_the_next_is_asked_for(model, tmp_path, monkeypatch, name, per_frame):
+    """Memory is bounded, and an end in the middle leaves whole files alone."""
+    given, real = [], model.dense_tracks
+
+    def frames(src_id, tgt_ids, chunk_size):
+        if tgt_ids is not None:
+            yield from real(src_id, tgt_ids, chunk_size)
+            return
+        for t in range(FRAMES):
+            assert len([p for p in tmp_path.rglob("*") if p.is_file()]) == per_frame * t
+            if t == 2:
+                raise KeyboardInterrupt
+            given.append(t)
+            yield next(real(src_id, [t], chunk_size))
+
+    monkeypatch.setattr(model, "dense_tracks", frames)
+    with pytest.raises(KeyboardInterrupt):
+        export(model, VIDEO, QUERIES, [name], tmp_path)
+    assert given == [0, 1] and not list(tmp_path.rglob("*.partial*"))
+
+
+@pytest.mark.parametrize(("name", "flags", "number"), [("plate.1001.png", "", 1001), ("plate.1001.png", "5", 5)])
+def test_frames_are_numbered_as_their_files_or_as_the_flag_says(model, tmp_path, name, flags, number):
+    args = ["--data_dir", "clip", "--save_dir", str(tmp_path), "--expname", "a", "--export", "depth,npz"]
+    args = build_parser().parse_args(args + (["--first_frame", flags] if flags else []))
+    written = export_run(model, VIDEO, [name, "plate.1002.png", "plate.1003.png"], QUERIES, args)
+    assert written == [tmp_path / "a_clip/export/tracks.npz", tmp_path / "a_clip/export/depth"]
+    assert sorted(path.name for path in written[1].glob("*.npy"))[0] == f"{number:05d}.npy"
+    assert np.load(written[0])["first_frame"] == number
+
+
+def test_formats_are_checked_before_any_work(model, tmp_path, capsys):
+    with pytest.raises(InputError, match="no export format gif"):
+        export(model, VIDEO, QUERIES, ["npz", "gif"], tmp_path)
+    assert not list(tmp_path.iterdir())
+    assert parsed("npz, flow").export == ["npz", "flow"] and parsed("all").export == list(EXPORT_FORMATS)
+    with pytest.raises(SystemExit) as stop:
+        parsed("npz,gif")
+    assert stop.value.code == 2 and "'gif' is none of npz, csv" in capsys.readouterr().err
+
+
+def parsed(formats: str) -> Namespace:
+    return build_parser().parse_args(["--export", formats])

@@ -1,0 +1,85 @@
+"""Depth guessed from motion, on clips whose layers are known."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import criterion
+from loaders.flow_store import FlowStore, PairMask
+from loaders.motion_depth import FAR, NEAR, motion_depth, own_motion
+from train import main
+from utils.paths import SequencePaths
+
+HEIGHT, WIDTH, NUM_FRAMES = 48, 64, 6
+
+
+class MovingSquare(FlowStore):
+    """Exact flow of a square that moves over a background which a camera passes, turning a little."""
+
+    def __init__(self, valid: bool = True):
+        self.valid, self.known = valid, np.ones((NUM_FRAMES, NUM_FRAMES), bool)
+
+    def square(self, i: int) -> np.ndarray:
+        square = np.zeros((HEIGHT, WIDTH), bool)
+        square[14:34, 10 + 3 * i : 30 + 3 * i] = True
+        return square
+
+    def mask(self, i: int, j: int) -> PairMask:
+        valid = np.full((HEIGHT, WIDTH), self.valid)
+        return PairMask(valid, np.zeros_like(valid))
+
+    def flow_at(self, i: int, j: int, mask: PairMask, index: np.ndarray) -> np.ndarray:
+        y, x = np.divmod(index, WIDTH)
+        turn = 0.004 * (j - i)
+        background = np.stack([-2.0 * (j - i) - turn * (y - 24), turn * (x - 32)], -1)
+        own = np.where(self.square(i)[y, x, None], [3.0 * (j - i), 0.0], background)
+        return own.astype(np.float32)
+
+
+def test_what_moves_by_itself_is_expected_in_front():
+    store = MovingSquare()
+    depth = motion_depth(store, NUM_FRAMES, HEIGHT, WIDTH)
+    assert depth.shape == (NUM_FRAMES, HEIGHT, WIDTH) and depth.dtype == np.float32
+    for i in range(NUM_FRAMES):
+        assert (depth[i][store.square(i)] == NEAR).mean() > 0.95
+        assert (np.abs(depth[i][~store.square(i)] - FAR) < 0.01).mean() > 0.95
+
+
+def test_own_motion_is_counted_in_pixels_a_frame():
+    motion = own_motion(MovingSquare(), 3, NUM_FRAMES, HEIGHT, WIDTH)
+    square = MovingSquare().square(3)
+    assert np.median(motion[square]) == pytest.approx(5, abs=0.3) and np.median(motion[~square]) < 0.1
+
+
+def test_unknown_pixels_take_after_the_nearest_and_a_frame_without_flow_says_nothing():
+    class Holes(MovingSquare):
+        def mask(self, i: int, j: int) -> PairMask:
+            mask = super().mask(i, j)
+            mask.consistent[20:26, 20:40] = False
+            return mask
+
+    whole, holes = (motion_depth(store(), NUM_FRAMES, HEIGHT, WIDTH)[2] for store in (MovingSquare, Holes))
+    assert np.abs(whole - holes).mean() < 0.02
+    assert np.isnan(motion_depth(MovingSquare(valid=False), NUM_FRAMES, HEIGHT, WIDTH)).all()
+
+
+def test_the_loss_by_hand():
+    depths = torch.tensor([[0.0, 1.0, 2.0]] * 3, dtype=torch.float64)
+    weights = torch.tensor([[0.0, 0.5, 0.5], [0.0, 0.0, 0.0], [1.0, 0.0, 0.0]], dtype=torch.float64)
+    loss = criterion.depth_prior_loss(depths, weights, torch.tensor([0.5, 1.5, torch.nan], dtype=torch.float64))
+    assert loss.item() == pytest.approx(((1.5 / 1.001 - 0.5) + 1.5) / 2)
+
+
+def test_the_guess_counts_in_the_first_fifth_alone(tiny_flags, scene_dir):
+    main([*tiny_flags, "--num_iters", "10", "--depth_prior", "3", "--i_print", "1"])
+    lines = [json.loads(line) for line in Path("logs/tiny_scene/metrics.jsonl").read_text().splitlines()]
+    with_guess = {line["step"] for line in lines if "loss/loss_depth_prior" in line}
+    assert with_guess == {1, 2}
+    first = next(line for line in lines if line["step"] == 1)
+    assert 0 < first["loss/loss_depth_prior"] < 2
+    store = FlowStore(SequencePaths(scene_dir), [p.name for p in sorted((scene_dir / "color").iterdir())])
+    depth = motion_depth(store, 6, 40, 56)
+    assert not np.isnan(depth).any() and NEAR <= depth.min() < depth.max() <= FAR

@@ -1,0 +1,182 @@
+"""The interactive page before a browser sees it: what is in the file, and how large it gets."""
+
+import base64
+import json
+import re
+import zlib
+from argparse import Namespace
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import page
+from networks.omnimotion import ModelConfig, OmniMotion
+from runs import Clip
+from utils.page_encoding import STEPS, escaped_json, pack_tracks, quantised, text_size
+from utils.paths import SequencePaths
+from utils.run_log import read_curves
+
+HEIGHT, WIDTH, FRAMES = 30, 44, 5
+HOSTILE = "<img src=x onerror=hacked=1></script><script>hacked=1</script>\u2028&amp;'\""
+
+
+def moving_model() -> OmniMotion:
+    """Untrained networks whose points move by some pixels and hide each other here and there."""
+    sizes = {"code_size": 8, "code_width": 8, "coupling_width": 16, "affine_width": 8, "volume_width": 16}
+    config = ModelConfig(FRAMES, HEIGHT, WIDTH, num_samples_ray=6, **sizes)
+    model = OmniMotion.initialised(config, num_layers=3, seed=1)
+    with torch.no_grad():
+        for name, parameter in model.warp.named_parameters():
+            parameter.mul_(2.0 if name.startswith("layers") else 1.0)
+    return model.eval()
+
+
+def make_page(folder: Path, name: str = "clip", query_frame: int = 2) -> tuple[Path, OmniMotion, Clip]:
+    """A page of `moving_model`, whose run, flags and clip are called `name`."""
+    model = moving_model()
+    texture = np.random.default_rng(0).integers(0, 60, (HEIGHT, WIDTH, 3))
+    video = np.stack([texture + 40 * t for t in range(FRAMES)]).astype(np.uint8)
+    clip = Clip(SequencePaths(folder), [f"{t}.png" for t in range(FRAMES)], video, None)
+    checkpoint = folder / "model_000007.pth"
+    torch.save({"model_config": asdict(model.config), "step": 7, "flags": {name: name, "lr": 0.5}}, checkpoint)
+    flags = {"expname": name, "data_dir": "seq", "save_dir": str(folder), "ckpt_path": str(checkpoint)}
+    numbers = {"query_frame_id": query_frame, "chunk_size": 400, "use_max_loc": True, "occlusion_th": 0.3}
+    (path,) = page.save_page(model, clip, folder / "vis", Namespace(**flags, **numbers), 10.0)
+    return path, model, clip
+
+
+def blocks(path: Path) -> dict[str, bytes]:
+    """The binary blocks of a page by name."""
+    found = re.findall(r'<script type="text/plain" id="data-([\w-]+)">(.*?)</script>', path.read_text(encoding="utf-8"))
+    return {name: base64.b64decode(text) for name, text in found}
+
+
+def meta(path: Path) -> dict:
+    text = path.read_text(encoding="utf-8")
+    return json.loads(re.search(r'id="data-meta">(.*?)</script>', text)[1])
+
+
+def unpacked(data: bytes, frames: int, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
+    """What `pack_tracks` says it wrote, undone number by number."""
+    raw, at, places, unseen = zlib.decompress(data), 0, np.zeros((frames, 2, rows, columns), int), []
+    count = rows * columns
+    for t in range(frames):
+        low, high = raw[at : at + 2 * count], raw[at + 2 * count : at + 4 * count]
+        at += 4 * count
+        for k in range(2 * count):
+            axis, row, column = k // count, k % count // columns, k % columns
+            number = low[k] + 256 * high[k]
+            value = number // 2 if number % 2 == 0 else -(number + 1) // 2
+            before = places[t - 1, axis] if t else np.zeros((rows, columns), int)
+            left = places[t, axis, row, column - 1] - before[row, column - 1] if column else 0
+            places[t, axis, row, column] = (value + left + before[row, column] + 2**15) % 2**16 - 2**15
+        size = -(-count // 8)
+        unseen.append([raw[at + k // 8] >> (7 - k % 8) & 1 for k in range(count)])
+        at += size
+    assert at == len(raw)
+    return places, np.array(unseen, bool).reshape(frames, rows, columns)
+
+
+def test_tracks_are_packed_without_loss():
+    rng = np.random.default_rng(0)
+    smooth = np.cumsum(rng.integers(-9, 10, (4, 2, 5, 7)), 0)
+    wild = rng.integers(-(2**15) + 1, 2**15, (4, 2, 5, 7))  # differences leave 16 bits
+    for places in (smooth, wild):
+        unseen = rng.random((4, 5, 7)) < 0.3
+        found, bits = unpacked(pack_tracks(places.astype(np.int16), unseen), 4, 5, 7)
+        np.testing.assert_array_equal(found, places)
+        np.testing.assert_array_equal(bits, unseen)
+
+
+def test_places_are_rounded_to_an_eighth_and_those_far_away_are_kept_within_reach():
+    px = np.random.default_rng(1).uniform(-500, 900, (100, 2))
+    assert np.abs(quantised(px) / STEPS - px).max() <= 1 / 16
+    assert quantised(np.array([9e5, -9e5])).tolist() == [2**15 - 1, 1 - 2**15]
+
+
+def test_text_cannot_leave_its_json():
+    value = {HOSTILE: [HOSTILE, 1.5]}
+    text = escaped_json(value)
+    assert json.loads(text) == value and text.isascii() and not re.search("[<>&]", text)
+
+
+def test_query_frames_are_spread_however_many_fit():
+    assert page.spread_frames(10, 61, 4) == [10, 60, 35, 22]  # each in the middle of the largest gap left
+    assert page.spread_frames(10, 61, 6)[:4] == [10, 60, 35, 22]
+    assert sorted(page.spread_frames(2, 3, 3)) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("size,spacing", [((30, 44), 1), ((30, 44), 3), ((31, 45), 7), ((5, 9), 12)])
+def test_a_grid_lies_in_the_image_and_leaves_no_pixel_far_from_it(size, spacing):
+    grid = page.Grid.over(0, spacing, *size)
+    px = grid.queries()[:, 1:].numpy()
+    assert len(px) == len(np.unique(px, axis=0)) == grid.rows * grid.columns
+    assert (px >= 0).all() and (px < size[::-1]).all()
+    ys, xs = np.mgrid[: size[0], : size[1]]
+    away = np.abs(np.stack([xs, ys], -1)[..., None, :] - px).max(-1).min(-1)
+    assert away.max() < spacing
+    thinned = {tuple(p) for p in grid.thinned().queries()[:, 1:].numpy()}
+    assert thinned == {tuple(p) for p in px if not ((p - [grid.left, grid.top]) % (2 * spacing)).any()}
+
+
+def test_the_grid_is_as_fine_as_size_and_work_allow(monkeypatch):
+    model, shape = moving_model(), (60, 480, 854)
+    assert page.plan(model, shape, 1e12) == (1, 6)
+    spacing, count = page.plan(model, shape, 20e6)
+    assert count == 6 and 1 < spacing <= page.COARSE_SPACING
+    assert page.plan(model, shape, 3e6)[1] < 6
+    spacing, count = page.plan(model, shape, 5e5)
+    assert count == 1 and spacing > page.COARSE_SPACING
+    monkeypatch.setattr(page, "TRACK_WORK", page.TRACK_WORK / 1e6)  # a slow model, although there is room
+    assert page.plan(model, shape, 1e12)[0] > page.COARSE_SPACING
+
+
+def test_the_page_holds_the_models_tracks_of_every_pixel(tmp_path):
+    path, model, _ = make_page(tmp_path)
+    known, data = meta(path), blocks(path)
+    assert [grid["frame"] for grid in known["queries"]] == list(range(FRAMES)) and known["first_query"] == 2
+    for grid in known["queries"]:
+        t = grid["frame"]
+        places, unseen = unpacked(data[f"tracks-{t}"], FRAMES, HEIGHT, WIDTH)
+        tracks = model.track(torch.tensor([[t, x, y] for y in range(HEIGHT) for x in range(WIDTH)]).float())
+        px = tracks.px.numpy().transpose(0, 2, 1).reshape(places.shape)
+        assert np.abs(places / STEPS - px).max() <= 1 / 16 + 1e-3
+        hidden = tracks.occluded(0.3, HEIGHT, WIDTH).numpy().reshape(unseen.shape)
+        assert (unseen != hidden).mean() < 1e-3  # scores at the threshold: sums of other pieces round otherwise
+        assert 0.02 < unseen.mean() < 0.98 and np.abs(px - px[t]).max() > 2  # or this test would say little
+    assert known["settings"][0] == ["step", "7"] and ["lr", "0.5"] in known["settings"]
+
+
+def test_a_page_keeps_its_size_by_fewer_query_frames_then_by_a_coarser_grid(tmp_path, monkeypatch, capsys):
+    whole = make_page(tmp_path)[0]
+    tracks = [text_size(len(data)) for name, data in blocks(whole).items() if name.startswith("tracks")]
+    rest = whole.stat().st_size - sum(tracks)
+    monkeypatch.setattr(page, "META_BYTES", rest - whole.read_text(encoding="utf-8").index('id="data-tracks'))
+    monkeypatch.setattr(page, "BYTES_PER_PLACE", 0.0001)  # so that it begins with a grid too fine
+    for room, count, spacing in ((2.5 * max(tracks), 2, 1), (0.5 * min(tracks), 1, 2)):
+        monkeypatch.setattr(page, "PAGE_BYTES", rest + room)
+        path = make_page(tmp_path)[0]
+        grids = meta(path)["queries"]
+        assert path.stat().st_size <= page.PAGE_BYTES
+        assert (len(grids), grids[0]["spacing"]) == (count, spacing)
+        assert f"of {count} query frames" in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_large_frames_are_reduced_until_they_fit(tmp_path, monkeypatch):
+    monkeypatch.setattr(page, "FRAME_BYTES", 2000)
+    path, _, clip = make_page(tmp_path)
+    frames = [data for name, data in blocks(path).items() if name.startswith("frame")]
+    assert len(frames) == len(clip.video) and sum(text_size(len(f)) for f in frames) < 2000
+    assert "reduced to 1/" in dict(meta(path)["facts"])["Frames"]
+
+
+def test_curves_leave_out_what_is_not_finite_or_cut_short(tmp_path):
+    lines = [f'{{"step": {k}, "loss/a": {k}.5, "loss/b": NaN}}' for k in range(1000)]
+    (tmp_path / "metrics.jsonl").write_text("\n".join([*lines, '{"step": 7, "lo']), encoding="utf-8")
+    curves = read_curves(tmp_path / "metrics.jsonl", most=10)
+    assert list(curves) == ["loss/a"] and len(curves["loss/a"]) == 10
+    assert curves["loss/a"][0] == (0, 0.5) and curves["loss/a"][-1] == (999, 999.5)
+    assert read_curves(tmp_path / "none.jsonl") == {}

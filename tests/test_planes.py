@@ -1,0 +1,110 @@
+"""Feature planes: what is looked up where and when, and that maps and volume that read them keep every property."""
+
+import pytest
+import torch
+from test_same_computation import FACTORS, make_batch, make_model, rays_of
+
+from losses import compute_losses, weighted_sum
+from networks.encoding import join_coordinates, split_coordinates
+from networks.planes import REACH, SpaceTimePlanes, TriPlane, look_up
+from utils.coords import time_code
+
+PLANES = {"use_affine": False, "plane_size": 6, "plane_channels": 4, "plane_interval": 2}
+VOLUME_PLANES = {"volume_plane_size": 8, "volume_plane_channels": 3}
+
+
+def planes_at(frames: list[int], num_frames: int, interval: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The planes of frames, and those that are stored."""
+    planes = SpaceTimePlanes(num_frames, interval, channels=2, rows=3, columns=5).double()
+    return planes.at(time_code(torch.tensor(frames), num_frames).double()), planes.features
+
+
+def test_planes_stand_at_even_moments_and_frames_between_them_mix_two():
+    found, stored = planes_at([0, 1, 4, 7, 8], num_frames=9, interval=4)
+    assert stored.shape == (3, 2, 3, 5)
+    first, second, third = stored
+    expected = [first, 0.75 * first + 0.25 * second, second, 0.25 * second + 0.75 * third, third]
+    torch.testing.assert_close(found, torch.stack(expected))
+
+
+@pytest.mark.parametrize(("num_frames", "interval", "moments"), [(2, 5, 2), (24, 1, 24), (24, 4, 7), (3, 100, 2)])
+def test_first_and_last_frame_have_planes_of_their_own_whatever_the_interval(num_frames, interval, moments):
+    found, stored = planes_at([0, num_frames - 1], num_frames, interval)
+    assert len(stored) == moments
+    torch.testing.assert_close(found, stored[[0, -1]])
+
+
+def test_look_up_is_bilinear_between_cell_centres_and_repeats_the_border():
+    planes = torch.arange(12.0).reshape(1, 1, 3, 4)  # value = 4·row + column
+    where = torch.tensor([[[-1.0, -1.0], [1.0, 1.0], [-1 / 3, 0.0], [0.0, 0.5], [5.0, -5.0]]])
+    assert look_up(planes, where)[0, :, 0].tolist() == pytest.approx([0, 11, 5, 7.5, 3])
+
+
+def test_three_planes_see_each_two_coordinates():
+    tri = TriPlane(channels=2, size=4).double()
+    x = torch.rand(7, 3, dtype=torch.float64) * 2 - 1
+    for axis, unread in ((0, 2), (1, 1), (2, 0)):
+        moved = x.clone()
+        moved[:, unread] = -moved[:, unread]
+        unchanged = slice(2 * axis, 2 * axis + 2)
+        torch.testing.assert_close(tri(moved)[:, unchanged], tri(x)[:, unchanged])
+    assert tri(x).shape == (7, 6)
+
+
+def test_a_map_with_planes_is_inverted_and_its_jacobians_are_inverse():
+    model = make_model(torch.float64, **PLANES)
+    with torch.no_grad():
+        for layer in model.warp.layers:
+            layer.planes.features.normal_(generator=torch.Generator().manual_seed(3))
+            layer.scale_shift[-1].weight *= 10
+    warp, ids = model.warp, torch.tensor([4])
+    generator = torch.Generator().manual_seed(1)
+    x = torch.rand(1, 30, 3, generator=generator, dtype=torch.float64) * 2.4 - torch.tensor([1.2, 1.2, 0.2])
+    y = warp.to_canonical(x, ids)
+    assert (y - x).abs().max() > 0.1 and (warp.to_local(y, ids) - x).abs().max() < 1e-9
+    for point in x[0, :3]:
+        there = torch.autograd.functional.jacobian(lambda p: warp.to_canonical(p.view(1, 1, 3), ids).view(3), point)
+        image = warp.to_canonical(point.view(1, 1, 3), ids).view(3).detach()
+        back = torch.autograd.functional.jacobian(lambda p: warp.to_local(p.view(1, 1, 3), ids).view(3), image)
+        torch.testing.assert_close(there @ back, torch.eye(3, dtype=torch.float64), atol=1e-8, rtol=0)
+
+
+def test_new_maps_with_planes_are_near_the_identity_and_differ_little_between_frames():
+    model = make_model(torch.float32, **PLANES)
+    x = torch.rand(7, 50, 3) * 2 - torch.tensor([1.0, 1.0, 0.0])
+    with torch.no_grad():
+        moved = model.warp.to_canonical(x, torch.arange(7)) - x
+    assert 1e-3 < moved.abs().mean() < 0.1
+
+
+def test_a_cell_changes_points_near_it_in_frames_near_it_alone():
+    layer = make_model(torch.float64, **PLANES).warp.layers[0]
+    near, far = -REACH, 0.9  # the corner cell's centre; beyond its neighbours
+    points = torch.tensor([[near, near, 1 + near], [far, far, 1 + far]], dtype=torch.float64).expand(2, 2, 3)
+    code, time = torch.zeros(2, 8, dtype=torch.float64), time_code(torch.tensor([0, 6]), 7).double()
+
+    def moved() -> torch.Tensor:
+        return join_coordinates(layer.to_canonical(split_coordinates(points, 4), layer.share_of(code, time)))
+
+    with torch.no_grad():
+        before = moved()
+        layer.planes.features[0, :, 0, 0] += 1  # of the first moment
+        change = (moved() - before).norm(dim=-1)
+    assert change[0, 0] > 1e-4 and (change > 0).sum() == 1
+
+
+@pytest.mark.parametrize("how", ["checkpoint_activations", "micro_batch"])
+def test_gradients_are_the_same_with_hidden_layers_computed_again(how):
+    model, batch = make_model(torch.float64, **PLANES, **VOLUME_PLANES), make_batch(torch.float64)
+    depths, parameters = rays_of(model, batch), list(model.parameters())
+
+    def gradients(micro_batch: int = 0) -> list[torch.Tensor]:
+        terms = compute_losses(model, batch, depths, micro_batch=micro_batch)
+        return list(torch.autograd.grad(weighted_sum(terms, FACTORS), parameters))
+
+    kept = gradients()
+    assert all(gradient.abs().max() > 0 for gradient in kept)
+    if how == "checkpoint_activations":
+        model.checkpoint_activations()
+    again = gradients(2 if how == "micro_batch" else 0)
+    torch.testing.assert_close(again, kept, rtol=1e-9, atol=1e-12)

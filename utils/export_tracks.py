@@ -1,0 +1,93 @@
+"""Tracks as files for other programs: npz that explains itself, CSV, TAP-Vid's arrays, a Tracker node of Nuke.
+
+Inside, positions are pixels (x, y), integer = pixel centre, y down; `utils.conventions` converts to what a file needs.
+"""
+
+import csv
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from utils.atomic import write_whole
+from utils.conventions import Size, corner_from_px, tapvid_queries
+
+
+@dataclass(frozen=True)
+class TrackTable:
+    """All that is known of N points in T frames."""
+
+    tracks: np.ndarray  # float32 [T,N,2]
+    visibility: np.ndarray  # bool [T,N]: inside the image, and not hidden
+    occlusion_score: np.ndarray  # float32 [T,N] in [0,1], 1 = hidden
+    depth: np.ndarray  # float32 [T,N], small = near
+    queries: np.ndarray  # float32 [N,3] (t, x, y)
+    colors: np.ndarray  # uint8 [N,3] RGB of the video at the queries
+    size: Size  # (height, width) of the frames
+    fps: float  # frames a second, NaN where unknown
+    first_frame: int  # the number that other programs give to frame 0
+
+
+TRACKS_README = (
+    "Tracks of points through a video. T frames, N points; load with numpy.load(file), nothing in it is pickled.",
+    "Positions are pixels (x, y): x to the right, y down, (0, 0) is the CENTRE of the upper left pixel.",
+    "tracks float32 [T,N,2]: where each point is in each frame, also where it is hidden.",
+    "visibility bool [T,N]: true where it can be seen: inside the image and not hidden.",
+    "occlusion_score float32 [T,N]: 0 = nothing in front of it, 1 = hidden (outside of the image it means nothing).",
+    "depth float32 [T,N]: pseudo-depth, without unit, small = near; to be compared within a frame.",
+    "queries float32 [N,3] (t, x, y): the point that was asked for: its frame, counted from 0, and its place there.",
+    "colors uint8 [N,3]: RGB of the video at the query.",
+    "size int [2]: height and width of the frames, pixels. fps: frames a second, NaN where unknown.",
+    "first_frame int: the number that frame 0 has in file names and in Nuke.",
+)
+TAPVID_README = (
+    "Tracks in the arrays of TAP-Vid and TAPIR. N points, T frames; load with numpy.load(file), nothing is pickled.",
+    "Positions are raster coordinates (x, y): x to the right, y down, (0, 0) is the upper left CORNER of the image,",
+    "the centre of the first pixel is (0.5, 0.5). They are pixels of `size`: times 256 / (width, height) for the",
+    "256x256 raster that TAP-Vid scores on, divided by (width, height) for the 0..1 of its pickles.",
+    "tracks float32 [N,T,2]. occluded bool [N,T]: true where hidden or outside of the image.",
+    "query_points float32 [N,3] (t, y, x): mind the order. size int [2]: height, width.",
+)
+
+
+def write_npz(path: Path, table: TrackTable) -> None:
+    """`tracks.npz`: see `TRACKS_README`, which lies in it as `readme`."""
+    _write_npz(path, readme=np.array(TRACKS_README), **vars(table))
+
+
+def write_tapvid(path: Path, table: TrackTable) -> None:
+    """TAP-Vid's arrays, as TAPIR's tools take them: see `TAPVID_README`, which lies in it as `readme`."""
+    _write_npz(
+        path,
+        readme=np.array(TAPVID_README),
+        tracks=corner_from_px(table.tracks).swapaxes(0, 1),
+        occluded=~table.visibility.T,
+        query_points=tapvid_queries(table.queries),
+        size=table.size,
+    )
+
+
+def _write_npz(path: Path, **arrays: object) -> None:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    write_whole(path, buffer.getvalue())
+
+
+CSV_COLUMNS = (
+    *("point", "query_frame", "query_x", "query_y", "red", "green", "blue"),
+    *("frame", "x", "y", "visible", "occlusion_score", "depth"),
+)
+
+
+def write_csv(path: Path, table: TrackTable) -> None:
+    """One row for each point in each frame, under `CSV_COLUMNS`; both count from 0; `visible` is 0 or 1."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(CSV_COLUMNS)
+    for n, ((t, x, y), color) in enumerate(zip(table.queries.tolist(), table.colors.tolist(), strict=True)):
+        columns = table.tracks[:, n], table.visibility[:, n], table.occlusion_score[:, n], table.depth[:, n]
+        for frame, (px, visible, score, depth) in enumerate(zip(*(c.tolist() for c in columns), strict=True)):
+            numbers = *(f"{value:.4f}" for value in px), int(visible), f"{score:.4f}", f"{depth:.5f}"
+            writer.writerow([n, int(t), f"{x:.4f}", f"{y:.4f}", *color, frame, *numbers])
+    write_whole(path, text.getvalue().encode())
