@@ -55,6 +55,7 @@ class Command:
 
     def undisturbed(self, folder: Path) -> None:
         """Learn what it makes, and what CPU time that takes."""
+        self.reference = folder
         shutil.copytree(self.template, folder)
         before = _children_seconds()
         if self.finish(folder) != 0:

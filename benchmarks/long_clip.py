@@ -22,7 +22,7 @@ from utils.tables import format_table
 from utils.video_io import write_image
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-COMMON = ["--config", "configs/cpu.txt", "--pairs", "sparse", "--device", "cpu", "--expname", "long"]
+COMMON = ["--config", "configs/fast.txt", "--pairs", "sparse", "--device", "cpu", "--expname", "long"]
 SWAY = 0.15  # of the image's sides: what the texture moves by
 
 
