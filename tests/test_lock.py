@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -38,16 +39,19 @@ def enter(folder):
 
 
 def test_another_process_is_refused_and_told_by_whom(tmp_path):
-    with locked(tmp_path):
-        said = in_another_process(lambda: enter(tmp_path))
-        assert f"{tmp_path} is in use by process {os.getpid()} on {socket.gethostname()}" in said
-        assert in_another_process(lambda: enter(tmp_path / "inside")) == "entered"
-    assert in_another_process(lambda: enter(tmp_path)) == "entered"
+    folder = tmp_path / "run"
+    with locked(folder):
+        said = in_another_process(lambda: enter(folder))
+        assert f"{folder} is in use by process {os.getpid()} on {socket.gethostname()}" in said
+        assert in_another_process(lambda: enter(tmp_path / "other")) == "entered"
+    assert in_another_process(lambda: enter(folder)) == "entered"
 
 
 def test_a_killed_holder_leaves_the_folder_free_even_where_its_children_live(tmp_path):
+    folder = tmp_path / "run"
+
     def hold():
-        with locked(tmp_path):
+        with locked(folder):
             if os.fork() == 0:
                 signal.pause()  # like a process that prepares batches, which outlives its parent for seconds
             there.send(os.getpid())
@@ -57,29 +61,29 @@ def test_a_killed_holder_leaves_the_folder_free_even_where_its_children_live(tmp
     process = FORK.Process(target=hold)
     process.start()
     here.recv()
-    children = open(f"/proc/{process.pid}/task/{process.pid}/children").read().split()
-    assert "in use" in in_another_process(lambda: enter(tmp_path))
+    (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    assert "in use" in in_another_process(lambda: enter(folder))
     process.kill()
     process.join()
     try:
-        assert (tmp_path / ".lock").exists() and enter(tmp_path) == "entered"
+        assert (folder / ".lock").exists() and enter(folder) == "entered"
     finally:
-        os.kill(int(children[0]), signal.SIGKILL)
+        os.kill(int(child), signal.SIGKILL)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_lock_that_was_removed_meanwhile_is_taken_anew(tmp_path, monkeypatch):
-    lockf, files = fcntl.lockf, []
+    flock, files = fcntl.flock, []
 
     def removed_first(file, how):
         if not files:
-            (tmp_path / ".lock").unlink()  # its holder left between our opening and locking it
+            (tmp_path / "run" / ".lock").unlink()  # its holder left between our opening and locking it
         files.append(file)
-        lockf(file, how)
+        flock(file, how)
 
-    monkeypatch.setattr("fcntl.lockf", removed_first)
-    with locked(tmp_path):
-        assert len(files) == 2 and (tmp_path / ".lock").exists()
+    monkeypatch.setattr("fcntl.flock", removed_first)
+    with locked(tmp_path / "run") as folder:
+        assert len(files) == 2 and (folder / ".lock").exists()
 
 
 def test_what_was_made_for_the_lock_alone_is_removed(tmp_path):
@@ -95,8 +99,8 @@ def test_a_file_system_without_locks_is_worked_on(tmp_path, monkeypatch):
     def none(*arguments):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr("fcntl.lockf", none)
-    assert enter(tmp_path) == "entered" and not list(tmp_path.iterdir())
+    monkeypatch.setattr("fcntl.flock", none)
+    assert enter(tmp_path / "run") == "entered" and not list(tmp_path.iterdir())
 
 
 def test_a_folder_is_made_by_one_process(tmp_path):

@@ -85,7 +85,9 @@ def test_a_batch_can_be_learnt(scene_dir):
 
 def test_num_iters_is_a_total(tiny_flags):
     train(tiny_flags, "--num_iters", "5")
+    written = (RUN / "model_000005.pth").stat().st_mtime_ns
     assert train(tiny_flags, "--num_iters", "5")["step"] == 5
+    assert (RUN / "model_000005.pth").stat().st_mtime_ns == written
     assert train(tiny_flags, "--num_iters", "7")["step"] == 7
 
 

@@ -11,16 +11,27 @@ from pathlib import Path
 from utils.errors import InputError
 
 NAME = ".lock"
-BUSY = (errno.EACCES, errno.EAGAIN)
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)  # of the file system: some clusters' disks
+
+
+_held: set[int] = set()
+
+
+def _close_in_child() -> None:
+    for file in _held:
+        os.close(file)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_close_in_child)
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[Path]:
     """While entered, `folder` (yielded) is this process's alone; made if missing, removed if it is empty at the end.
 
-    The file `.lock` names the holder. It is locked by record: a child that was forked does not hold it, and it holds
-    between hosts. A file system without locks is worked on without.
+    The file `.lock` names the holder. Children do not hold it: those that prepare batches outlive a parent that is
+    killed for seconds. A file system without locks is worked on without.
 
     Raises:
         InputError: another process holds it.
@@ -33,6 +44,7 @@ def locked(folder: Path) -> Iterator[Path]:
         yield folder
     finally:
         (folder / NAME).unlink(missing_ok=True)  # first: whoever opened it before finds that it is no longer the lock
+        _held.remove(file)
         os.close(file)
         for path in (folder, *made):
             if any(path.iterdir()):
@@ -45,10 +57,10 @@ def _acquire(path: Path) -> int:
     while True:
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            holder = os.read(file, 200).decode(errors="replace") or "another process"
-            if error.errno in BUSY:
+            if isinstance(error, BlockingIOError):
+                holder = os.read(file, 200).decode(errors="replace") or "another process"
                 os.close(file)
                 raise InputError(
                     f"{path.parent} is in use by {holder}: wait until that has ended, or stop it; the same command "
@@ -58,6 +70,7 @@ def _acquire(path: Path) -> int:
                 os.close(file)
                 raise
         if _is_still(path, file):
+            _held.add(file)
             os.ftruncate(file, 0)
             os.pwrite(file, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
             return file
