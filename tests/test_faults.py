@@ -24,13 +24,8 @@ RUN = Path("out") / "tiny_scene"
 
 @pytest.fixture(scope="module")
 def known(tmp_path_factory):
-    """The commands of the trials, for which drawing costs nothing: that is tested elsewhere."""
     torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("train.training_images", lambda *values: {})
-        patch.setattr("train.save_grid_tracks", lambda *values: [])
-        patch.setattr("utils.run_log.RunLog.weight_stats", lambda *values: None)
-        yield faults.commands(tmp_path_factory.mktemp("faults"))
+    return faults.commands(tmp_path_factory.mktemp("faults"))
 
 
 @pytest.mark.parametrize("name", ["preprocessing", "training"])
