@@ -74,7 +74,7 @@ def full_disk(command: Command, folder: Path, moment: float) -> Row | None:
         shutil.copytree(command.template, folder, dirs_exist_ok=True)
         if (status := command.finish(folder)) == 0:
             return None
-        promised = status == REFUSED and said(log_of(folder)).startswith(("error: cannot write", "error: cannot make"))
+        promised = status == REFUSED and said(log_of(folder)).startswith("error: cannot write")
         mount("-o", "remount,size=1g", folder)
         return {"not as promised": float(not promised)} | command.again(folder, stopped=True)
 

@@ -16,7 +16,7 @@ class InputError(Exception):
 
 
 @contextmanager
-def explains_failed_writes(folder: Path) -> Iterator[None]:
+def explains_failed_writes(folder: Path | str) -> Iterator[None]:
     """While entered, a disk without room (or a spent quota), or no right to write, is an `InputError`.
 
     `folder` is what it names where the system names no file.
@@ -44,7 +44,8 @@ def exits_on_input_error(main: Callable[..., None]) -> Callable[..., None]:
     def wrapped(*args, **kwargs) -> None:
         previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
-            main(*args, **kwargs)
+            with explains_failed_writes("the folder of the results"):
+                main(*args, **kwargs)
         except InputError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
