@@ -48,9 +48,9 @@ class Command:
     def _run(self, folder: Path, log: Path) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore it
         os.chdir(folder)
-        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(output, 1)
-        os.dup2(output, 2)
+        sys.stdout = sys.stderr = log.open("w", buffering=1)
+        for stream in (1, 2):  # of what is not Python
+            os.dup2(sys.stdout.fileno(), stream)
         self.main(self.flags)
 
     def undisturbed(self, folder: Path) -> None:

@@ -3,8 +3,9 @@
 Preprocessing and training of a tiny scene are killed, stopped, left without room on the disk or the right to write,
 started twice, and lose a worker, at moments drawn at random (in CPU time, so that a busy machine changes little); then
 the same command is given. Counted is what must not be: a status or sentence other than the promised one, files that
-differ from an undisturbed run's or are left over, finished files that were made again; and the steps of training that
-were made again, at most those since the last checkpoint. Linux; the disks need root.
+differ from an undisturbed run's or are left over; and by how much the work went back: finished files that were made
+again, at most those of the sweeps (a frame and a direction) that threads were chaining, and steps of training, at most
+those since the last checkpoint. Linux; the disks need root.
 """
 
 import argparse
@@ -36,10 +37,11 @@ Row = dict[str, float]
 Trial = Callable[[Command, Path, float], Row | None]  # None: it ended before the moment
 
 STOPPED, REFUSED = 130, 2  # exit statuses
+WENT_BACK = ("finished files made again", "steps made again")
 INPUT = ["--data_dir", "scene", "--flow", "dis", "--device", "cpu"]
 TINY = shlex.split("""
 --num_pairs 4 --num_pts 16 --num_samples_ray 4 --coupling_width 8 --coupling_depth 1 --code_size 8 --code_width 8
---volume_width 8 --volume_depth 1 --use_error_map --num_iters 30 --i_weight 5 --i_cache 12 --i_print 1 --i_img 1000
+--volume_width 8 --volume_depth 1 --use_error_map --num_iters 16 --i_weight 4 --i_cache 6 --i_print 1 --i_img 1000
 """)
 
 
@@ -163,7 +165,7 @@ def commands(root: Path) -> dict[str, Command]:
 
 
 def trials(command: Command, kind: str, count: int, rng: np.random.Generator, root: Path) -> Row:
-    """Disturb a command `count` times (runs that ended before their moment come on top): sums, of steps the largest."""
+    """Disturb a command `count` times (runs that ended too soon come on top): sums; of what went back, the most."""
     rows: list[Row] = []
     for number in tqdm(range(3 * count), desc=f"{command.name}, {kind}"):
         folder = root / f"{kind} {number}"
@@ -171,13 +173,13 @@ def trials(command: Command, kind: str, count: int, rng: np.random.Generator, ro
         row = KINDS[kind](command, folder, rng.uniform(0.02, 1))
         if row:
             rows.append(row)
-            if any(value for name, value in row.items() if name != "steps made again"):
+            if any(value for name, value in row.items() if name not in WENT_BACK):
                 tqdm.write(f"{command.name}, {kind}, trial {number}: {row}, {said(log_of(folder))}")
         shutil.rmtree(folder)
         if len(rows) == count:
             break
     names = rows[0] if rows else {}
-    reduced = {name: (max if name == "steps made again" else sum)(row[name] for row in rows) for name in names}
+    reduced = {name: (max if name in WENT_BACK else sum)(row[name] for row in rows) for name in names}
     return {"trials": len(rows)} | reduced
 
 

@@ -28,17 +28,23 @@ def known(tmp_path_factory):
     return faults.commands(tmp_path_factory.mktemp("faults"))
 
 
-@pytest.mark.parametrize("name", ["preprocessing", "training"])
 @pytest.mark.parametrize(
-    ("kind", "count"),
-    [("kill -9", 3), ("Ctrl-C", 1), ("SIGTERM", 1), ("full disk", 2), ("read-only folder", 1), ("two runs at once", 1)],
+    ("name", "kind"),
+    [
+        *(
+            ("preprocessing", kind)
+            for kind in ("kill -9", "Ctrl-C", "full disk", "read-only folder", "two runs at once")
+        ),
+        *(("training", kind) for kind in ("kill -9", "SIGTERM", "full disk", "two runs at once")),
+    ],
 )
-def test_the_same_command_makes_the_same_bytes(known, tmp_path, name, kind, count):
+def test_the_same_command_makes_the_same_bytes(known, tmp_path, name, kind):
     try:
-        row = faults.trials(known[name], kind, count, np.random.default_rng(5), tmp_path)
+        row = faults.trials(known[name], kind, 1, np.random.default_rng(5), tmp_path)
     except PermissionError as error:
         pytest.skip(f"no disk can be mounted here: {error}")
-    assert row.pop("trials") == count and row.pop("steps made again") <= 5  # i_weight
+    assert row.pop("trials") == 1 and row.pop("steps made again") <= 4  # i_weight
+    assert row.pop("finished files made again") <= 10 * os.cpu_count()  # a sweep's flows and masks, of each thread
     assert row == dict.fromkeys(row, 0)
 
 
@@ -70,7 +76,7 @@ def test_a_new_process_with_other_hashes_makes_the_same_bytes(known, tmp_path):
 
 
 def test_the_number_of_workers_changes_the_flags_alone(known, tmp_path):
-    for step in (5, 30):
+    for step in (4, 16):
         alone, shared = (
             known[name].reference / "out" / "_scene" / f"model_{step:06d}.pth"
             for name in ("training", "training with workers")
