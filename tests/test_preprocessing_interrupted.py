@@ -111,7 +111,7 @@ def test_a_file_that_does_not_fit_is_an_error_and_is_not_there(tmp_path, size):
         lambda: write_video(tmp_path / "video.mp4", [noise]),  # by ffmpeg, which has the same limit
     ]
     for write in writers:
-        with room_for(size), pytest.raises((OSError, InputError), match="too large|cannot write"):
+        with room_for(size), pytest.raises((OSError, InputError), match=r"too large|cannot write"):
             write()
     assert not [p for p in tmp_path.rglob("*") if p.is_file()]
 
