@@ -20,7 +20,7 @@ from utils.atomic import write_array
 from utils.config import run_dir
 from utils.conventions import stmap_from_px, upright
 from utils.coords import pixel_grid
-from utils.errors import InputError, explains_full_disk
+from utils.errors import InputError, explains_failed_writes
 from utils.export_dense import write_exr, write_flo, write_ply
 from utils.export_flags import EXPORT_FORMATS
 from utils.export_nuke import write_nuke
@@ -75,7 +75,7 @@ def export(
     def number(frame_id: int) -> str:
         return f"{first_frame + frame_id:05d}"
 
-    with explains_full_disk(out_dir):
+    with explains_failed_writes(out_dir):
         if asked := [TRACK_FILES[name] for name in formats if name in TRACK_FILES]:
             queries = torch.as_tensor(query_points, dtype=torch.float32).cpu()
             pieces = tqdm(queries.split(TRACKED_AT_A_TIME), desc="tracking points")

@@ -12,6 +12,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import sys
 from argparse import Namespace
+from contextlib import ExitStack
 from pathlib import Path
 
 from divergence import TrainingDiverged
@@ -22,9 +23,11 @@ from runs import build_model, make_cheaper, open_clip, open_store, read_start, s
 from scoring import comparison, score_model
 from trainer import Trainer
 from training_images import training_images
+from utils.atomic import remove_partial
 from utils.checkpoint import checkpoint_path, find_checkpoint, set_aside
 from utils.config import parse_config, pick_device, run_dir, run_name, uses_flow, write_config
-from utils.errors import exits_on_input_error
+from utils.errors import exits_on_input_error, explains_failed_writes
+from utils.lock import locked
 from utils.paths import SequencePaths
 from utils.run_log import RunLog
 from utils.shard import Shard
@@ -33,9 +36,17 @@ from visuals import View, query_points, save_grid, save_trails
 
 @exits_on_input_error
 def main(argv: list[str] | None = None) -> None:
-    """Prepare, train, draw, compare."""
+    """Make the run's folder this run's alone, then do everything."""
     args = parse_config(argv)
-    shard, folder, log_dir = Shard.join(), run_dir(args), Path("logs") / run_name(args)
+    shard, folder = Shard.join(), run_dir(args)
+    with explains_failed_writes(folder), ExitStack() as held:
+        shard.first(lambda: held.enter_context(locked(folder)))  # for all processes of the run
+        _run(args, shard, folder)
+
+
+def _run(args: Namespace, shard: Shard, folder: Path) -> None:
+    """Prepare, train, draw, compare."""
+    log_dir = Path("logs") / run_name(args)
     device, say = shard.device(pick_device(args.device)), print if shard.rank == 0 else _keep_quiet
     start = starting_point(args)
     if args.synthetic:
@@ -103,6 +114,7 @@ def _train(trainer: Trainer, start: Path | None) -> None:
 
 def _open_run(args: Namespace, start: Path | None, checkpoint: dict | None, log_dir: Path) -> RunLog:
     """Make the run's folder ready and open its log, which goes on where the checkpoint `start` was written."""
+    remove_partial(run_dir(args))
     earlier = set_aside(run_dir(args), start)
     if earlier:
         print(f"checkpoints of an earlier run are now in {earlier}")

@@ -224,6 +224,8 @@ class Trainer:
         A released checkpoint holds no flags: its schedule goes on with the rates and decay that it was started with.
         """
         self.step = checkpoint["step"]
+        if checkpoint_path(self.run_dir, self.step).exists():  # it is that file: others were set aside
+            self._saved_at = self.step
         if self.args.load_opt:
             for group in checkpoint["optimizer"]["param_groups"]:
                 group["fused"] = True  # checkpoints of earlier versions and released ones say otherwise

@@ -18,6 +18,7 @@ from loaders.flow_store import FlowStore
 from loaders.pair_sampling import choose_pixels, cycled_frames, draw_pixels, pair_weight, partner_probabilities
 from loaders.sequence import colors_at
 from loaders.track_file import InputTracks
+from utils.errors import InputError
 from utils.schedules import max_frame_gap
 from utils.transfer import to_device
 
@@ -222,15 +223,30 @@ class MixedBatches(PairBatches):
 
 
 def iterate_batches(dataset: PairBatches, steps: range, num_workers: int) -> Iterator[Batch]:
-    """The batches of `steps` in order, prepared ahead by `num_workers` processes (0: in this one)."""
-    yield from DataLoader(
-        dataset,
-        batch_size=None,
-        sampler=steps,
-        num_workers=num_workers,
-        worker_init_fn=_leave_interrupts_to_parent,
+    """The batches of `steps` in order, prepared ahead by `num_workers` processes (0: in this one).
+
+    Raises:
+        InputError: one of these processes was killed; within seconds, and where a batch is asked for.
+    """
+    on_lost_worker = signal.getsignal(signal.SIGCHLD)
+    batches = iter(
+        DataLoader(
+            dataset, batch_size=None, sampler=steps, num_workers=num_workers, worker_init_fn=_leave_signals_to_parent
+        )
     )
+    if num_workers:  # torch's handler would raise anywhere, in the middle of an update of the networks too
+        signal.signal(signal.SIGCHLD, on_lost_worker)
+    try:
+        yield from batches
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker (pid"):
+            raise
+        raise InputError(
+            f"a process that prepares batches was killed ({error}), perhaps for want of memory, which fewer "
+            "--num_workers need less of: the state is saved, and the same command goes on"
+        ) from error
 
 
-def _leave_interrupts_to_parent(worker_id: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the trainer ends the workers
+def _leave_signals_to_parent(worker_id: int) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):  # they reach the whole process group; the trainer ends the workers
+        signal.signal(number, signal.SIG_IGN)

@@ -15,6 +15,7 @@ from loaders.flow_store import FlowStore, PairMask
 from utils.atomic import atomic_path, remove_partial
 from utils.errors import InputError
 from utils.flow_files import STEPS_PER_PX, flow_steps
+from utils.lock import locked
 from utils.paths import SequencePaths
 
 MAGIC = b"OMVALID1"
@@ -27,7 +28,8 @@ class MappedFlowStore(FlowStore):
     are deleted. A mapping lasts for one look, so that a process never holds more than a pair's pages.
 
     Raises:
-        InputError: what `FlowStore` raises; masks that contradict the statistics; no space or no right to write.
+        InputError: what `FlowStore` raises; masks that contradict the statistics; no space or right to write; another
+            process at work in the sequence folder.
     """
 
     def __init__(self, paths: SequencePaths, names: list[str], prefer_chained: bool = True):
@@ -41,7 +43,7 @@ class MappedFlowStore(FlowStore):
         self.bytes = len(MAGIC) + int(sizes.sum())
         self.file = self.paths.training_flow(f"{len(names)}_{self._digest()}")
         remove_partial(self.file.parent)  # gigabytes, where writing was killed
-        if not self.file.is_file() or self.file.stat().st_size != self.bytes:
+        if not self._is_whole():
             self._write()
 
     def mask(self, i: int, j: int) -> PairMask:
@@ -77,12 +79,15 @@ class MappedFlowStore(FlowStore):
             digest.update(path.read_bytes() if path.exists() else b"")  # published sequences have no notes
         return digest.hexdigest()[:16]
 
+    def _is_whole(self) -> bool:
+        return self.file.is_file() and self.file.stat().st_size == self.bytes
+
     def _write(self) -> None:
         """Make the file, whole or not at all, and delete what earlier products of these frames left."""
         pairs = np.argwhere(self._stored > 0)
         print(f"valid flow of {len(pairs)} pairs goes to {self.file} ({self.bytes / 1e9:.2f} GB)")
         try:
-            with atomic_path(self.file) as temporary, open(temporary, "wb") as out:
+            with locked(self.raw.root), atomic_path(self.file) as temporary, open(temporary, "wb") as out:
                 out.write(MAGIC)
                 for i, j in tqdm(pairs.tolist(), desc="mapped flow", unit="pair"):
                     mask, steps = super().mask(i, j), flow_steps(self.flow(i, j))

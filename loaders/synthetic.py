@@ -1,8 +1,6 @@
 """A seeded demo clip with exact tracks: textured blobs move, bend and hide each other over a slow pan."""
 
 import math
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import torch
 
 from loaders.synthetic_layers import Layer, build_layers, topmost
 from utils.arrays import read_arrays
+from utils.atomic import atomic_folder
 from utils.coords import inside_image
 from utils.errors import InputError
 from utils.paths import SequencePaths
@@ -103,16 +102,14 @@ def write_scene(scene: Scene, paths: SequencePaths) -> None:
     if root.is_file() or (root.is_dir() and any(root.iterdir())):
         _require_same(scene, paths)
         return
-    root.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{root.name}.") as holder:
-        staged = SequencePaths(Path(holder) / "scene")
+    with atomic_folder(root) as folder:
+        staged = SequencePaths(folder)
         grey = scene.masks.astype(np.uint8) * 255
         for folder, images in ((staged.color, scene.video), (staged.mask, grey)):
             folder.mkdir(parents=True)
             for t, image in enumerate(images):
                 _write_png(folder / f"{t:05d}.png", image)
         np.savez(staged.gt_tracks, points=scene.points, occluded=scene.occluded)
-        os.replace(staged.root, root)
 
 
 def _write_png(path: Path, image: np.ndarray) -> None:

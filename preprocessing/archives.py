@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from preprocessing.weights import check_remembered
-from utils.atomic import atomic_path
+from utils.atomic import atomic_folder, atomic_path
 from utils.errors import InputError, OneSentence
 from utils.paths import SequencePaths
 from utils.video_io import to_rgb
@@ -93,15 +93,10 @@ def write_sequences(
     if odd := [name for name in names if not re.fullmatch(r"[\w-]+", name)]:
         raise InputError(f"{odd[0]!r} cannot name a sequence folder: expected letters, digits, _ and -")
     for name in tqdm(names, desc="sequences"):
-        target, staged = out / name, SequencePaths(out / f".{name}.partial")
+        target = out / name
         if target.exists():
             tqdm.write(f"{target} exists and is left as it is")
             continue
-        shutil.rmtree(staged.root, ignore_errors=True)
-        staged.root.mkdir(parents=True)
-        try:
-            write(name, staged)
-            staged.root.rename(target)
-        finally:
-            shutil.rmtree(staged.root, ignore_errors=True)
+        with atomic_folder(target) as staged:
+            write(name, SequencePaths(staged))
     print(f"ready: {len(names)} sequence(s) in {out}")

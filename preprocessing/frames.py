@@ -6,7 +6,6 @@ under a hidden name and renamed once it is whole, so that a folder that exists i
 
 import json
 import os
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,8 +14,9 @@ import numpy as np
 from tqdm import tqdm
 
 from utils.arrays import read_arrays
+from utils.atomic import atomic_folder
 from utils.conventions import scale_points
-from utils.errors import InputError, explains_full_disk
+from utils.errors import InputError, explains_failed_writes
 from utils.paths import SequencePaths
 from utils.video_io import (
     VIDEO_SUFFIXES,
@@ -70,7 +70,7 @@ def prepare_sequence(source: Path, max_side: int | None, data_root: Path = Path(
     target = _target_folder(source, max_side if resized else None, Path(data_root))
     wanted = fingerprint(source, frames, max_side if resized else None)
     if not target.exists():
-        with explains_full_disk(target.parent):
+        with explains_failed_writes(target.parent):
             _materialise(source, frames, max_side, target, wanted)
     _check_copy(target, wanted)
     return SequencePaths(target)
@@ -128,17 +128,10 @@ def _check_copy(target: Path, wanted: dict[str, object]) -> None:
 def _materialise(
     source: Path, frames: list[Path], max_side: int | None, target: Path, record: dict[str, object]
 ) -> None:
-    """Write the copy under a hidden name beside `target`, then rename it; whatever stops that, nothing stays."""
-    partial = SequencePaths(target.with_name(f".{target.name}.partial"))
-    shutil.rmtree(partial.root, ignore_errors=True)  # left by a killed run
-    partial.root.mkdir(parents=True)
-    try:
-        size = _fill(source, frames, max_side, partial)
-        (partial.root / "source.json").write_text(json.dumps({**record, **size}, indent=1))
-        partial.root.rename(target)
-    except BaseException:
-        shutil.rmtree(partial.root)
-        raise
+    """Write the copy, whole or not at all."""
+    with atomic_folder(target) as partial:
+        size = _fill(source, frames, max_side, SequencePaths(partial))
+        (partial / "source.json").write_text(json.dumps({**record, **size}, indent=1))
 
 
 def _fill(source: Path, frames: list[Path], max_side: int | None, partial: SequencePaths) -> dict[str, float]:

@@ -10,6 +10,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import argparse
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -32,8 +33,9 @@ from preprocessing.pairs import MODES, Pairs
 from preprocessing.report import report, report_path
 from utils.atomic import remove_partial
 from utils.config import pick_device
-from utils.errors import InputError, OneSentence, exits_on_input_error, explains_full_disk
+from utils.errors import InputError, OneSentence, exits_on_input_error, explains_failed_writes
 from utils.flow_files import missing_flows
+from utils.lock import locked
 from utils.paths import SequencePaths
 from utils.shard import Shard
 from utils.video_io import frames_of_one_size, list_frames, read_frame
@@ -59,8 +61,8 @@ def preprocess(
         shard: this process's part, where several share the work.
 
     Raises:
-        InputError: unusable frames or weights, products of another method in the folder (before any long work), or a
-            full disk.
+        InputError: unusable frames or weights, products of another method in the folder, another process at work there
+            (all before any long work), or a full disk.
     """
     shard = shard or Shard()
     names = [path.name for path in list_frames(paths.color)[: None if num_frames is None else max(0, num_frames)]]
@@ -68,11 +70,19 @@ def preprocess(
         raise InputError(f"--num_frames is {num_frames}, expected at least 2 frames")
     if is_published(paths, names):
         return
-    with explains_full_disk(paths.root):
-        shard.first(lambda: _prepare(paths, names, settings, redo))
+    picture = report_path(paths, settings.chain)
+    with explains_failed_writes(paths.root), ExitStack() as held:
+
+        def prepare() -> None:
+            # Runs that find all they need only read, side by side.
+            if redo or is_complete(paths, names, settings) is not None or not picture.exists():
+                held.enter_context(locked(paths.root))
+                remove_partial(paths.root)
+            _prepare(paths, names, settings, redo)
+
+        shard.first(prepare)
         if is_complete(paths, names, settings) is not None:
             _do_missing_stages(paths, names, settings, device, shard)
-        picture = report_path(paths, settings.chain)
         if shard.rank == 0 and not picture.exists():
             for fault in clip_faults(paths, names):
                 print(f"warning: {fault}")
@@ -105,8 +115,6 @@ def _prepare(paths: SequencePaths, names: list[str], settings: Settings, redo: b
     if not complete:
         for chain in (True, False):
             report_path(paths, chain).unlink(missing_ok=True)
-        for product in (product for products in manifest.PRODUCTS.values() for product in products):
-            remove_partial(paths.root / product)
 
 
 def _refuse_unusable_weights(paths: SequencePaths, names: list[str], settings: Settings, stale: set[str]) -> None:

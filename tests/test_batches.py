@@ -1,5 +1,6 @@
 """Batches: what is drawn follows the released probabilities, and depends on seed, rank and step alone."""
 
+import tracemalloc
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -175,6 +176,20 @@ class FormulaStore:
 
     def count_map(self, i: int) -> np.ndarray:
         return ((self.x * self.y + i) % 7).astype(np.uint16)
+
+
+def test_nothing_grows_with_the_number_of_steps():
+    video = np.zeros((5, 8, 10, 3), np.uint8)
+    config = SamplingConfig(num_pairs=3, num_pts=4, start_interval=3, use_count_map=True, seed=5)
+    dataset, peaks = FlowBatches(video, FormulaStore(), config), []
+    for steps in (range(10), range(10**9), range(10**9 - 10, 10**9)):
+        tracemalloc.start()
+        batches = iterate_batches(dataset, steps, num_workers=0)
+        for _ in range(10):
+            next(batches)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert max(peaks) < peaks[0] + 2**16
 
 
 def test_batches_of_flow_are_those_of_earlier_runs():

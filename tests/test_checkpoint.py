@@ -20,6 +20,14 @@ def test_the_newest_is_found_by_number(tmp_path):
     assert find_checkpoint(tmp_path / "empty", None) is None
 
 
+def test_equal_states_are_equal_bytes(tmp_path):
+    state = {"step": 3, "model": {"step": torch.ones(2)}, "groups": [{"betas": (0.9, 0.99), "lr": 0.1}] * 2}
+    save_checkpoint(tmp_path / "a.pth", state)
+    read = read_checkpoint(tmp_path / "a.pth")  # equal, of other objects
+    save_checkpoint(tmp_path / "another name.pth", {"".join("step"): read.pop("step"), **read})
+    assert (tmp_path / "a.pth").read_bytes() == (tmp_path / "another name.pth").read_bytes()
+
+
 def test_a_wrong_path_is_an_error(tmp_path):
     with pytest.raises(InputError, match="no such file"):
         find_checkpoint(tmp_path, str(tmp_path / "model.pth"))

@@ -1,8 +1,11 @@
-"""Mistakes and Ctrl-C end an entry point with one line."""
+"""Mistakes, Ctrl-C and SIGTERM end an entry point with one line."""
+
+import errno
+import signal
 
 import pytest
 
-from utils.errors import InputError, exits_on_input_error
+from utils.errors import InputError, exits_on_input_error, explains_failed_writes
 
 
 @pytest.mark.parametrize(
@@ -18,3 +21,32 @@ def test_one_line_and_a_status(capsys, problem, status, said):
         main()
     assert stopped.value.code == status
     assert capsys.readouterr().err.strip().startswith(said)
+
+
+def test_sigterm_is_like_ctrl_c_and_its_handler_is_put_back(capsys):
+    before = signal.getsignal(signal.SIGTERM)
+
+    @exits_on_input_error
+    def main():
+        signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 130 and "the same command goes on" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize(
+    ("number", "file", "said"),
+    [
+        (errno.ENOSPC, None, "cannot write in out .full.: make room there"),
+        (errno.EDQUOT, None, "cannot write in out .full.: make room there"),
+        (errno.EACCES, "logs", "no right to write logs .full.: give it"),
+        (errno.EROFS, None, "no right to write out .full.: give it"),
+    ],
+)
+def test_what_cannot_be_written_is_said_in_a_sentence(number, file, said):
+    with pytest.raises(InputError, match=said), explains_failed_writes("out"):
+        raise OSError(number, "full", file)
+    with pytest.raises(FileNotFoundError), explains_failed_writes("out"):
+        raise FileNotFoundError(errno.ENOENT, "nothing there", file)

@@ -85,7 +85,9 @@ def test_a_batch_can_be_learnt(scene_dir):
 
 def test_num_iters_is_a_total(tiny_flags):
     train(tiny_flags, "--num_iters", "5")
+    written = (RUN / "model_000005.pth").stat().st_mtime_ns
     assert train(tiny_flags, "--num_iters", "5")["step"] == 5
+    assert (RUN / "model_000005.pth").stat().st_mtime_ns == written
     assert train(tiny_flags, "--num_iters", "7")["step"] == 7
 
 
@@ -95,14 +97,14 @@ def test_no_reload_sets_the_earlier_run_aside(tiny_flags):
     assert (RUN / "earlier_1" / "model_000006.pth").exists()
 
 
-def interrupt_after(step_number: int, monkeypatch) -> None:
-    """Ctrl-C in the middle of step `step_number`."""
+def interrupt_after(step_number: int, monkeypatch, number: signal.Signals = signal.SIGINT) -> None:
+    """Ctrl-C, or another signal, in the middle of step `step_number`."""
     step = Trainer.train_step
 
     def interrupted(self, batch):
         terms = step(self, batch)
         if self.step == step_number:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
         return terms
 
     monkeypatch.setattr(Trainer, "train_step", interrupted)
@@ -114,9 +116,10 @@ def stopped_by(error: type[BaseException], flags: list[str]) -> BaseException:
     return stopped.value
 
 
-def test_interrupt_saves_and_the_same_command_goes_on(tiny_flags, monkeypatch):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_saves_and_the_same_command_goes_on(tiny_flags, monkeypatch, number):
     with monkeypatch.context() as patch:
-        interrupt_after(3, patch)
+        interrupt_after(3, patch, number)
         assert stopped_by(SystemExit, [*tiny_flags, "--num_iters", "8"]).code == 130
     assert find_checkpoint(RUN, None).name == "model_000003.pth"
     assert train(tiny_flags, "--num_iters", "8")["step"] == 8

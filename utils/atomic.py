@@ -1,13 +1,17 @@
-"""Files that are either whole or absent, whenever the process dies."""
+"""Files and folders that are either whole or absent, whenever the process dies."""
 
 import io
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+
+from utils.errors import InputError
+from utils.lock import locked
 
 
 @contextmanager
@@ -25,6 +29,30 @@ def atomic_path(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(target: Path) -> Iterator[Path]:
+    """Yield an empty folder in a hidden one beside `target`; it becomes `target` once the block succeeds.
+
+    A block that raises leaves nothing; what a killed process left is removed first.
+
+    Raises:
+        InputError: another process makes this folder, or has just made it.
+    """
+    target = Path(target)
+    with locked(target.with_name(f".{target.name}.partial")) as holder:
+        if target.is_dir() and any(target.iterdir()):
+            raise InputError(f"{target} was made by another process meanwhile: the same command goes on with it")
+        staged = holder / target.name
+        for left in holder.iterdir():
+            shutil.rmtree(left, ignore_errors=True)  # not the lock, which is no folder
+        staged.mkdir()
+        try:
+            yield staged
+            os.replace(staged, target)
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
 
 
 def write_whole(path: Path, content: bytes) -> None:

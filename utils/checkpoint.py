@@ -1,13 +1,15 @@
 """Checkpoint files: state dicts and plain data only, written whole or not at all, loaded with `weights_only=True`."""
 
+import io
 import itertools
 import pickle
 import re
+import sys
 from pathlib import Path
 
 import torch
 
-from utils.atomic import atomic_path
+from utils.atomic import write_whole
 from utils.errors import InputError
 
 
@@ -17,9 +19,24 @@ def checkpoint_path(run_dir: Path, step: int) -> Path:
 
 
 def save_checkpoint(path: Path, state: dict) -> None:
-    """Write `state`, atomically."""
-    with atomic_path(path) as temporary:
-        torch.save(state, temporary)
+    """Write `state`, whole or not at all; equal states become equal bytes."""
+    buffer = io.BytesIO()  # torch would write the name of a file into it, and hide why writing failed
+    torch.save(_plain(state), buffer)
+    write_whole(path, buffer.getvalue())
+
+
+def _plain(value: object) -> object:
+    """The same content, in new containers and with one object for equal texts.
+
+    An object that pickle meets again becomes a reference; which ones it does must not depend on their having been read.
+    """
+    if isinstance(value, str):
+        return sys.intern(value)
+    if isinstance(value, dict):
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(_plain, value))
+    return value
 
 
 def find_checkpoint(run_dir: Path, ckpt_path: str | None) -> Path | None:

@@ -6,12 +6,12 @@ A config file holds `name = value` lines; the command line wins over it. Unknown
 import argparse
 import io
 import math
-import shutil
 from pathlib import Path
 
 import configargparse
 import torch
 
+from utils.atomic import write_whole
 from utils.errors import InputError, OneSentence
 from utils.export_flags import add_export_flags
 from utils.picture_flags import add_picture_flags
@@ -164,11 +164,10 @@ def pick_device(name: str) -> torch.device:
 
 def write_config(args: argparse.Namespace, folder: Path) -> None:
     """Leave the resolved flags as `args.txt` and the config file as `config.txt`."""
-    folder.mkdir(parents=True, exist_ok=True)
     lines = "".join(f"{name} = {value}\n" for name, value in sorted(vars(args).items()))
-    (folder / "args.txt").write_text(lines, encoding="utf-8")  # a path may hold any letter
+    write_whole(folder / "args.txt", lines.encode())  # a path may hold any letter
     if args.config:
-        shutil.copyfile(args.config, folder / "config.txt")
+        write_whole(folder / "config.txt", Path(args.config).read_bytes())
 
 
 def _general_flags(parser: configargparse.ArgumentParser) -> None:

@@ -3,11 +3,14 @@
 import argparse
 import errno
 import functools
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
+
+FULL, FORBIDDEN = (errno.ENOSPC, errno.EDQUOT), (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class InputError(Exception):
@@ -23,31 +26,43 @@ class OneSentence(argparse.ArgumentParser):
 
 
 @contextmanager
-def explains_full_disk(folder: Path) -> Iterator[None]:
-    """While entered, a disk without room (or a spent quota) is an `InputError` that names `folder`."""
+def explains_failed_writes(folder: Path | str) -> Iterator[None]:
+    """While entered, a disk without room (or a spent quota), or no right to write, is an `InputError`.
+
+    `folder` is what it names where the system names no file.
+    """
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        place = error.filename or folder
+        if error.errno in FULL:
+            advice = f"cannot write in {folder} ({error.strerror}): make room there; what is saved is whole"
+        elif error.errno in FORBIDDEN:
+            advice = f"no right to write {place} ({error.strerror}): give it, or name a folder that can be written to"
+        else:
             raise
-        raise InputError(
-            f"cannot write in {folder} ({error.strerror}): make room there; nothing that is done is lost, and the "
-            "same command goes on"
-        ) from error
+        raise InputError(f"{advice}, and the same command goes on") from error
 
 
 def exits_on_input_error(main: Callable[..., None]) -> Callable[..., None]:
-    """Decorator for an entry point: an `InputError` is one line on stderr and exit status 2, Ctrl-C one and 130."""
+    """Decorator for an entry point: an `InputError` is one line on stderr and exit status 2.
+
+    Ctrl-C and SIGTERM, which a batch system sends before it kills, are one line and 130.
+    """
 
     @functools.wraps(main)
     def wrapped(*args, **kwargs) -> None:
+        previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
-            main(*args, **kwargs)
+            with explains_failed_writes("the folder of the results"):
+                main(*args, **kwargs)
         except InputError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
         except KeyboardInterrupt:
             print("\nstopped; what is done is kept, and the same command goes on from there", file=sys.stderr)
             sys.exit(130)
+        finally:
+            signal.signal(signal.SIGTERM, previous)
 
     return wrapped

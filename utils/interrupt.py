@@ -1,4 +1,4 @@
-"""Ctrl-C between two steps instead of in the middle of one."""
+"""Ctrl-C or SIGTERM between two steps instead of in the middle of one."""
 
 import signal
 from types import FrameType

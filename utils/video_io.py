@@ -230,21 +230,33 @@ def _video_is_cut_short(path: Path) -> bool:
 
     The number of frames would not tell: the duration in the header may be that of the sound.
     """
+    complaints = _complaints(path)
+    return ": partial file" in complaints or "File ended prematurely" in complaints
+
+
+def _complaints(path: Path) -> str:
+    """What ffmpeg says on going through a video without decoding it; nothing if it is whole."""
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(path), "-map", "0:v:0"]
     copied = subprocess.run([*command, "-c", "copy", "-f", "null", "-"], capture_output=True, stdin=subprocess.DEVNULL)
-    return b": partial file" in copied.stderr or b"File ended prematurely" in copied.stderr
+    return copied.stderr.decode(errors="replace").strip()
 
 
 def write_video(path: Path, frames: Iterable[np.ndarray], fps: float = 10) -> None:
     """Write RGB uint8 frames [H,W,3] of one size as an H.264 mp4. Its sides are even: an odd one repeats its last line.
 
     Frames are taken one by one, so that an iterator that makes them never holds them all.
+
+    Raises:
+        InputError: the file is not whole, which ffmpeg says of a full disk to the terminal only.
     """
     options = {"codec": "libx264", "quality": 8, "macro_block_size": 2, "ffmpeg_log_level": "error"}
-    with atomic_path(path) as temporary, imageio.get_writer(temporary, fps=fps, **options) as writer:
-        for frame in frames:
-            odd = [(0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)]
-            writer.append_data(np.pad(frame, odd, mode="edge"))
+    with atomic_path(path) as temporary:
+        with imageio.get_writer(temporary, fps=fps, **options) as writer:
+            for frame in frames:
+                odd = [(0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)]
+                writer.append_data(np.pad(frame, odd, mode="edge"))
+        if _complaints(temporary):
+            raise InputError(f"cannot write {path} whole: make room there, and the same command makes it again")
 
 
 def write_image(path: Path, rgb: np.ndarray) -> None:

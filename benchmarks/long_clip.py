@@ -1,0 +1,100 @@
+"""A clip of the released limit through everything: `python -m benchmarks.long_clip --out DIR [--num_frames 250]`.
+
+Makes the frames (a texture that sways, a disc that crosses it and hides it), then runs preprocessing of sparse pairs, a
+short training and viz.py, each as a process of its own: time, peak memory, bytes on disk. A stage that is done is not
+run again; stopped, the same command goes on.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from utils.paths import SequencePaths
+from utils.tables import format_table
+from utils.video_io import write_image
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+COMMON = ["--config", "configs/fast.txt", "--pairs", "sparse", "--device", "cpu", "--expname", "long"]
+SWAY = 0.15  # of the image's sides: what the texture moves by
+
+
+def texture(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """Smooth coloured noise of two scales, uint8 [H,W,3]."""
+    layers = (cv2.GaussianBlur(rng.standard_normal((height, width, 3)), (0, 0), sigma) * sigma for sigma in (2, 9))
+    return np.uint8(np.clip(128 + 90 * sum(layers), 0, 255))
+
+
+def write_frames(paths: SequencePaths, num_frames: int, height: int, width: int) -> None:
+    """Write the frames that are not there yet."""
+    rng = np.random.default_rng(0)
+    margin_y, margin_x = round(SWAY * height), round(SWAY * width)
+    back = texture(rng, height + 2 * margin_y, width + 2 * margin_x)
+    front, mask = texture(rng, height, width), np.zeros((height, width), np.float32)
+    cv2.circle(mask, (width // 2, height // 2), height // 5, 1, -1, cv2.LINE_AA)
+    for t in tqdm(range(num_frames), desc="frames"):
+        file, turn = paths.color / f"{t:05d}.png", 2 * np.pi * t / 100
+        if not file.exists():
+            offset = (-margin_x * (1 + np.sin(turn)), -margin_y * (1 + np.cos(0.7 * turn)))
+            crossing = (width * (t / max(1, num_frames - 1) - 0.5), 0.2 * height * np.sin(3 * turn))
+            moved = [shifted(image, by, height, width) for image, by in ((back, offset), (front, crossing))]
+            share = shifted(mask, crossing, height, width)[..., None]
+            write_image(file, np.uint8(moved[0] * (1 - share) + moved[1] * share))
+
+
+def shifted(image: np.ndarray, by: tuple[float, float], height: int, width: int) -> np.ndarray:
+    """The image moved by (x, y) pixels and cut out."""
+    return cv2.warpAffine(image, np.float32([[1, 0, by[0]], [0, 1, by[1]]]), (width, height))
+
+
+def measured(command: list[str], log: Path) -> dict[str, float]:
+    """Run a command, its output into `log`; its figures. Ends this process where the command fails."""
+    start = time.perf_counter()
+    with log.open("w") as output:
+        process = subprocess.Popen([sys.executable, *command], cwd=REPOSITORY, stdout=output, stderr=output)
+        _, status, usage = os.wait4(process.pid, 0)
+    if os.waitstatus_to_exitcode(status) != 0:
+        sys.exit(f"{command[0]} ended with {os.waitstatus_to_exitcode(status)}, see {log}")
+    cpu = usage.ru_utime + usage.ru_stime
+    return {"s": time.perf_counter() - start, "CPU s": cpu, "peak memory, GB": usage.ru_maxrss * 1024 / 1e9}
+
+
+def main() -> None:
+    """Run what is missing, print a table, keep the figures as `figures.json` in the folder."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True, help="folder of the clip, its run and the figures")
+    parser.add_argument("--num_frames", type=int, default=250)
+    parser.add_argument("--size", type=int, nargs=2, default=[854, 480], metavar=("WIDTH", "HEIGHT"))
+    parser.add_argument("--num_iters", type=int, default=50, help="steps of the training")
+    args = parser.parse_args()
+    out, (width, height) = args.out.resolve(), args.size
+    paths, file = SequencePaths(out / "clip"), out / "figures.json"
+    write_frames(paths, args.num_frames, height, width)
+    # One set of error maps and one of pictures on the way.
+    every = ["--i_cache", str(max(1, args.num_iters // 2)), "--i_img", str(args.num_iters)]
+    run = [*COMMON, "--data_dir", str(paths.root), "--save_dir", str(out), "--num_iters", str(args.num_iters), *every]
+    source = ["--data_dir", str(paths.root), "--flow", "dis", "--pairs", "sparse", "--device", "cpu"]
+    commands = {
+        "preprocessing": ["preprocessing/main_processing.py", *source],
+        "training": ["train.py", *run],
+        "viz": ["viz.py", *run],
+    }
+    figures = json.loads(file.read_text()) if file.exists() else {}
+    for name, command in commands.items():
+        if name not in figures:
+            figures[name] = measured(command, out / f"{name}.log")
+            file.write_text(json.dumps(figures, indent=1))
+    print(format_table(figures))
+    for folder in sorted(path for path in paths.root.iterdir() if path.is_dir()):
+        print(f"{folder.name}: {sum(f.stat().st_size for f in folder.rglob('*') if f.is_file()) / 1e9:.2f} GB")
+
+
+if __name__ == "__main__":
+    main()
