@@ -46,9 +46,8 @@ TINY = shlex.split("""
 
 
 def train_undrawn(flags: list[str]) -> None:
-    """train.py without pictures, which take most of the time of so short a run and come last."""
+    """train.py without TensorBoard's pictures, which take long and are not compared."""
     train.training_images = lambda *values: {}
-    train.save_grid_tracks = lambda *values: []
     RunLog.weight_stats = lambda *values: None
     train.main(flags)
 
