@@ -20,9 +20,9 @@ from utils.atomic import write_array
 from utils.config import run_dir
 from utils.conventions import stmap_from_px, upright
 from utils.coords import pixel_grid
-from utils.errors import InputError, explains_failed_writes
+from utils.errors import explains_failed_writes
 from utils.export_dense import write_exr, write_flo, write_ply
-from utils.export_flags import EXPORT_FORMATS
+from utils.export_flags import check_formats
 from utils.export_nuke import write_nuke
 from utils.export_tracks import TrackTable, write_csv, write_npz, write_tapvid
 from utils.video_io import write_image
@@ -58,7 +58,7 @@ def export(
     Args:
         video: [T,H,W,3], which gives the points their colours.
         query_points: [N,3] (t, x, y) of the track files.
-        formats: some of `EXPORT_FORMATS`.
+        formats: some of `EXPORT_FORMATS` (utils/export_flags.py).
         query_frame: where dense motion (`flow`, `exr`) starts.
         first_frame: the number of frame 0 in file names and in Nuke.
         fps: of the video, NaN where unknown.
@@ -66,10 +66,9 @@ def export(
         use_max_loc, chunk_size: as of `OmniMotion.track`.
 
     Raises:
-        InputError: an unknown format, unusable query points, a full disk.
+        InputError: an unknown format, `exr` without OpenEXR, unusable query points, a full disk.
     """
-    if unknown := set(formats) - set(EXPORT_FORMATS):
-        raise InputError(f"there is no export format {min(unknown)}: choose some of {', '.join(EXPORT_FORMATS)}")
+    check_formats(formats)
     out_dir, written = Path(out_dir), []
 
     def number(frame_id: int) -> str:

@@ -31,7 +31,7 @@ PAGE_BYTES = 24_000_000  # of the whole page: what still opens at once and can b
 FRAME_BYTES = PAGE_BYTES // 2  # of the frames at most
 MOST_QUERY_FRAMES = 6
 COARSE_SPACING = 4  # pixels; a grid coarser than that only if there is a single query frame
-# Text of the page for one point in one frame, guessed beforehand: 0.64 for the demo, 0.97 for DAVIS's dog.
+# Base64 in the page for one point in one frame, guessed beforehand: 0.64 for the demo, 0.96 for DAVIS's dog.
 BYTES_PER_PLACE = 1.0
 # Multiplications that a CPU is given: for the tracks some five minutes of one core, for the depths one.
 TRACK_WORK, DEPTH_WORK = 1e13, 1e12

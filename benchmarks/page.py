@@ -1,4 +1,4 @@
-"""How the interactive page behaves in a browser: `python -m benchmarks.page PAGE [--json FILE]`.
+"""How the interactive page behaves in a browser: `python -m benchmarks.page PAGE [--json FILE] [--screenshot PNG]`.
 
 Needs Chromium. A move of the pointer is timed with five tracks kept, all over the picture, in five frames for every
 query frame: what the page's script takes to answer it, and the same until the canvas is painted (here by the CPU).
@@ -37,14 +37,16 @@ TIME_MOVES = """
 KEEP_FIVE = "for (let k = 1; k < 6; k++) { hoverAt(WIDTH * k / 6, HEIGHT * k / 6); keepHovered(); }"
 
 
-def measure(path: Path) -> dict[str, float | int]:
-    """Size, time until it can be used, time of a pointer move, ms."""
+def measure(path: Path, screenshot: Path | None = None) -> dict[str, float | int]:
+    """Size, time until it can be used, time of a pointer move, ms; the page with five tracks kept as `screenshot`."""
     with tempfile.TemporaryDirectory() as profile, browser(find_chromium(), Path(profile)) as shown:
         shown.ask("Performance.enable", timeDomain="threadTicks")
         shown.open(path, 1280, 900)
         shown.wait("view.tracks !== null")
         result = {"MB": path.stat().st_size / 1e6, "ms until usable": shown.run("performance.now()")}
         shown.run(KEEP_FIVE)
+        if screenshot:
+            shown.screenshot(screenshot)
         moves, switches, cpu = [], [], 0.0
         for query in range(shown.run("META.queries.length")):
             start = f"(async () => {{ const start = performance.now(); await chooseQuery({query}); "
@@ -74,12 +76,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("page", type=Path, help="index.html of a run's vis folder")
     parser.add_argument("--json", type=Path, help="write the figures there as well")
+    parser.add_argument("--screenshot", type=Path, help="write a picture of the whole page, five tracks kept (png)")
     args = parser.parse_args()
     if find_chromium() is None or not args.page.is_file():
         raise InputError(
             f"this needs Chromium on the PATH, and a page at {args.page}: make one with viz.py --style page"
         )
-    result = measure(args.page)
+    result = measure(args.page, args.screenshot)
     print(markdown_table(["figure", "value"], [[name, f"{value:.1f}"] for name, value in result.items()]))
     if args.json:
         write_whole(args.json, json.dumps({"result": result, **provenance()}, indent=1).encode("utf-8"))

@@ -5,18 +5,17 @@ its rendering, depth, flow and canonical places.
 """
 
 import argparse
-import io
 from pathlib import Path
 
 import cv2
+import imageio_ffmpeg
 import numpy as np
-from PIL import Image
 
-from utils.atomic import write_whole
+from utils.atomic import atomic_path
 from utils.video_io import read_video, write_image
 
 HEIGHT = 136  # pixels of each picture
-COLORS = 128  # of the gif
+COLORS, RATE = 128, 5  # of the gif, frames a second
 FRAME = 14  # of the still pictures: the objects meet
 STILLS = ("color", "depth", "00000_flow", "canonical")
 
@@ -28,13 +27,17 @@ def _frames(path: Path) -> list[np.ndarray]:
     return [cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames]
 
 
-def _gif(frames: list[np.ndarray]) -> bytes:
+def _write_gif(path: Path, frames: list[np.ndarray]) -> None:
     """One palette and no dithering: what stands still costs little."""
-    palette = Image.fromarray(np.concatenate(frames[::3])).quantize(COLORS)
-    first, *others = (Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames)
-    buffer = io.BytesIO()
-    first.save(buffer, "GIF", save_all=True, append_images=others, duration=200, loop=0)
-    return buffer.getvalue()
+    palette = f"split[a][b];[a]palettegen=max_colors={COLORS}[p];[b][p]paletteuse=dither=none:diff_mode=rectangle"
+    size = frames[0].shape[1::-1]
+    with atomic_path(path) as temporary:
+        options = {"pix_fmt_out": "pal8", "macro_block_size": 1, "output_params": ["-vf", palette]}
+        writer = imageio_ffmpeg.write_frames(temporary, size, fps=RATE, codec="gif", **options)
+        writer.send(None)  # starts it
+        for frame in frames:
+            writer.send(frame.tobytes())
+        writer.close()
 
 
 def main() -> None:
@@ -43,7 +46,7 @@ def main() -> None:
     parser.add_argument("--vis", type=Path, default=Path("out/demo_demo_scene/vis"), help="pictures of the demo")
     parser.add_argument("--out", type=Path, default=Path("assets"), help="folder of the small ones")
     args = parser.parse_args()
-    write_whole(args.out / "demo_trails.gif", _gif(_frames(args.vis / "00000_trails.mp4")[::2]))
+    _write_gif(args.out / "demo_trails.gif", _frames(args.vis / "00000_trails.mp4")[::2])
     stills = [_frames(args.vis / f"{name}.mp4")[FRAME] for name in STILLS]
     write_image(args.out / "demo_dense.png", np.concatenate(stills, axis=1))
 

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from utils.atomic import write_whole
+
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 # The browser reads commands from descriptor 3 and answers on 4.
@@ -96,8 +98,10 @@ class Page:
         for kind in ("keyDown", "keyUp"):
             self.ask("Input.dispatchKeyEvent", type=kind, key=key, modifiers=modifiers)
 
-    def screenshot(self, path: Path, **options) -> None:
-        path.write_bytes(base64.b64decode(self.ask("Page.captureScreenshot", format="png", **options)["data"]))
+    def screenshot(self, path: Path) -> None:
+        """The whole page as png."""
+        shot = self.ask("Page.captureScreenshot", format="png", captureBeyondViewport=True)
+        write_whole(path, base64.b64decode(shot["data"]))
 
 
 @contextmanager

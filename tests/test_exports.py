@@ -1,5 +1,7 @@
 """What `exports.export` asks of a model and where it goes; the formats themselves are in test_export_files.py."""
 
+import importlib.metadata
+import sys
 from argparse import Namespace
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from plyfile import PlyData
 
 from exports import export, export_run
 from networks.omnimotion import ModelConfig, OmniMotion
+from utils import export_flags
 from utils.config import build_parser
 from utils.coords import pixel_grid
 from utils.errors import InputError
@@ -118,14 +121,28 @@ def test_frames_are_numbered_as_their_files_or_as_the_flag_says(model, tmp_path,
     assert np.load(written[0])["first_frame"] == number
 
 
-def test_formats_are_checked_before_any_work(model, tmp_path, capsys):
-    with pytest.raises(InputError, match="no export format gif"):
+def test_formats_are_checked_before_any_work(model, tmp_path):
+    with pytest.raises(InputError, match="no export format gif: choose some of npz, csv"):
         export(model, VIDEO, QUERIES, ["npz", "gif"], tmp_path)
+    with pytest.raises(InputError, match="no export format gif"):
+        parsed("all,gif")
     assert not list(tmp_path.iterdir())
-    assert parsed("npz, flow").export == ["npz", "flow"] and parsed("all").export == list(EXPORT_FORMATS)
-    with pytest.raises(SystemExit) as stop:
-        parsed("npz,gif")
-    assert stop.value.code == 2 and "'gif' is none of npz, csv" in capsys.readouterr().err
+    assert parsed("npz, flow").export == ["npz", "flow"] and parsed("npz,all").export == list(EXPORT_FORMATS)
+
+
+@pytest.mark.parametrize("installed", [None, "3.4.17"])
+def test_exr_is_refused_without_its_package_before_any_work_and_alone(model, tmp_path, monkeypatch, installed):
+    """An older one cannot write into memory."""
+    real = importlib.metadata.version
+    monkeypatch.setitem(sys.modules, "OpenEXR", None)  # importing it fails
+    monkeypatch.setattr(export_flags, "version", lambda name: installed or real("is-not-installed"))
+    for formats in ("exr", "all"):
+        with pytest.raises(InputError, match=r"install it with `pip install -U OpenEXR`, or leave exr out"):
+            parsed(formats)
+    with pytest.raises(InputError, match="OpenEXR"):
+        export(model, VIDEO, QUERIES, ["npz", "exr"], tmp_path)
+    assert not list(tmp_path.iterdir())
+    assert len(export(model, VIDEO, QUERIES, parsed("npz,csv,tapvid,nuke,flow,depth,ply").export, tmp_path)) == 7
 
 
 def parsed(formats: str) -> Namespace:

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import page
-from networks.omnimotion import ModelConfig, OmniMotion
+from networks.omnimotion import ModelConfig, OmniMotion, Tracks
 from runs import Clip
 from utils.page_encoding import STEPS, escaped_json, pack_tracks, quantised, text_size
 from utils.paths import SequencePaths
@@ -23,29 +23,37 @@ HEIGHT, WIDTH, FRAMES = 30, 44, 5
 HOSTILE = "<img src=x onerror=hacked=1></script><script>hacked=1</script>\u2028&amp;'\""
 
 
+def untrained(frames: int, height: int, width: int) -> OmniMotion:
+    sizes = {"code_size": 8, "code_width": 8, "coupling_width": 16, "affine_width": 8, "volume_width": 16}
+    config = ModelConfig(frames, height, width, num_samples_ray=6, **sizes)
+    return OmniMotion.initialised(config, num_layers=3, seed=1).eval()
+
+
 def moving_model() -> OmniMotion:
     """Untrained networks whose points move by some pixels and hide each other here and there."""
-    sizes = {"code_size": 8, "code_width": 8, "coupling_width": 16, "affine_width": 8, "volume_width": 16}
-    config = ModelConfig(FRAMES, HEIGHT, WIDTH, num_samples_ray=6, **sizes)
-    model = OmniMotion.initialised(config, num_layers=3, seed=1)
+    model = untrained(FRAMES, HEIGHT, WIDTH)
     with torch.no_grad():
         for name, parameter in model.warp.named_parameters():
             parameter.mul_(2.0 if name.startswith("layers") else 1.0)
-    return model.eval()
+    return model
 
 
-def make_page(folder: Path, name: str = "clip", query_frame: int = 2) -> tuple[Path, OmniMotion, Clip]:
+def make_page(folder: Path, name: str = "clip", query_frame: int = 2) -> tuple[Path, OmniMotion, np.ndarray]:
     """A page of `moving_model`, whose run, flags and clip are called `name`."""
-    model = moving_model()
     texture = np.random.default_rng(0).integers(0, 60, (HEIGHT, WIDTH, 3))
     video = np.stack([texture + 40 * t for t in range(FRAMES)]).astype(np.uint8)
-    clip = Clip(SequencePaths(folder), [f"{t}.png" for t in range(FRAMES)], video, None)
+    model = moving_model()
+    return page_of(model, video, folder, name, query_frame), model, video
+
+
+def page_of(model: OmniMotion, video: np.ndarray, folder: Path, name: str, query_frame: int) -> Path:
+    clip = Clip(SequencePaths(folder), [f"{t}.png" for t in range(len(video))], video, None)
     checkpoint = folder / "model_000007.pth"
     torch.save({"model_config": asdict(model.config), "step": 7, "flags": {name: name, "lr": 0.5}}, checkpoint)
     flags = {"expname": name, "data_dir": "seq", "save_dir": str(folder), "ckpt_path": str(checkpoint)}
     numbers = {"query_frame_id": query_frame, "chunk_size": 400, "use_max_loc": True, "occlusion_th": 0.3}
     (path,) = page.save_page(model, clip, folder / "vis", Namespace(**flags, **numbers), 10.0)
-    return path, model, clip
+    return path
 
 
 def blocks(path: Path) -> dict[str, bytes]:
@@ -167,10 +175,35 @@ def test_a_page_keeps_its_size_by_fewer_query_frames_then_by_a_coarser_grid(tmp_
 
 def test_large_frames_are_reduced_until_they_fit(tmp_path, monkeypatch):
     monkeypatch.setattr(page, "FRAME_BYTES", 2000)
-    path, _, clip = make_page(tmp_path)
+    path, _, video = make_page(tmp_path)
     frames = [data for name, data in blocks(path).items() if name.startswith("frame")]
-    assert len(frames) == len(clip.video) and sum(text_size(len(f)) for f in frames) < 2000
+    assert len(frames) == len(video) and sum(text_size(len(f)) for f in frames) < 2000
     assert "reduced to 1/" in dict(meta(path)["facts"])["Frames"]
+
+
+@pytest.mark.slow
+def test_a_page_of_sixty_large_frames_stays_below_25_mb(tmp_path, monkeypatch):
+    """With nothing but the size to hold it back, frames and depths like noise, and tracks that deflate badly."""
+    model, rng = untrained(60, 480, 854), np.random.default_rng(0)
+    waves = torch.from_numpy(rng.normal(size=(8, 3)) * [0.1, 0.02, 0.02]).float()  # radians a frame, a pixel
+    ways = torch.from_numpy(rng.normal(size=(8, 2)) * 20).float()
+
+    def track(queries: torch.Tensor, *_) -> Tracks:
+        """Smooth motion, and each point some pixels off it in each frame."""
+        frames = torch.arange(60.0)[:, None, None].expand(-1, len(queries), 1)
+        places = torch.cat([frames, queries[:, 1:].expand(60, -1, -1)], -1)
+        motion = (torch.sin(places @ waves.T) - torch.sin(queries @ waves.T)) @ ways
+        score = torch.sin(places @ waves[0]).abs()
+        return Tracks(queries[:, 1:] + motion + 4 * torch.randn(motion.shape), score, score)
+
+    monkeypatch.setattr(model, "track", track)
+    monkeypatch.setattr(model, "render", lambda t, px, _: (None, torch.rand(len(px))))
+    monkeypatch.setattr(page, "TRACK_WORK", np.inf)  # as on a GPU
+    monkeypatch.setattr(page, "DEPTH_WORK", 1e30)
+    frames = rng.integers(0, 256, (60, 480, 854, 3), np.uint8)
+    path = page_of(model, frames, tmp_path, "clip", 0)
+    assert 15e6 < path.stat().st_size < 25e6
+    assert 1 <= len(meta(path)["queries"]) < page.MOST_QUERY_FRAMES  # the guess was too small, the limit has held
 
 
 def test_curves_leave_out_what_is_not_finite_or_cut_short(tmp_path):

@@ -27,8 +27,7 @@ def made(tmp_path_factory) -> tuple[Path, OmniMotion, np.ndarray]:
     """A page with hostile names, its model, its frames."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(page, "plan", lambda *_: (SPACING, len(QUERIES)))
-        path, model, clip = make_page(tmp_path_factory.mktemp("page"), HOSTILE)
-    return path, model, clip.video
+        return make_page(tmp_path_factory.mktemp("page"), HOSTILE)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 """Dense results as files for other programs: Middlebury flow, OpenEXR images, PLY point clouds."""
 
+import io
 import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +9,6 @@ import numpy as np
 from utils.atomic import write_whole
 
 FLO_MAGIC = b"PIEH"
-EXR_MAGIC, EXR_VERSION, EXR_FLOAT, EXR_ZIP = 20000630, 2, 2, 3
-EXR_ROWS = 16  # that are compressed together
 
 
 def write_flo(path: Path, flow: np.ndarray) -> None:
@@ -20,42 +18,18 @@ def write_flo(path: Path, flow: np.ndarray) -> None:
 
 
 def write_exr(path: Path, channels: dict[str, np.ndarray], comment: str) -> None:
-    """Channels [H,W] by name (R, G, …) as a 32-bit float OpenEXR image, row 0 at the top, losslessly compressed."""
-    names = sorted(channels)
-    rows = np.stack([channels[name] for name in names], 1).astype("<f4")  # [H,C,W]
-    height, _, width = rows.shape
-    described = (name.encode() + struct.pack("<xi4xii", EXR_FLOAT, 1, 1) for name in names)
-    window = struct.pack("<4i", 0, 0, width - 1, height - 1)
-    header = struct.pack("<ii", EXR_MAGIC, EXR_VERSION) + b"".join(
-        name + b"\0" + kind + b"\0" + struct.pack("<i", len(value)) + value
-        for name, kind, value in (
-            (b"channels", b"chlist", b"".join(described) + b"\0"),
-            (b"comments", b"string", comment.encode()),
-            (b"compression", b"compression", bytes([EXR_ZIP])),
-            (b"dataWindow", b"box2i", window),
-            (b"displayWindow", b"box2i", window),
-            (b"lineOrder", b"lineOrder", b"\0"),
-            (b"pixelAspectRatio", b"float", struct.pack("<f", 1)),
-            (b"screenWindowCenter", b"v2f", struct.pack("<ff", 0, 0)),
-            (b"screenWindowWidth", b"float", struct.pack("<f", 1)),
-        )
-    )
-    header += b"\0"
-    starts = range(0, height, EXR_ROWS)
-    packed = [_exr_packed(rows[y : y + EXR_ROWS].tobytes()) for y in starts]
-    blocks = [struct.pack("<ii", y, len(block)) + block for y, block in zip(starts, packed, strict=True)]
-    first = len(header) + 8 * len(blocks)
-    offsets = first + np.cumsum([0] + [len(block) for block in blocks[:-1]])
-    write_whole(path, header + offsets.astype("<u8").tobytes() + b"".join(blocks))
+    """Channels [H,W] by name (R, G, …) as a 32-bit float OpenEXR image, row 0 at the top, losslessly compressed (ZIP).
 
+    Needs the package OpenEXR: see `export_flags.check_formats`.
+    """
+    import OpenEXR  # optional
 
-def _exr_packed(raw: bytes) -> bytes:
-    """OpenEXR's ZIP: bytes at even places, then at odd ones; differences + 128; zlib. As it is if that is longer."""
-    values = np.frombuffer(raw, np.uint8)
-    values = np.concatenate([values[::2], values[1::2]])
-    values[1:] = np.diff(values) + np.uint8(128)
-    packed = zlib.compress(values.tobytes())
-    return packed if len(packed) < len(raw) else raw
+    header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage, "comments": comment}
+    # It reads arrays as if they were contiguous, whatever their strides.
+    image = OpenEXR.File(header, {name: np.ascontiguousarray(c, np.float32) for name, c in channels.items()})
+    content = io.BytesIO()
+    image.write(content)
+    write_whole(path, content.getvalue())
 
 
 def write_ply(path: Path, points: np.ndarray, colors: np.ndarray, density: np.ndarray, comment: str) -> None:

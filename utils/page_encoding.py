@@ -85,7 +85,7 @@ def pack_tracks(places: NDArray[np.int16], unseen: NDArray[np.bool_]) -> bytes:
 
     Of every frame: change since the frame before (frame 0: the place itself), as difference to that of the neighbour
     to the left, folded to 0, −1, 1, −2, 2 … → 0, 1, 2, 3, 4 …: low bytes of all x, then of all y, then the high bytes;
-    then one bit a point. On the demo 0.4 bytes for each place, of 4.
+    then one bit a point. On the demo 0.48 bytes for each place, of 4 (0.64 as base64).
 
     Args:
         places: [T,2,rows,columns] as `quantised`. unseen: [T,rows,columns].
