@@ -5,7 +5,7 @@ checkpoint, ours or a released one (which must be asked for 24 frames: the time 
 of its own). How much a score costs depends on what lies in front of the points, so on the training. The plain form
 (tests/plain_model.py) evaluates source rays, target rays and all mapped samples anew for every target frame. Times are
 medians of calls in turn, work is counted by torch's FlopCounterMode, memory is how far a process of its own grows
-beyond what it holds before the call; the rate is compared with that of torch's product of two large matrices.
+beyond what it holds before the call; "of peak" compares the work with that of large products in the same CPU time.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.measure import Work, alone, gflop_of, medians_in_turn, resident_bytes, write_json
+from benchmarks.measure import Work, alone, gflop_of, resident_bytes, times_in_turn, write_json
 from networks.official_checkpoint import read_as_ours
 from networks.omnimotion import ModelConfig, OmniMotion, load_model
 from tests import plain_model
@@ -57,11 +57,11 @@ def measure(model: OmniMotion, scores: str, repeats: int) -> dict[str, dict[str,
     counted = {form: gflop_of(call) for form, call in calls.items()}
     others = [t for t in range(NUM_FRAMES) if t != QUERY]  # the plain form puts the query itself there
     far = (counted["plain"][1] - counted["ours"][1])[others].norm(dim=-1).max().item()
-    seconds, rate = medians_in_turn(calls, repeats)
+    times = times_in_turn(calls, repeats)
     rows = {}
     for form, (gflop, _) in counted.items():
-        row = {"s": seconds[form], "GFLOP": gflop, "faster": seconds["plain"] / seconds[form]}
-        rows[f"{form}, {scores}"] = row | {"of peak": gflop / seconds[form] / rate, "px apart": far}
+        row = {"s": times[form].seconds, "GFLOP": gflop, "faster": times["plain"].seconds / times[form].seconds}
+        rows[f"{form}, {scores}"] = row | {"of peak": gflop / times[form].peak_gflop, "px apart": far}
     return rows
 
 
