@@ -54,6 +54,7 @@ class Timing:
     """What a call takes, and how much large products would have done in its place."""
 
     seconds: float  # median wall time
+    cpu_seconds: float  # median time that this process computed, by all its threads
     peak_gflop: float  # median of the call's CPU time times the higher rate of large products right before and after it
 
 
@@ -70,17 +71,16 @@ def times_in_turn(calls: dict[str, Work], repeats: int) -> dict[str, Timing]:
     The machine's rate is measured again beside every call, for it changes with that other work.
     """
     peak_rate()  # the first one of a process is slower
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    peaks: dict[str, list[float]] = {name: [] for name in calls}
+    samples: dict[str, list[tuple[float, float, float]]] = {name: [] for name in calls}
     before = peak_rate()
     for _ in range(repeats):
         for name, call in calls.items():
             cpu_start = time.process_time()
-            seconds[name].append(seconds_of(call))
+            seconds = seconds_of(call)
             cpu_seconds, after = time.process_time() - cpu_start, peak_rate()
-            peaks[name].append(cpu_seconds * max(before, after))
+            samples[name].append((seconds, cpu_seconds, cpu_seconds * max(before, after)))
             before = after
-    return {name: Timing(statistics.median(seconds[name]), statistics.median(peaks[name])) for name in calls}
+    return {name: Timing(*map(statistics.median, zip(*rows, strict=True))) for name, rows in samples.items()}
 
 
 def resident_bytes() -> int:
