@@ -1,7 +1,7 @@
 """What a training step costs: `python -m benchmarks.train_step [--steps 5] [--json FILE]`.
 
 Default networks with affine maps, 8 pairs x 32 points x 32 samples, pairs drawn by the training's probabilities for a
-60-frame clip. Rows: the plain form (the released amount of work, see tests/plain_model.py), ours, ours with
+60-frame clip. Rows: the plain form (tests/plain_model.py), ours, ours with
 `--checkpoint_activations`, with `--micro_batch 2`, with both. Time is the median wall time of steps in turn in one
 process; work is counted by torch's FlopCounterMode; memory is how far a process of its own grows beyond what it holds
 before the first step (libraries, weights: "GB before" in the JSON); "of peak" compares the work with that of large

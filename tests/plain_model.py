@@ -1,4 +1,4 @@
-"""The same computation written plainly, with the released amount of work: oracle of tests, yardstick of benchmarks.
+"""The same computation written plainly, nothing computed once for many: oracle of tests, yardstick of benchmarks.
 
 Functions of our model's parameters. A frame's code is computed again for every call, repeated for every sample and
 concatenated with the encoding; the smoothness term warps its points to the canonical volume a second time; tracking
