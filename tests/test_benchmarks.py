@@ -1,4 +1,4 @@
-"""Every benchmark can be imported; those of preprocessing, tracking and precision still fit what they measure."""
+"""Every benchmark can be imported; preprocessing, tracking, precision and the work of points are measured here, too."""
 
 import importlib
 from argparse import Namespace
@@ -8,7 +8,7 @@ import pytest
 import torch
 from test_same_computation import KINDS, make_model
 
-from benchmarks import inference, measure, precision, preprocess
+from benchmarks import inference, looking, measure, precision, preprocess
 from utils.paths import SequencePaths
 
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
@@ -55,3 +55,12 @@ def test_precision_is_measured():
 def test_tf32_keeps_ten_bits():
     x = torch.tensor([1 + 2**-10, 1 + 2**-12, 1 + 3 * 2**-12, -1 - 2**-11])
     assert precision.to_tf32(x).tolist() == [1 + 2**-10, 1, 1 + 2**-10, -1 - 2**-10]
+
+
+def test_points_that_pass_are_counted_and_cost_something():
+    model = make_model(torch.float32)
+    with looking.counted_points() as passed:
+        model.map_points(2, torch.rand(5, 2) * 30, [1, 3, 4], with_occlusion=False)
+    samples = model.config.num_samples_ray
+    assert passed == {"warp": 5 * samples + 3 * 5, "volume": 5 * samples}
+    assert min(looking.gflop_per_point(model).values()) > 0
