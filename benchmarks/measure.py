@@ -8,11 +8,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode, register_flop_formula
+
+from networks.linear import linear
 
 T = TypeVar("T")
 Work = Callable[[], object]
@@ -39,19 +42,45 @@ def seconds_of(work: Work) -> float:
     return time.perf_counter() - start
 
 
-def medians_in_turn(calls: dict[str, Work], repeats: int) -> tuple[dict[str, float], float]:
-    """Median seconds of each call, and GFLOP/s of torch's product of two large matrices between them.
+def cpu_seconds_of(work: Work) -> float:
+    """How long this process computes in a call: what it waits while others have the cores is left out."""
+    start = time.process_time()
+    work()
+    return time.process_time() - start
 
-    In turn, so that other work on the machine slows all of them alike. All have been called before.
-    """
+
+@dataclass(frozen=True)
+class Timing:
+    """What a call takes, and how much large products would have done in its place."""
+
+    seconds: float  # median wall time
+    cpu_seconds: float  # median time that this process computed, by all its threads
+    peak_gflop: float  # median of the call's CPU time times the higher rate of large products right before and after it
+
+
+def peak_rate() -> float:
+    """GFLOP for each CPU second of the product of two large matrices, by the faster of torch's library and oneDNN."""
     matrix = torch.rand(PRODUCT, PRODUCT)
-    calls = {**calls, "product": lambda: matrix @ matrix}
-    times: dict[str, list[float]] = {name: [] for name in calls}
+    products = (lambda: matrix @ matrix, lambda: linear(matrix, matrix))
+    return 2 * PRODUCT**3 / 1e9 / min(cpu_seconds_of(product) for product in products)
+
+
+def times_in_turn(calls: dict[str, Work], repeats: int) -> dict[str, Timing]:
+    """Calls in turn, so that other work on the machine slows all of them alike. All have been called before.
+
+    The machine's rate is measured again beside every call, for it changes with that other work.
+    """
+    peak_rate()  # the first one of a process is slower
+    samples: dict[str, list[tuple[float, float, float]]] = {name: [] for name in calls}
+    before = peak_rate()
     for _ in range(repeats):
         for name, call in calls.items():
-            times[name].append(seconds_of(call))
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    return medians, 2 * PRODUCT**3 / medians.pop("product") / 1e9
+            cpu_start = time.process_time()
+            seconds = seconds_of(call)
+            cpu_seconds, after = time.process_time() - cpu_start, peak_rate()
+            samples[name].append((seconds, cpu_seconds, cpu_seconds * max(before, after)))
+            before = after
+    return {name: Timing(*map(statistics.median, zip(*rows, strict=True))) for name, rows in samples.items()}
 
 
 def resident_bytes() -> int:

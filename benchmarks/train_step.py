@@ -1,11 +1,11 @@
 """What a training step costs: `python -m benchmarks.train_step [--steps 5] [--json FILE]`.
 
 Default networks with affine maps, 8 pairs x 32 points x 32 samples, pairs drawn by the training's probabilities for a
-60-frame clip. Rows: the plain form (the released amount of work, see tests/plain_model.py), ours, ours with
+60-frame clip. Rows: the plain form (tests/plain_model.py), ours, ours with
 `--checkpoint_activations`, with `--micro_batch 2`, with both. Time is the median wall time of steps in turn in one
 process; work is counted by torch's FlopCounterMode; memory is how far a process of its own grows beyond what it holds
-before the first step (libraries, weights: "GB before" in the JSON); the peak rate is that of torch's product of two
-large matrices (ours multiplies by oneDNN, which may exceed it).
+before the first step (libraries, weights: "GB before" in the JSON); "of peak" compares the work with that of large
+products in the same CPU time.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.measure import alone, gflop_of, medians_in_turn, resident_bytes, write_json
+from benchmarks.measure import alone, gflop_of, resident_bytes, times_in_turn, write_json
 from loaders.batches import Batch
 from loaders.pair_sampling import cycled_frames, partner_probabilities
 from losses import compute_losses, weighted_sum
@@ -115,17 +115,18 @@ def main() -> None:
     calls = {name: step_of(name) for name in names}
     for call in calls.values():
         call()
-    seconds, rate = medians_in_turn(calls, args.steps)
-    rows = {"product of two large matrices": {"GFLOP/s": rate}}
+    times = times_in_turn(calls, args.steps)
+    rows: dict[str, dict[str, float]] = {}
     print(
         f"{'':30s} {'time':>8s} {'GFLOP':>8s} {'memory':>8s} {'speed':>7s} {'memory':>7s} {'of peak':>8s} {'kept':>8s}"
     )
     for name in names:
-        row = rows[name] = {"s": seconds[name], **sizes[name]}
+        row = rows[name] = {"s": times[name].seconds, **sizes[name]}
+        row["of peak"] = row["GFLOP"] / times[name].peak_gflop
         faster, smaller = rows["plain"]["s"] / row["s"], row["GB"] / rows["plain"]["GB"]
         print(
             f"{name:30s} {row['s']:6.2f} s {row['GFLOP']:8.1f} {row['GB']:5.2f} GB {faster:6.2f}x {smaller:6.1%}"
-            f" {row['GFLOP'] / row['s'] / rate:8.0%} {row['GB kept']:5.2f} GB"
+            f" {row['of peak']:8.0%} {row['GB kept']:5.2f} GB"
         )
     write_json(args.json, rows)
 

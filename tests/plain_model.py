@@ -1,4 +1,4 @@
-"""The same computation written plainly, with the released amount of work: oracle of tests, yardstick of benchmarks.
+"""The same computation written plainly, nothing computed once for many: oracle of tests, yardstick of benchmarks.
 
 Functions of our model's parameters. A frame's code is computed again for every call, repeated for every sample and
 concatenated with the encoding; the smoothness term warps its points to the canonical volume a second time; tracking
@@ -14,6 +14,7 @@ from networks.coupling import CouplingLayer
 from networks.frame_affine import FrameAffine
 from networks.gabor import GaborNet
 from networks.omnimotion import OCCLUSION_MARGIN, OmniMotion, Tracks
+from networks.planes import REACH, SpaceTimePlanes, TriPlane
 from networks.ray_marcher import NEAR_SHARE
 
 
@@ -52,11 +53,37 @@ def waves(x: Tensor, num_freqs: int) -> list[Tensor]:
     return [angles.sin(), angles.cos()]
 
 
-def couple(layer: CouplingLayer, x: Tensor, code: Tensor, sign: int) -> Tensor:
-    """One coupling of x [P,N,K,3] given codes [P,C]; sign −1 to canonical, 1 back."""
+def planes_of(planes: SpaceTimePlanes, time: Tensor) -> Tensor:
+    """Planes [P,C,h,w] at time codes [P]: each moment weighed by how near it is, those of other intervals by 0."""
+    frame = (time * planes.num_frames - 1).clamp(0, planes.num_frames - 1)
+    place = frame / (planes.num_frames - 1) * (len(planes.features) - 1)
+    weights = (1 - (place[:, None] - torch.arange(len(planes.features))).abs()).clamp(min=0)
+    return (weights[:, :, None, None, None] * planes.features).sum(1)
+
+
+def bilinear(planes: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Features [P,*,C] of planes [P,C,h,w] at x, y [P,*], −1 and 1 the border cells: of the four around."""
+    height, width = planes.shape[-2:]
+    column, row = (x.clamp(-1, 1) + 1) / 2 * (width - 1), (y.clamp(-1, 1) + 1) / 2 * (height - 1)
+    plane = torch.arange(len(planes)).view(-1, *[1] * (x.ndim - 1))
+    features = torch.zeros(())
+    for i in (row.floor(), row.floor() + 1):
+        for j in (column.floor(), column.floor() + 1):
+            share = (1 - (row - i).abs()) * (1 - (column - j).abs())
+            cell = planes[plane, :, i.long().clamp(max=height - 1), j.long().clamp(max=width - 1)]
+            features = features + share.unsqueeze(-1) * cell
+    return features
+
+
+def couple(layer: CouplingLayer, x: Tensor, code: Tensor, time: Tensor, sign: int) -> Tensor:
+    """One coupling of x [P,N,K,3] given time codes [P,1,1,1] and ψ [P,C]; sign −1 to canonical, 1 back."""
     kept = [x[..., axis : axis + 1] for axis in layer.kept]
     encoding = torch.cat(kept + [wave for v in kept for wave in waves(v, layer.num_freqs)], -1)
-    encoding = F.leaky_relu(affine_map(layer.encode, encoding))
+    encoding = affine_map(layer.encode, encoding)
+    if layer.planes is not None:
+        a, b = ((x[..., axis] - (1 if axis == 2 else 0)) / REACH for axis in layer.kept)  # depth is around 1
+        encoding = encoding + affine_map(layer.look_up, bilinear(planes_of(layer.planes, time.flatten()), a, b))
+    encoding = F.leaky_relu(encoding)
     code = run_mlp(layer.code_mlp, code)[:, None, None].expand(*x.shape[:-1], -1)
     log_scale, shift = run_mlp(layer.scale_shift, torch.cat([code, encoding], -1)).unbind(-1)
     log_scale, value = log_scale.clamp(-8, 8), x[..., layer.axis]
@@ -90,7 +117,7 @@ def to_canonical(model: OmniMotion, x: Tensor, ids: Tensor) -> Tensor:
         matrix, shift = affine(model.warp.affine, x, time)
         x = torch.cat([(matrix @ x[..., :2, None])[..., 0] + shift, x[..., 2:]], -1)
     for layer in model.warp.layers:
-        x = couple(layer, x, code, -1)
+        x = couple(layer, x, code, time, -1)
     return x
 
 
@@ -98,18 +125,27 @@ def to_local(model: OmniMotion, x: Tensor, ids: Tensor) -> Tensor:
     """Canonical points [P,N,K,3] to frames [P]."""
     time, code = times_and_codes(model, ids, x)
     for layer in reversed(model.warp.layers):
-        x = couple(layer, x, code, 1)
+        x = couple(layer, x, code, time, 1)
     if model.warp.affine is not None:
         matrix, shift = affine(model.warp.affine, x, time)
         x = torch.cat([(torch.linalg.inv(matrix) @ (x[..., :2] - shift)[..., None])[..., 0], x[..., 2:]], -1)
     return x
 
 
+def three_planes(planes: TriPlane, x: Tensor) -> Tensor:
+    """Points [*,3] in [−1, 1] → [*,3C]: what the planes of (x, y), (x, z) and (y, z) hold there."""
+    pairs = zip(planes.features, ((0, 1), (0, 2), (1, 2)), strict=True)
+    return torch.cat([bilinear(plane[None], x[None, ..., a], x[None, ..., b])[0] for plane, (a, b) in pairs], -1)
+
+
 def volume(model: OmniMotion, x: Tensor) -> tuple[Tensor, Tensor]:
     """Colours [*,3] and alphas [*] at canonical points [*,3]."""
     norm = torch.linalg.norm(x, dim=-1, keepdim=True).clamp(min=1e-9)
     contracted = torch.where(norm <= 1, x, (2 - 1 / norm) * (x / norm))
-    out = gabor_net(model.volume.net, contracted)
+    if model.volume.planes is None:
+        out = gabor_net(model.volume.net, contracted)
+    else:
+        out = run_mlp(model.volume.net, three_planes(model.volume.planes, contracted / 2))
     return torch.sigmoid(out[..., :3]), 1 - torch.exp(-F.softplus(out[..., 3] - 1))
 
 

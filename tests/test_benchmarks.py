@@ -1,12 +1,14 @@
-"""Every benchmark still fits the code that it measures."""
+"""Every benchmark can be imported; preprocessing, tracking, precision and the work of points are measured here, too."""
 
 import importlib
 from argparse import Namespace
 from pathlib import Path
 
 import pytest
+import torch
+from test_same_computation import KINDS, make_model
 
-from benchmarks import preprocess
+from benchmarks import inference, looking, measure, precision, preprocess
 from utils.paths import SequencePaths
 
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
@@ -30,3 +32,35 @@ def test_preprocessing_is_measured(scene_dir, monkeypatch):
         monkeypatch.setattr(f"preprocessing.main_processing.{stage}", getattr(preprocess.main_processing, stage))
     whole = preprocess.part_whole(SequencePaths(scene_dir), args)
     assert whole["frames, width, height, pairs"] == [3, 56, 40, 6] and whole["chain_flow, s"] > 0
+
+
+@pytest.mark.parametrize("kind", ["affine", "both"])
+def test_tracking_is_measured(kind, monkeypatch):
+    monkeypatch.setattr(measure, "PRODUCT", 64)
+    monkeypatch.setattr(inference, "NUM_FRAMES", 7)
+    monkeypatch.setattr(inference, "QUERY", 2)
+    model = make_model(torch.float32, **KINDS[kind])
+    plain, ours = inference.measure(model, "with occlusion", repeats=1).values()
+    assert plain["faster"] == 1 and plain["GFLOP"] > ours["GFLOP"] > 0 and ours["px apart"] < 1e-2
+
+
+def test_precision_is_measured():
+    warp, errors = make_model(torch.float32).warp, {}
+    for name, rounded in precision.PRECISIONS.items():
+        with rounded():
+            errors[name] = precision.round_trip_error(warp)
+    assert errors["float32"] < 1e-5 < errors["bfloat16"] and errors["float32"] < errors["TF32"] < errors["bfloat16"]
+
+
+def test_tf32_keeps_ten_bits():
+    x = torch.tensor([1 + 2**-10, 1 + 2**-12, 1 + 3 * 2**-12, -1 - 2**-11])
+    assert precision.to_tf32(x).tolist() == [1 + 2**-10, 1, 1 + 2**-10, -1 - 2**-10]
+
+
+def test_points_that_pass_are_counted_and_cost_something():
+    model = make_model(torch.float32)
+    with looking.counted_points() as passed:
+        model.map_points(2, torch.rand(5, 2) * 30, [1, 3, 4], with_occlusion=False)
+    samples = model.config.num_samples_ray
+    assert passed == {"warp": 5 * samples + 3 * 5, "volume": 5 * samples}
+    assert min(looking.gflop_per_point(model).values()) > 0

@@ -2,15 +2,12 @@
 
 import pytest
 import torch
-from test_same_computation import FACTORS, make_batch, make_model, rays_of
+from test_same_computation import FACTORS, PLANES, VOLUME_PLANES, make_batch, make_lively, make_model, rays_of
 
 from losses import compute_losses, weighted_sum
 from networks.encoding import join_coordinates, split_coordinates
 from networks.planes import REACH, SpaceTimePlanes, TriPlane, look_up
 from utils.coords import time_code
-
-PLANES = {"use_affine": False, "plane_size": 6, "plane_channels": 4, "plane_interval": 2}
-VOLUME_PLANES = {"volume_plane_size": 8, "volume_plane_channels": 3}
 
 
 def planes_at(frames: list[int], num_frames: int, interval: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -52,12 +49,7 @@ def test_three_planes_see_each_two_coordinates():
 
 
 def test_a_map_with_planes_is_inverted_and_its_jacobians_are_inverse():
-    model = make_model(torch.float64, **PLANES)
-    with torch.no_grad():
-        for layer in model.warp.layers:
-            layer.planes.features.normal_(generator=torch.Generator().manual_seed(3))
-            layer.scale_shift[-1].weight *= 10
-    warp, ids = model.warp, torch.tensor([4])
+    warp, ids = make_lively(make_model(torch.float64, **PLANES)).warp, torch.tensor([4])
     generator = torch.Generator().manual_seed(1)
     x = torch.rand(1, 30, 3, generator=generator, dtype=torch.float64) * 2.4 - torch.tensor([1.2, 1.2, 0.2])
     y = warp.to_canonical(x, ids)

@@ -19,11 +19,30 @@ FACTORS = {
     **{"flow": 1.0, "rgb": 2.0, "rgb_gradient": 2.0, "depth_range": 10.0, "distortion": 3.0},
     **{"scene_flow_smoothness": 20.0, "canonical_unit_sphere": 0.5, "flow_gradient": 0.1},
 }
+PLANES = {"use_affine": False, "plane_size": 6, "plane_channels": 4, "plane_interval": 2}
+VOLUME_PLANES = {"volume_plane_size": 8, "volume_plane_channels": 3}
+KINDS = {
+    **{"affine": {}, "no affine": {"use_affine": False}, "planes": PLANES, "volume planes": VOLUME_PLANES},
+    "both": {**PLANES, **VOLUME_PLANES},
+}
 
 
 def make_model(dtype: torch.dtype, use_affine: bool = True, **sizes) -> OmniMotion:
     config = ModelConfig(num_frames=7, height=40, width=56, use_affine=use_affine, **{**SIZES, **sizes})
     return OmniMotion.initialised(config, num_layers=6, seed=0).to(dtype)
+
+
+def make_lively(model: OmniMotion) -> OmniMotion:
+    """Features as large as trained ones, where there are planes, and maps that carry points beyond their border."""
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("planes.features"):
+                parameter.normal_(generator=generator)
+        for layer in model.warp.layers:
+            if layer.planes is not None:
+                layer.scale_shift[-1].weight *= 10
+    return model
 
 
 def make_batch(dtype: torch.dtype, num_pts: int = 9) -> Batch:
@@ -44,10 +63,10 @@ def gradients(model: OmniMotion, terms: dict[str, torch.Tensor]) -> list[torch.T
     return list(torch.autograd.grad(weighted_sum(terms, FACTORS), list(model.parameters())))
 
 
-@pytest.mark.parametrize("use_affine", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("mask_near", [True, False])
-def test_terms_and_gradients_are_those_of_the_plain_form(use_affine, mask_near):
-    model, batch = make_model(torch.float64, use_affine), make_batch(torch.float64)
+def test_terms_and_gradients_are_those_of_the_plain_form(kind, mask_near):
+    model, batch = make_lively(make_model(torch.float64, **KINDS[kind])), make_batch(torch.float64)
     depths = rays_of(model, batch)
     plain = plain_model.losses(model, batch, depths, mask_near)
     ours = compute_losses(model, batch, depths, mask_near=mask_near)
@@ -90,12 +109,14 @@ def test_float32_products_have_the_gradients_of_torch():
     assert torch.stack(errors).median() < 1e-4  # single units at their kinks may be on another side
 
 
+@pytest.mark.parametrize("kind", ["affine", "both"])
 @pytest.mark.parametrize("use_max_loc", [True, False])
-def test_tracks_are_those_of_the_plain_form(use_max_loc):
-    model = make_model(torch.float32, num_samples_ray=24)
+def test_tracks_are_those_of_the_plain_form(kind, use_max_loc):
+    model = make_lively(make_model(torch.float32, num_samples_ray=24, **KINDS[kind]))
+    output = model.volume.net.output if model.volume.planes is None else model.volume.net[-1]
     with torch.no_grad():
-        model.volume.net.output.weight[3] *= 30  # thin and dense places: the heaviest sample is not the first
-        model.volume.net.output.bias[3] -= 1
+        output.weight[3] *= 30  # thin and dense places: the heaviest sample is not the first
+        output.bias[3] -= 1
     px = torch.rand(40, 2, generator=torch.Generator().manual_seed(3)) * torch.tensor([55.0, 39.0])
     ours, plain = model.track(with_time(2, px), None, use_max_loc), plain_model.track(model, 2, px, use_max_loc)
     assert plain.occlusion.max() > 0.05

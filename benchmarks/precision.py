@@ -1,0 +1,83 @@
+"""How far points come back from a round trip through the warp: `python -m benchmarks.precision [--checkpoint FILE]`.
+
+Points of every frame to the canonical volume and back on a CPU, as they are (float32), with the factors of products
+rounded to TF32's ten bits, and under autocast to bfloat16. Shown: the largest distance, in local
+coordinates, where the image is 2 wide, and in pixels of an image 854 wide. By default new networks with affine maps,
+whose maps are close to the identity; with a checkpoint, ours or a released one, trained ones.
+"""
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from unittest.mock import patch
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks.measure import write_json
+from networks import coupling, linear
+from networks.official_checkpoint import read_as_ours
+from networks.omnimotion import ModelConfig, OmniMotion, load_model
+from networks.warp import Warp
+
+SIZE = (480, 854)  # height and width, for which a released checkpoint is opened; the warp does not depend on them
+NUM_PTS = 1000  # of a frame
+
+
+def to_tf32(x: Tensor) -> Tensor:
+    """Float32 rounded to ten bits behind the point, half away from zero."""
+    return ((x.contiguous().view(torch.int32) + 0x1000) & ~0x1FFF).view(torch.float32)
+
+
+def tf32_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`networks.linear.linear` as tensor cores compute it: factors rounded, sums in float32."""
+    return F.linear(to_tf32(x), to_tf32(weight), bias)
+
+
+@contextmanager
+def multiplied_in_tf32() -> Iterator[None]:
+    """While entered, what maps points multiplies so."""
+    with patch.object(linear, "linear", tf32_linear), patch.object(coupling, "linear", tf32_linear):
+        yield
+
+
+PRECISIONS = {
+    "float32": nullcontext,
+    "TF32": multiplied_in_tf32,
+    "bfloat16": lambda: torch.autocast("cpu", torch.bfloat16),
+}
+
+
+@torch.no_grad()
+def round_trip_error(warp: Warp) -> float:
+    """The largest distance between points all over every frame's volume and what comes back."""
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.arange(warp.num_frames)
+    x = torch.rand(len(ids), NUM_PTS, 3, generator=generator) * 2 - torch.tensor([1.0, 1.0, 0.0])
+    maps = warp.at(ids)
+    return (maps.to_local(maps.to_canonical(x)) - x).norm(dim=-1).max().item()
+
+
+def main() -> None:
+    """Print the table, write JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--checkpoint", type=Path, help="of a training run; default: new networks")
+    parser.add_argument("--json", type=Path, help="write the figures there as well")
+    args = parser.parse_args()
+    if args.checkpoint:
+        model = load_model(read_as_ours(args.checkpoint, *SIZE))
+    else:
+        model = OmniMotion.initialised(ModelConfig(24, *SIZE), num_layers=6, seed=0)
+    rows = {}
+    for name, precision in PRECISIONS.items():
+        with precision():
+            error = round_trip_error(model.warp)
+        rows[name] = {"error": error, "px of 854": error / 2 * (SIZE[1] - 1)}
+        print(f"{name:9s} {error:8.1e} {rows[name]['px of 854']:8.4f} px", flush=True)
+    write_json(args.json, rows)
+
+
+if __name__ == "__main__":
+    main()
