@@ -4,6 +4,7 @@ Flow and masks are decoded when asked for: opening a store reads only the statis
 """
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,8 +40,13 @@ class FlowStore:
         self.raw = paths
         self.paths = paths.chained if prefer_chained and paths.chained.flow_stats.exists() else paths
         self.names = names
-        self.size = read_frame(paths.color / names[0]).shape[:2]
         counts = self._read_stats()
+        self.size = read_frame(paths.color / names[0]).shape[:2]
+        if counts.max() > math.prod(self.size):
+            raise InputError(
+                f"{self.paths.flow_stats} has {counts.max()} valid pixels of {math.prod(self.size)}: it was made from "
+                "other frames; preprocess again with --redo"
+            )
         self.known = counts >= 0  # [T,T] bool: pairs with flow
         self.valid_counts = np.maximum(counts, 0)
 
@@ -92,10 +98,7 @@ class FlowStore:
             )
         try:
             stats = json.loads(path.read_text())
-            counts = np.array([[stats[a].get(b, -1) for b in names] for a in names], dtype=np.int64)
-            if counts.max() > self.size[0] * self.size[1]:
-                raise ValueError(f"{counts.max()} valid of {self.size[0] * self.size[1]} pixels")
-            return counts
+            return np.array([[stats[a].get(b, -1) for b in names] for a in names], dtype=np.int64)
         except KeyError as missing:
             raise InputError(
                 f"{path} has no entry for frame {missing}: it was made from other frames; preprocess again"

@@ -164,7 +164,7 @@ FLAGS = [
 # viz.py's own
 VIEWS = [
     ("style", "paint", "invalid choice: 'paint'"),
-    ("export", "npz,obj", "'obj' is none of npz"),
+    ("export", "npz,obj", "no export format obj"),
     ("first_frame", "-1", "first_frame is -1"),
     ("first_frame", "one", "invalid int value: 'one'"),
     ("density_th", "nan", "density_th is nan"),
@@ -295,7 +295,7 @@ PRODUCTS = {
     "more valid pixels than pixels": (
         "never",
         both(edited(SCENE.chained.flow_stats, lambda stats: stats[NAMES[0]].update({NAMES[1]: 10**9})), forget),
-        "flow_stats.json is damaged",
+        "has 1000000000 valid pixels of 2240",
     ),
     "cut record": ("train", cut(SCENE.manifest), "preprocess.json is damaged"),
     "record of numbers": ("train", put(SCENE.manifest, "[1, 2]"), "preprocess.json is damaged"),

@@ -139,7 +139,7 @@ def test_few_valid_pixels_are_repeated():
 
 def test_error_maps_stay_finite_however_large_the_error(tmp_path):
     save_error_maps(tmp_path / "maps.npy", np.full((2, 4, 4), [[np.inf], [1e6], [0], [1]]))
-    maps = load_error_maps(tmp_path / "maps.npy")
+    maps = load_error_maps(tmp_path / "maps.npy", (2, 4, 4))
     assert np.isfinite(maps).all() and (maps > 0).all()
 
 
@@ -147,7 +147,7 @@ def test_error_maps_decide_frames_and_pixels(dataset, tmp_path):
     errors = np.zeros(dataset.video.shape[:3], np.float32)
     errors[4, 10:20, 10:20] = 100
     save_error_maps(tmp_path / "maps.npy", errors)
-    guided = FlowBatches(dataset.video, dataset.store, CONFIG, load_error_maps(tmp_path / "maps.npy"))
+    guided = FlowBatches(dataset.video, dataset.store, CONFIG, load_error_maps(tmp_path / "maps.npy", errors.shape))
     frames = np.concatenate([np.stack([guided[s].src_ids.numpy(), guided[s].tgt_ids.numpy()]) for s in range(10)], 1)
     assert ((frames == 4).any(0)).mean() > 0.9
 

@@ -13,6 +13,7 @@ from utils.flow_files import write_flow
 from utils.paths import SequencePaths
 from utils.queries import ask
 from utils.tap_metrics import tap_vid_metrics
+from utils.video_io import write_image
 
 
 def store_of(tmp_path, flows: dict[tuple[int, int], tuple[float, float]], num_frames: int) -> FlowStore:
@@ -22,6 +23,8 @@ def store_of(tmp_path, flows: dict[tuple[int, int], tuple[float, float]], num_fr
     for (i, j), flow in flows.items():
         write_flow(paths, names[i], names[j], np.full((20, 30, 2), flow, np.float32))
         stats[names[i]][names[j]] = 1
+    for name in names:
+        write_image(paths.color / name, np.zeros((20, 30, 3), np.uint8))
     paths.flow_stats.write_text(json.dumps(stats))
     return FlowStore(paths, names)
 

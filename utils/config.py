@@ -6,6 +6,7 @@ A config file holds `name = value` lines; the command line wins over it. Unknown
 import argparse
 import io
 import math
+import sys
 from pathlib import Path
 
 import configargparse
@@ -27,12 +28,12 @@ AT_LEAST = {
     **dict.fromkeys(("plane_channels", "plane_interval", "volume_plane_channels"), 1),
     **dict.fromkeys(("plane_size", "volume_plane_size", "pair_exponent", "depth_prior"), 0),
     **dict.fromkeys(("i_print", "i_img", "i_weight", "i_cache", "raft_batch", "dino_batch"), 1),
-    **dict.fromkeys(("num_workers", "lr_warmup", "micro_batch", "loader_seed", "query_frame_id", "first_frame"), 0),
+    **dict.fromkeys(("num_workers", "lr_warmup", "micro_batch", "loader_seed", "first_frame"), 0),
     **dict.fromkeys(("lr_feature", "lr_deform", "lr_color", "lrate_decay_factor", "grad_clip"), 0),
     **dict.fromkeys(("load_opt", "load_scheduler", "max_padding", "occlusion_th", "density_th"), 0),
 }
 AT_MOST = {"load_opt": 1, "load_scheduler": 1, "occlusion_th": 1}
-MOST = 10**9  # of any other number: what is larger is a slip, and overflows in C
+MOST = 10**9  # of any other whole number: what is larger is a slip, and overflows in C
 
 
 class _Parser(OneSentence, configargparse.ArgumentParser):
@@ -92,7 +93,7 @@ def _check_numbers(args: argparse.Namespace) -> None:
     for name, value in vars(args).items():
         if isinstance(value, bool) or not isinstance(value, int | float):
             continue
-        low, high = AT_LEAST.get(name, -MOST), AT_MOST.get(name, MOST)
+        low, high = AT_LEAST.get(name, -MOST), AT_MOST.get(name, MOST if isinstance(value, int) else sys.float_info.max)
         if not low <= value <= high:  # NaN fails too
             raise InputError(f"--{name} is {value}, expected a number from {low} to {high}")
     for name in ("schedule_scale", "neighbour_weight"):

@@ -58,7 +58,10 @@ def unpack_flow(packed: bytes) -> np.ndarray:
         # No more than was promised, which is no more than zlib can hold: damage may promise or hold any amount.
         if size > MOST_PACKED * len(packed):
             raise zlib.error(f"{width}x{height} pixels in {len(packed)} bytes")
-        planes = zlib.decompressobj().decompress(packed[HEADER.size :], size)
+        stream = zlib.decompressobj()
+        planes = stream.decompress(packed[HEADER.size :], size + 1)
+        if not stream.eof:  # cut short, perhaps within the checksum alone, or longer than promised
+            raise zlib.error("its end is missing")
         low, high = np.frombuffer(planes, np.uint8).reshape(2, 2, height, width)
     except zlib.error as error:
         raise ValueError(f"a damaged packed flow: {error}") from error
