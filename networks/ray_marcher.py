@@ -100,6 +100,9 @@ class RayMarcher(nn.Module):
         For any number of points (`dynamic`): batches and queries differ in it. What lies between the networks stays as
         it is, so that recomputing and parts of a batch work as before.
         """
+        # The layers share one function, which torch counts the kernels of: with and without gradient, for one frame
+        # and for many, each layer has its own.
+        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 8 * len(self.warp.layers))
         self.volume.net.compile(dynamic=True)
         for part in (*self.warp.layers, *filter(None, [self.warp.affine])):
             part._network = torch.compile(part._network, dynamic=True)

@@ -44,9 +44,9 @@ def test_bfloat16_recomputed_is_bfloat16_kept():
     assert max(errors) < 0.03
 
 
-def assert_compiled_is_uncompiled() -> None:
+def assert_compiled_is_uncompiled(**sizes: int) -> None:
     """Losses, gradients and tracks of compiled networks: whole batches, and recomputed in parts of another size."""
-    model, px = make_model(torch.float32), torch.rand(20, 2, generator=torch.Generator().manual_seed(0)) * 39
+    model, px = make_model(torch.float32, **sizes), torch.rand(20, 2, generator=torch.Generator().manual_seed(0)) * 39
     batches = [make_batch(torch.float32, num_pts) for num_pts in (9, 16)]
     expected = [compute_losses(model, batch, rays_of(model, batch)) for batch in batches]
     expected_gradients = [gradients(model, terms) for terms in expected]
@@ -61,12 +61,13 @@ def assert_compiled_is_uncompiled() -> None:
     torch.testing.assert_close(model.track(with_time(2, px)).px, expected_px, rtol=0, atol=1e-2)
 
 
-def test_traced_networks_are_the_networks(monkeypatch):
+@pytest.mark.parametrize("planes", [{}, {"plane_size": 6, "volume_plane_size": 8, "volume_depth": 2}])
+def test_traced_networks_are_the_networks(monkeypatch, planes):
     """All of torch.compile but its kernels, which take minutes to build."""
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager", fullgraph=True))
     torch.compiler.reset()
     with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
-        assert_compiled_is_uncompiled()
+        assert_compiled_is_uncompiled(**planes)
 
 
 @pytest.mark.slow
