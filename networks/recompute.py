@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-ROWS = 4096  # recomputed at a time: enough to keep a GPU busy, and the widest network then holds 0.2 GB
+ROWS = 2048  # recomputed at a time: the widest network then holds 0.1 GB
 
 
 class Recomputed(nn.Module):
