@@ -131,6 +131,7 @@ def make_cheaper(model: OmniMotion, args: Namespace) -> None:
     if args.checkpoint_activations:
         model.checkpoint_activations()
     model.volume.amp = args.amp
+    torch.backends.cuda.matmul.allow_tf32 = args.tf32
 
 
 def starting_point(args: Namespace) -> Path | None:

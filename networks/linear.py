@@ -2,10 +2,10 @@
 
 Only the volume is ever under autocast (`--amp`). The warp is not: its inverse meets coordinates that differ in their
 last bits from those of the forward map, and where bfloat16 rounds them to different sides the one no longer undoes the
-other (after 60 steps of training, `python -m benchmarks.precision`: 5e-2, many pixels; float32: 1e-6). TF32 stays off
-for the same reason (rounding to its ten bits before each product: 4e-4, 0.2 pixels), and in the volume alone it cannot
-be had:
-PyTorch has one switch for all products, which the backward pass reads much later than the forward pass.
+other (after 60 steps of training, `python -m benchmarks.precision`: 5e-2, many pixels; float32: 1e-6). TF32 is off
+without `--tf32` for the same reason (rounding to its ten bits before each product: 4e-4, 0.2 pixels), and in the volume
+alone it cannot be had: PyTorch has one switch for all products, which the backward pass reads much later than the
+forward pass.
 """
 
 import torch

@@ -8,7 +8,9 @@ import torch
 from test_same_computation import gradients, make_batch, make_model, rays_of
 
 from losses import compute_losses
+from runs import make_cheaper
 from utils.accelerators import require_compiler
+from utils.config import parse_config
 from utils.coords import with_time
 from utils.errors import InputError
 
@@ -68,6 +70,12 @@ def test_traced_networks_are_the_networks(monkeypatch, planes):
     torch.compiler.reset()
     with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
         assert_compiled_is_uncompiled(**planes)
+
+
+def test_tf32_is_used_where_it_is_asked_for_alone():
+    for flags, used in (([], False), (["--tf32"], True), (["--tf32", "false"], False)):
+        make_cheaper(make_model(torch.float32), parse_config(["--data_dir", "x", *flags]))
+        assert torch.backends.cuda.matmul.allow_tf32 is used
 
 
 @pytest.mark.slow

@@ -54,6 +54,7 @@ def add_training_flags(parser: argparse.ArgumentParser) -> None:
     add("--micro_batch", type=int, default=0, help="pairs whose hidden layers are in memory at a time (0: all)")
     add("--checkpoint_activations", **SWITCH, default=False, help="compute hidden layers again instead of keeping them")
     add("--amp", **SWITCH, default=False, help="products of the volume's hidden layers in bfloat16, for GPUs")
+    add("--tf32", **SWITCH, default=False, help="all products in TF32, for GPUs; maps are then off by 0.2 px")
     add("--compile", **SWITCH, default=False, help="kernels of torch.compile for the networks, for GPUs")
     add("--use_error_map", **SWITCH, default=False, help="draw frames and pixels by flow error")
     add("--use_count_map", **SWITCH, default=False, help="draw rarely valid pixels more often")
