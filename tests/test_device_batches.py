@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY
-from test_drawing import VALID, WEIGHTS, SmallStore, assert_drawn_by, set_law
+from test_drawing import VALID, WEIGHTS, SmallStore, assert_sets_come_as_stated
 from test_trainer import train
 
 from loaders.batches import Batch, SamplingConfig
@@ -38,16 +38,7 @@ def test_sets_of_pixels_come_as_often_as_stated(monkeypatch, guided):
     config = replace(CONFIG, num_pairs=1, num_pts=4, start_interval=2)
     errors = np.stack([WEIGHTS] * 3) if guided else None
     batches = DeviceFlowBatches(np.zeros((3, 2, 4, 3), np.uint8), PackedStore(), config, errors, device=CPU)
-    rng, drawn = np.random.default_rng(2), []
-    for _ in range(DRAWS):
-        x, y = batches.correspondences(0, 2, rng).px.long().T
-        drawn.append((4 * y + x).tolist())
-    if guided:  # half by error, half uniform; the halves may share a pixel
-        for half, weights in ((slice(0, 2), WEIGHTS), (slice(2, 4), np.ones_like(WEIGHTS))):
-            assert_drawn_by(set_law(weights, VALID, 2), [frozenset(pixels[half]) for pixels in drawn])
-    else:
-        weights = 1 / np.sqrt(SmallStore().count_map(0) + 1.0)
-        assert_drawn_by(set_law(weights, VALID, 4), [frozenset(pixels) for pixels in drawn])
+    assert_sets_come_as_stated(batches, guided)
 
 
 def test_few_valid_pixels_are_repeated():

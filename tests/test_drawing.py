@@ -89,16 +89,11 @@ class SmallStore:
         return np.zeros((len(index), 2), np.float32)
 
 
-@pytest.mark.parametrize("guided", [False, True], ids=["count map", "error map"])
-def test_batches_draw_by_count_or_error_map(monkeypatch, guided):
-    monkeypatch.setattr(pair_sampling, "FEW_PIXELS", 0)
-    monkeypatch.setattr("loaders.batches.partner_probabilities", lambda *args: np.array([0, 0, 1.0]))
-    config = SamplingConfig(num_pairs=1, num_pts=4, start_interval=2, use_count_map=True, seed=0)
-    errors = np.stack([WEIGHTS] * 3) if guided else None
-    batches = FlowBatches(np.zeros((3, 2, 4, 3), np.uint8), SmallStore(), config, errors)
+def assert_sets_come_as_stated(batches: FlowBatches, guided: bool) -> None:
+    """Sets of four pixels of frame 0, drawn by error maps (`guided`) or by the count map."""
     rng, drawn = np.random.default_rng(2), []
     for _ in range(DRAWS):
-        x, y = batches.correspondences(0, 2, rng).px.astype(int).T
+        x, y = np.asarray(batches.correspondences(0, 2, rng).px).astype(int).T
         drawn.append((4 * y + x).tolist())
     if guided:  # half by error, half uniform; the halves may share a pixel
         for half, weights in ((slice(0, 2), WEIGHTS), (slice(2, 4), np.ones_like(WEIGHTS))):
@@ -106,6 +101,16 @@ def test_batches_draw_by_count_or_error_map(monkeypatch, guided):
     else:
         weights = 1 / np.sqrt(SmallStore().count_map(0) + 1.0)
         assert_drawn_by(set_law(weights, VALID, 4), [frozenset(pixels) for pixels in drawn])
+
+
+@pytest.mark.parametrize("guided", [False, True], ids=["count map", "error map"])
+def test_batches_draw_by_count_or_error_map(monkeypatch, guided):
+    monkeypatch.setattr(pair_sampling, "FEW_PIXELS", 0)
+    monkeypatch.setattr("loaders.batches.partner_probabilities", lambda *args: np.array([0, 0, 1.0]))
+    config = SamplingConfig(num_pairs=1, num_pts=4, start_interval=2, use_count_map=True, seed=0)
+    errors = np.stack([WEIGHTS] * 3) if guided else None
+    batches = FlowBatches(np.zeros((3, 2, 4, 3), np.uint8), SmallStore(), config, errors)
+    assert_sets_come_as_stated(batches, guided)
 
 
 def test_large_images_give_what_was_asked_for():
