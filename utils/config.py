@@ -146,7 +146,8 @@ def pick_device(name: str) -> torch.device:
     """`auto` is cuda where there is one, else mps, else cpu.
 
     On a CPU, numbers below 1e-38 become 0 from here on. The Gaussians of the code net and the transmittance behind a
-    surface are full of them once a model is trained, and a CPU takes many times as long over each. Threads inherit this, so it comes before the first computation.
+    surface are full of them once a model is trained, and a CPU takes many times as long over each. Threads inherit
+    this, so it comes before the first computation.
 
     Raises:
         InputError: a device that this machine or this PyTorch does not have.
