@@ -25,10 +25,10 @@ from loaders.sequence import thumbnails
 from loaders.track_file import InputTracks
 from losses import compute_losses, weighted_sum
 from networks.omnimotion import OmniMotion
+from optimiser import Optimiser
 from training_data import error_maps_at, make_dataset, sampling_config
 from utils.checkpoint import checkpoint_path, save_checkpoint
 from utils.interrupt import StopRequest
-from utils.rate_schedule import RateSchedule
 from utils.rays import jitter_depths
 from utils.run_log import RunLog
 from utils.schedules import depth_prior_weight, loss_weights, masks_near
@@ -71,15 +71,7 @@ class Trainer:
         self.args, self.model, self.video, self.names = args, model, video, names
         self.store, self.tracks = store, tracks
         self.run_dir, self.log, self.images, self.scores, self.shard = run_dir, log, images, scores, shard
-        rates = {"feature": args.lr_feature, "deform": args.lr_deform, "color": args.lr_color}
-        groups = model.named_parameter_groups()
-        self.optimizer = torch.optim.Adam(
-            [{"params": list(groups[name].values()), "lr": rate} for name, rate in rates.items()], fused=True
-        )
-        cosine_steps = args.num_iters if args.lr_schedule == "cosine" else 0
-        self.scheduler = RateSchedule(
-            self.optimizer, args.lrate_decay_steps, args.lrate_decay_factor, args.lr_warmup, cosine_steps
-        )
+        self.optimiser = Optimiser(model, args)
         self.step, self._saved_at, self._thumbnails = 0, None, thumbnails(video)
         self._motion_depth: Tensor | None = None
         self._updating = False  # an update that is cut short leaves a state that must not be saved
@@ -91,8 +83,7 @@ class Trainer:
         return {
             "model_config": asdict(self.model.config),
             "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scheduler": self.scheduler.state_dict(),
+            **self.optimiser.state(),
             "step": self.step,
             "thumbnails": self._thumbnails,
             "flags": vars(self.args),
@@ -154,7 +145,7 @@ class Trainer:
         wanted = [name for name, weight in weights.items() if weight != 0 or self._is_printed(step + 1)]
         terms = self._losses(batch, depths, wanted, args.micro_batch, self.shard)
         total = weighted_sum(terms, weights)
-        self.optimizer.zero_grad()
+        self.optimiser.zero_grad()
         total.backward()
         self.shard.sum_gradients(self.model.parameters())
         norm = torch.nn.utils.get_total_norm(p.grad for p in self.model.parameters() if p.grad is not None)
@@ -164,8 +155,7 @@ class Trainer:
         if args.grad_clip > 0:
             torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), args.grad_clip, norm)
         self._updating = True
-        self.optimizer.step()
-        self.scheduler.step()
+        self.optimiser.step()
         self.step += 1
         self._updating = False
         return {"Loss": total, **terms}
@@ -205,7 +195,7 @@ class Trainer:
         if self._is_printed(step):
             names = {name: name if name == "Loss" else f"loss_{name}" for name in terms}
             scalars = {f"loss/{names[name]}": term.item() for name, term in terms.items()}
-            self.log.scalars(step, scalars | {"lr": self.optimizer.param_groups[1]["lr"]})
+            self.log.scalars(step, scalars | {"lr": self.optimiser.rate})
             bar.set_postfix(loss=f"{terms['Loss'].item():.3f}", flow=f"{terms['flow'].item():.2f}px")
         if step % args.i_img == 0 or step == args.num_iters:
             bar.set_description("training (drawing)")
@@ -219,21 +209,11 @@ class Trainer:
             self.save()
 
     def _resume(self, checkpoint: dict) -> None:
-        """Go on from `checkpoint`; changed flags of rates and decay take effect.
-
-        A released checkpoint holds no flags: its schedule goes on with the rates and decay that it was started with.
-        """
+        """Go on from `checkpoint`; changed flags of rates and decay take effect."""
         self.step = checkpoint["step"]
         if checkpoint_path(self.run_dir, self.step).exists():  # it is that file: others were set aside
             self._saved_at = self.step
-        if self.args.load_opt:
-            for group in checkpoint["optimizer"]["param_groups"]:
-                group["fused"] = True  # checkpoints of earlier versions and released ones say otherwise
-            self.optimizer.load_state_dict(checkpoint["optimizer"])
-        if self.args.load_scheduler:
-            asked = {name: self.scheduler.state_dict()[name] for name in RateSchedule.ASKED}
-            self.scheduler.load_state_dict(checkpoint["scheduler"] | (asked if "flags" in checkpoint else {}))
-        self.scheduler.apply()
+        self.optimiser.load(checkpoint, self.args)
 
     def dataset(self) -> PairBatches:
         """The batches of flow, tracks or both, with the error maps in force at this step."""

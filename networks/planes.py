@@ -14,25 +14,32 @@ MOTION_SPREAD, VOLUME_SPREAD = 0.01, 0.1
 
 
 class SpaceTimePlanes(nn.Module):
-    """Planes over two coordinates at moments `interval` frames apart; a frame's plane is between two of them.
+    """Planes over two coordinates at moments `interval` frames apart; a frame's plane is a cubic B-spline of them.
 
     Moments farther apart than frames make motion alike in neighbouring frames: with a plane for each frame, far ones
-    drift apart.
+    drift apart. The spline makes it smooth: along straight pieces, tracks have corners at the moments.
     """
 
     def __init__(self, num_frames: int, interval: int, channels: int, rows: int, columns: int):
         super().__init__()
         self.num_frames, self.channels = num_frames, channels
-        moments = max(2, -(-(num_frames - 1) // interval) + 1)
-        self.features = nn.Parameter(MOTION_SPREAD * torch.randn(moments, channels, rows, columns))
+        pieces = max(1, -(-(num_frames - 1) // interval))
+        self.features = nn.Parameter(MOTION_SPREAD * torch.randn(pieces + 3, channels, rows, columns))
 
     def at(self, time: Tensor) -> Tensor:
         """The planes [P,C,rows,columns] of frames given by their time codes [P]."""
+        pieces = len(self.features) - 3
         share = (time * self.num_frames - 1) / max(self.num_frames - 1, 1)
-        place = share.clamp(0, 1) * (len(self.features) - 1)
-        before = place.floor().long().clamp(max=len(self.features) - 2)
-        weight = (place - before).view(-1, 1, 1, 1)
-        return torch.lerp(self.features[before], self.features[before + 1], weight)
+        place = share.clamp(0, 1) * pieces
+        first = place.floor().long().clamp(max=pieces - 1)
+        near = self.features[first.unsqueeze(-1) + torch.arange(4, device=first.device)]
+        return torch.einsum("pk,pkcyx->pcyx", cubic_b_spline(place - first), near)
+
+
+def cubic_b_spline(u: Tensor) -> Tensor:
+    """Weights [*,4] of the four controls of a piece of a uniform cubic B-spline, u [*] in [0, 1] along the piece."""
+    v = 1 - u
+    return torch.stack([v**3, 4 - 6 * u**2 + 3 * u**3, 4 - 6 * v**2 + 3 * v**3, u**3], -1) / 6
 
 
 def look_up(planes: Tensor, where: Tensor) -> Tensor:

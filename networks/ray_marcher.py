@@ -119,6 +119,10 @@ class RayMarcher(nn.Module):
             groups[group][name] = parameter
         return groups
 
+    def coupling_matrices(self) -> list[nn.Parameter]:
+        """Matrices of the coupling nets between hidden layers; not what writes s and t."""
+        return [p for p in self.warp.layers.parameters() if p.dim() == 2 and len(p) > 2]
+
     def depths(self) -> Tensor:
         """The unjittered sample depths [K] of every ray."""
         config = self.config

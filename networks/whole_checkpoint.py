@@ -47,6 +47,17 @@ def _fault_of_training(model: OmniMotion, checkpoint: dict) -> str | None:
         shapes = {state[name].shape for name in ("exp_avg", "exp_avg_sq")}
         if shapes != {parameters[number].shape} or not all(torch.isfinite(value).all() for value in state.values()):
             return f"the optimizer's state of parameter {number} is of another shape or not finite"
+    return _fault_of_muon(model, checkpoint["muon"]) if "muon" in checkpoint else None
+
+
+def _fault_of_muon(model: OmniMotion, muon: dict) -> str | None:
+    shapes = dict(enumerate(p.shape for p in model.coupling_matrices()))
+    if [group["params"] for group in muon["param_groups"]] != [list(shapes)]:
+        return "its muon is that of other networks"
+    for number, state in muon["state"].items():
+        momentum = state["momentum_buffer"]
+        if momentum.shape != shapes[number] or not torch.isfinite(momentum).all():
+            return f"muon's state of matrix {number} is of another shape or not finite"
     return None
 
 

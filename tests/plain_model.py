@@ -5,6 +5,8 @@ concatenated with the encoding; the smoothness term warps its points to the cano
 evaluates source and target rays anew for every target frame; nothing works in place.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -56,9 +58,14 @@ def waves(x: Tensor, num_freqs: int) -> list[Tensor]:
 def planes_of(planes: SpaceTimePlanes, time: Tensor) -> Tensor:
     """Planes [P,C,h,w] at time codes [P]: each moment weighed by how near it is, those of other intervals by 0."""
     frame = (time * planes.num_frames - 1).clamp(0, planes.num_frames - 1)
-    place = frame / (planes.num_frames - 1) * (len(planes.features) - 1)
-    weights = (1 - (place[:, None] - torch.arange(len(planes.features))).abs()).clamp(min=0)
+    place = frame / (planes.num_frames - 1) * (len(planes.features) - 3)
+    weights = cubic_hat(place[:, None] + 1 - torch.arange(len(planes.features)))
     return (weights[:, :, None, None, None] * planes.features).sum(1)
+
+
+def cubic_hat(x: Tensor) -> Tensor:
+    """The cubic B-spline centred at 0 by its truncated powers: Σ_i (−1)^i (4 over i) (x + 2 − i)₊³ / 6."""
+    return sum((-1) ** i * math.comb(4, i) * (x + 2 - i).clamp(min=0) ** 3 for i in range(5)) / 6
 
 
 def bilinear(planes: Tensor, x: Tensor, y: Tensor) -> Tensor:

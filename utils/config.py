@@ -29,7 +29,7 @@ AT_LEAST = {
     **dict.fromkeys(("plane_size", "volume_plane_size", "pair_exponent", "depth_prior"), 0),
     **dict.fromkeys(("i_print", "i_img", "i_weight", "i_cache", "raft_batch", "dino_batch"), 1),
     **dict.fromkeys(("num_workers", "lr_warmup", "micro_batch", "loader_seed", "first_frame"), 0),
-    **dict.fromkeys(("lr_feature", "lr_deform", "lr_color", "lrate_decay_factor", "grad_clip"), 0),
+    **dict.fromkeys(("lr_feature", "lr_deform", "lr_muon", "lr_color", "lrate_decay_factor", "grad_clip"), 0),
     **dict.fromkeys(("load_opt", "load_scheduler", "max_padding", "occlusion_th", "density_th"), 0),
 }
 AT_MOST = {"load_opt": 1, "load_scheduler": 1, "occlusion_th": 1}

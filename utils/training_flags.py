@@ -45,6 +45,7 @@ def add_training_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("training").add_argument
     add("--lr_feature", type=float, default=1e-3, help="learning rate of the code net")
     add("--lr_deform", type=float, default=1e-4, help="learning rate of couplings and affine net")
+    add("--lr_muon", type=float, default=0.0, help="rate of Muon for the couplings' matrices (0: Adam)")
     add("--lr_color", type=float, default=3e-4, help="learning rate of the volume")
     add("--lrate_decay_steps", type=int, default=20000, help="steps between two decays of the learning rates")
     add("--lrate_decay_factor", type=float, default=0.5, help="factor of each decay")

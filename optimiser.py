@@ -1,0 +1,73 @@
+"""What moves the networks' weights: Adam, with `--lr_muon` Muon for the coupling nets' matrices, and their rates."""
+
+from argparse import Namespace
+
+import torch
+
+from networks.omnimotion import OmniMotion
+from utils.rate_schedule import RateSchedule
+
+
+class Optimiser:
+    """The optimisers of a model and the schedules of their rates, as one.
+
+    Muon (Jordan et al., 2024, `torch.optim.Muon`) steps along the orthogonal part of a matrix's gradient, so that what
+    few points ask for moves as fast as what most do. Adam has the parameters in the three released groups; those that
+    Muon moves are among them, that a checkpoint's numbers mean the same with and without it, and get no step from Adam.
+    """
+
+    def __init__(self, model: OmniMotion, args: Namespace):
+        rates = {"feature": args.lr_feature, "deform": args.lr_deform, "color": args.lr_color}
+        groups = model.named_parameter_groups()
+        adam = [{"params": list(groups[name].values()), "lr": rate} for name, rate in rates.items()]
+        self.adam, self.muon = torch.optim.Adam(adam, fused=True), None
+        cosine_steps = args.num_iters if args.lr_schedule == "cosine" else 0
+        schedule = args.lrate_decay_steps, args.lrate_decay_factor, args.lr_warmup, cosine_steps
+        self.schedules = [RateSchedule(self.adam, *schedule)]
+        if args.lr_muon > 0:
+            # The rate is per entry, as Adam's is.
+            options = {"lr": args.lr_muon, "weight_decay": 0.0, "adjust_lr_fn": "match_rms_adamw"}
+            self.muon = torch.optim.Muon(model.coupling_matrices(), **options)
+            self.schedules.append(RateSchedule(self.muon, *schedule))
+
+    @property
+    def rate(self) -> float:
+        """Adam's rate for the couplings in the coming step."""
+        return self.adam.param_groups[1]["lr"]
+
+    def zero_grad(self) -> None:
+        """Forget all gradients."""
+        self.adam.zero_grad()
+
+    def step(self) -> None:
+        """One update by the gradients at hand, which are used up."""
+        if self.muon:
+            self.muon.step()
+            self.muon.zero_grad()  # Adam passes over what has no gradient
+        self.adam.step()
+        for schedule in self.schedules:
+            schedule.step()
+
+    def state(self) -> dict:
+        """Entries of a checkpoint."""
+        muon = {"muon": self.muon.state_dict()} if self.muon else {}
+        return {"optimizer": self.adam.state_dict(), "scheduler": self.schedules[0].state_dict()} | muon
+
+    def load(self, checkpoint: dict, args: Namespace) -> None:
+        """Go on from a checkpoint's state, as far as `--load_opt` and `--load_scheduler` ask for it.
+
+        Changed flags of rates and decay take effect. A released checkpoint holds no flags: its schedule goes on with
+        the rates and decay that it was started with.
+        """
+        if args.load_opt:
+            for group in checkpoint["optimizer"]["param_groups"]:
+                group["fused"] = True  # checkpoints of earlier versions and released ones say otherwise
+            self.adam.load_state_dict(checkpoint["optimizer"])
+            if self.muon and "muon" in checkpoint:
+                self.muon.load_state_dict(checkpoint["muon"])
+        for schedule in self.schedules:
+            if args.load_scheduler:
+                asked = {name: schedule.state_dict()[name] for name in RateSchedule.ASKED}
+                released = "flags" not in checkpoint and schedule.optimizer is self.adam
+                schedule.load_state_dict(checkpoint["scheduler"] | ({} if released else asked))
+            schedule.apply()

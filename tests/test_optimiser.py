@@ -1,0 +1,107 @@
+"""Adam and Muon side by side: who moves what, by how much, and what a checkpoint keeps of it."""
+
+from argparse import Namespace
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+from test_trainer import assert_same_state, learned
+
+from networks.omnimotion import ModelConfig, OmniMotion
+from networks.whole_checkpoint import fault
+from optimiser import Optimiser
+from train import main
+from utils.checkpoint import newest_checkpoint, read_checkpoint
+
+FLAGS = Namespace(lr_feature=1e-3, lr_deform=2e-3, lr_color=3e-3, lr_schedule="step", num_iters=9, lr_warmup=0)
+FLAGS.lrate_decay_steps, FLAGS.lrate_decay_factor, FLAGS.load_opt, FLAGS.load_scheduler = 2, 0.5, 1, 1
+
+
+def make(lr_muon: float) -> tuple[OmniMotion, Optimiser]:
+    sizes = {"coupling_width": 12, "code_size": 8, "code_width": 8, "volume_width": 8, "use_affine": False}
+    model = OmniMotion.initialised(ModelConfig(3, 8, 8, plane_size=4, **sizes), num_layers=3, seed=0)
+    FLAGS.lr_muon = lr_muon
+    return model, Optimiser(model, FLAGS)
+
+
+def take_steps(model: OmniMotion, optimiser: Optimiser, count: int) -> list[dict[str, torch.Tensor]]:
+    """Steps by fixed gradients; what each changed, by name."""
+    generator, changes = torch.Generator().manual_seed(1), []
+    gradients = {name: torch.randn(p.shape, generator=generator) for name, p in model.named_parameters()}
+    for _ in range(count):
+        before = {name: p.detach().clone() for name, p in model.named_parameters()}
+        for name, p in model.named_parameters():
+            p.grad = gradients[name].clone()
+        optimiser.step()
+        changes.append({name: p.detach() - before[name] for name, p in model.named_parameters()})
+    return changes
+
+
+def test_muon_turns_and_levels_the_matrices_alone():
+    model, optimiser = make(0.01)
+    (change,) = take_steps(model, optimiser, 1)
+    matrices = {id(p) for p in model.coupling_matrices()}
+    rates = {"code_net": 1e-3, "layers": 2e-3, "volume": 3e-3}
+    for name, p in model.named_parameters():
+        if id(p) in matrices:
+            # As large as Adam's steps, whose entries are the rate: 0.2·rate·√max of its sides is every singular value.
+            values = torch.linalg.svdvals(change[name]) / (0.2 * 0.01 * max(p.shape) ** 0.5)
+            assert values.min() > 0.5 and values.max() < 1.5, name
+        else:
+            rate = next(rate for part, rate in rates.items() if part in name)
+            torch.testing.assert_close(change[name].abs(), torch.full_like(p, rate), rtol=1e-3, atol=1e-5)
+    inner = [name for name, p in model.named_parameters() if id(p) in matrices]
+    assert len(inner) == 3 * 5 and not any(name.endswith("bias") or "planes" in name for name in inner)
+
+
+def test_muon_rises_and_falls_as_the_rest():
+    model, optimiser = make(0.01)
+    first, _, third = take_steps(model, optimiser, 3)
+    name = next(name for name, p in model.named_parameters() if p is model.coupling_matrices()[0])
+    assert third[name].norm() / first[name].norm() == pytest.approx(0.5, abs=0.02)
+    assert third["volume.net.output.bias"].norm() / first["volume.net.output.bias"].norm() == pytest.approx(0.5, 1e-2)
+
+
+def test_without_it_all_is_adam():
+    model, optimiser = make(0.0)
+    assert set(optimiser.state()) == {"optimizer", "scheduler"}
+    (change,) = take_steps(model, optimiser, 1)
+    assert all(value.abs().max() < 3.1e-3 for value in change.values())
+
+
+def go_on(flags: list[str], *steps: tuple[float, int]) -> dict:
+    """Runs of the same command one after the other, each up to a step with a rate of Muon; the last checkpoint."""
+    for rate, num_iters in steps:
+        main([*flags, "--lr_muon", str(rate), "--num_iters", str(num_iters)])
+    return read_checkpoint(newest_checkpoint(Path("out") / "tiny_scene"))
+
+
+def test_a_stopped_run_goes_on_bit_for_bit(tiny_flags, monkeypatch, tmp_path):
+    whole = go_on(tiny_flags, (0.01, 6))
+    (tmp_path / "again").mkdir()
+    monkeypatch.chdir(tmp_path / "again")
+    resumed = go_on(tiny_flags, (0.01, 3), (0.01, 6))
+    assert_same_state(learned(resumed), learned(whole))
+
+
+def test_muon_can_be_given_up_and_taken_up_again(tiny_flags):
+    assert "muon" not in go_on(tiny_flags, (0.01, 3), (0.0, 6))
+    last = go_on(tiny_flags, (0.01, 9))
+    assert last["step"] == 9 and last["muon"]["param_groups"][0]["lr"] == 0.01
+
+
+@pytest.mark.parametrize("damage", ["none", "another shape", "not finite", "another number"])
+def test_damage_in_what_muon_keeps_is_told(damage):
+    model, optimiser = make(0.01)
+    take_steps(model, optimiser, 1)
+    checkpoint = {"model_config": asdict(model.config), "model": model.state_dict(), "step": 1, **optimiser.state()}
+    state = checkpoint["muon"]["state"]
+    if damage == "another shape":
+        state[2]["momentum_buffer"] = torch.zeros(3, 3)
+    elif damage == "not finite":
+        state[2]["momentum_buffer"][0, 0] = torch.nan
+    elif damage == "another number":
+        checkpoint["muon"]["param_groups"][0]["params"].pop()
+    found = fault(checkpoint)
+    assert found is None if damage == "none" else "muon" in found
