@@ -52,7 +52,7 @@ def test_muon_turns_and_levels_the_matrices_alone():
             rate = next(rate for part, rate in rates.items() if part in name)
             torch.testing.assert_close(change[name].abs(), torch.full_like(p, rate), rtol=1e-3, atol=1e-5)
     inner = [name for name, p in model.named_parameters() if id(p) in matrices]
-    assert len(inner) == 3 * 5 and not any(name.endswith("bias") or "planes" in name for name in inner)
+    assert len(inner) == 3 * 7 and not any(name.endswith("bias") or "planes" in name for name in inner)
 
 
 def test_muon_rises_and_falls_as_the_rest():
