@@ -7,12 +7,14 @@ import resource
 import shutil
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 Process = multiprocessing.process.BaseProcess
 
@@ -47,6 +49,7 @@ class Command:
 
     def _run(self, folder: Path, log: Path) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore it
+        tqdm.set_lock(threading.RLock())  # else shared with this process, which a kill would leave locked
         os.chdir(folder)
         sys.stdout = sys.stderr = log.open("w", buffering=1)
         for stream in (1, 2):  # of what is not Python

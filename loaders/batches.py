@@ -238,6 +238,8 @@ def iterate_batches(dataset: PairBatches, steps: range, num_workers: int) -> Ite
         signal.signal(signal.SIGCHLD, on_lost_worker)
     try:
         yield from batches
+    except InputError as error:  # a process hands over its traceback as the message
+        raise InputError(str(error).rpartition("InputError: ")[2].strip()) from error
     except RuntimeError as error:
         if not str(error).startswith("DataLoader worker (pid"):
             raise
@@ -245,6 +247,9 @@ def iterate_batches(dataset: PairBatches, steps: range, num_workers: int) -> Ite
             f"a process that prepares batches was killed ({error}), perhaps for want of memory, which fewer "
             "--num_workers need less of: the state is saved, and the same command goes on"
         ) from error
+    finally:
+        if num_workers:  # a kept traceback would keep them, and they heed no SIGTERM
+            batches._shutdown_workers()
 
 
 def _leave_signals_to_parent(worker_id: int) -> None:

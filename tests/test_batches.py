@@ -82,6 +82,20 @@ def test_workers_change_nothing(dataset, num_workers):
     assert all(same(a, b) for a, b in zip(alone, helped, strict=True))
 
 
+class Damaged:
+    """Batches from files that cannot be read."""
+
+    def __getitem__(self, step: int) -> Batch:
+        raise InputError(f"step {step}: the file is cut short; make it anew")
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_what_a_worker_cannot_read_is_told_in_its_own_sentence(num_workers):
+    with pytest.raises(InputError) as raised:
+        next(iterate_batches(Damaged(), range(5, 10), num_workers))
+    assert str(raised.value) == "step 5: the file is cut short; make it anew"
+
+
 def test_frames_cycle():
     frames = cycled_frames(0, 60, 6, seed=1).reshape(10, 6)
     assert (np.sort(frames, 1) == np.arange(6)).all()

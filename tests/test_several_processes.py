@@ -117,6 +117,26 @@ def test_ctrl_c_stops_all_and_saves_once(tiny_flags):
     assert len(list(RUN.glob("model_*"))) == 1 and read_checkpoint(saved)["step"] == len(losses())
 
 
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_killed_process_ends_the_others_in_a_sentence(tiny_flags, lost):
+    process = together([*tiny_flags, "--i_weight", "5"], "--num_iters", "100000", "--i_print", "1")
+    deadline = time.monotonic() + 60
+    while not (LOG.exists() and len(losses()) > 6) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    ranks = {pid: Path(f"/proc/{pid}/environ").read_bytes() for pid in children}
+    (victim,) = [int(pid) for pid, environment in ranks.items() if f"\0RANK={lost}\0".encode() in environment]
+    os.kill(victim, signal.SIGKILL)
+    output = process.communicate(timeout=120)[0]
+    assert process.returncode != 0 and f"[rank{1 - lost}]" not in output, output  # no traceback of the other one's
+    step = read_checkpoint(find_checkpoint(RUN, None))["step"]
+    if lost == 1:  # the first goes on to save its last whole step
+        assert "another of the 2 processes that train together was lost" in output and step == len(losses())
+    assert step >= 5
+    again = together(tiny_flags, "--num_iters", str(step + 1), "--i_print", "1")
+    assert "going on from" in again.communicate(timeout=120)[0] and again.returncode == 0
+
+
 def test_nonsense_stops_all_and_is_told_once(tiny_flags):
     process = together([*tiny_flags, "--lr_deform", "1e30"], "--num_iters", "50")
     output = process.communicate(timeout=120)[0]

@@ -1,6 +1,7 @@
 """One of several processes that share a job: `torchrun --nproc_per_node=N …`, on one host or many."""
 
 import atexit
+import functools
 import math
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -16,6 +17,26 @@ from torch import Tensor, nn
 from utils.errors import InputError
 
 T = TypeVar("T")
+
+LOST = ("peer", "remote process", "Broken pipe", "Connection refused")  # in what gloo and NCCL say of it
+
+
+def _tells_lost_process(exchange: Callable[..., T]) -> Callable[..., T]:
+    """Decorator for what all processes do together: an `InputError` where one of the others is gone."""
+
+    @functools.wraps(exchange)
+    def wrapped(shard: "Shard", *args) -> T:
+        try:
+            return exchange(shard, *args)
+        except RuntimeError as error:  # gloo and NCCL know no other
+            if shard.size == 1 or not any(word in str(error) for word in LOST):
+                raise
+            raise InputError(
+                f"another of the {shard.size} processes that train together was lost ({str(error).splitlines()[0]}): "
+                "its own output says why; what is saved is whole, and the same command goes on"
+            ) from error
+
+    return wrapped
 
 
 @dataclass(frozen=True)
@@ -41,6 +62,7 @@ class Shard:
         """This process's part of a list that is the same in all."""
         return list(items[self.rank :: self.size])
 
+    @_tells_lost_process
     def wait(self) -> None:
         """Until all processes are here: what one wrote before, all can read after."""
         if self.size > 1:
@@ -48,21 +70,21 @@ class Shard:
 
     def first(self, work: Callable[[], object]) -> None:
         """Process 0 does this, the others wait; where it meets a user's mistake, all raise the same InputError."""
-        problem: list[str | None] = [None]
+        problem = None
         if self.rank == 0:
             try:
                 work()
             except InputError as error:
-                problem = [str(error)]
-        if self.size > 1:
-            dist.broadcast_object_list(problem, src=0)
-        if problem[0] is not None:
-            raise InputError(problem[0])
+                problem = str(error)
+        problem = self.all_of([problem])[0]
+        if problem is not None:
+            raise InputError(problem)
 
     def any(self, flag: bool) -> bool:
         """Whether one of the processes says so."""
         return any(self.all_of([flag]))
 
+    @_tells_lost_process
     def all_of(self, items: list[T]) -> list[T]:
         """The items of all processes, plain data, in order of rank."""
         if self.size == 1:
@@ -71,6 +93,7 @@ class Shard:
         dist.all_gather_object(parts, items)
         return [item for part in parts for item in part]
 
+    @_tells_lost_process
     def gather(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Each tensor [M,*] between those of the other processes, [ΣM,*] in order of rank; all are of one dtype.
 
@@ -90,6 +113,7 @@ class Shard:
         parts[self.rank] = list(tensors)
         return [torch.cat(values) for values in zip(*parts, strict=True)]
 
+    @_tells_lost_process
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace the gradients by their sums over the processes, the same bits in each."""
         if self.size == 1:
