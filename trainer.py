@@ -25,10 +25,10 @@ from loaders.sequence import thumbnails
 from loaders.track_file import InputTracks
 from losses import compute_losses, weighted_sum
 from networks.omnimotion import OmniMotion
-from optimiser import Optimiser
 from training_data import error_maps_at, make_dataset, sampling_config
 from utils.checkpoint import checkpoint_path, save_checkpoint
 from utils.interrupt import StopRequest
+from utils.optimiser import Optimiser
 from utils.rays import jitter_depths
 from utils.run_log import RunLog
 from utils.schedules import depth_prior_weight, loss_weights, masks_near
@@ -71,7 +71,7 @@ class Trainer:
         self.args, self.model, self.video, self.names = args, model, video, names
         self.store, self.tracks = store, tracks
         self.run_dir, self.log, self.images, self.scores, self.shard = run_dir, log, images, scores, shard
-        self.optimiser = Optimiser(model, args)
+        self.optimiser = Optimiser(model.named_parameter_groups(), model.coupling_matrices(), args)
         self.step, self._saved_at, self._thumbnails = 0, None, thumbnails(video)
         self._motion_depth: Tensor | None = None
         self._updating = False  # an update that is cut short leaves a state that must not be saved

@@ -3,8 +3,8 @@
 Trains each config on each scene (a folder with `color/` and `gt_tracks.npz`; preprocessed first, in a copy) with each
 seed, and scores it every --every steps until the training has taken --seconds; preprocessing, scoring and drawing do
 not count. Each run is kept in --out as one JSON, so that the same command goes on where it was stopped. Prints a table,
-and writes curves (PNG) and `time_to_accuracy.json`. `--own_scenes N` adds N scenes of `loaders.synthetic` with other
-seeds and sizes.
+and writes curves (PNG) and `time_to_accuracy.json`. `--own_scenes N` adds N scenes of
+`benchmarks.other_scenes`, with other sizes, counts of objects, camera motions and textures.
 """
 
 import argparse
@@ -20,8 +20,9 @@ from matplotlib.figure import Figure
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.accuracy import copy_scene
+from benchmarks.other_scenes import other_scene
 from loaders.flow_store import FlowStore
-from loaders.synthetic import make_scene, write_scene
+from loaders.synthetic import write_scene
 from loaders.truth import exact_tracks
 from runs import build_model, ensure_flow, open_clip
 from scoring import score, trackers_of
@@ -36,7 +37,6 @@ from utils.run_log import RunLog
 from utils.tables import Row, format_table
 from utils.video_io import write_image
 
-OWN_SIZES = ((96, 160), (128, 128), (120, 200), (160, 96))  # height, width of the generator's scenes, in turn
 SHOWN = ("<d_avg", "AJ", "OA", "px occluded")
 
 
@@ -168,10 +168,9 @@ def main(argv: list[str] | None = None) -> None:
         if not (source / "gt_tracks.npz").is_file():
             raise InputError(f"{source} is no scene: expected color/ and gt_tracks.npz")
         copy_scene(source, scene)
-    for seed in range(1, args.own_scenes + 1):
-        scenes.append(args.out / "scenes" / f"own{seed}")
-        height, width = OWN_SIZES[(seed - 1) % len(OWN_SIZES)]
-        write_scene(make_scene(24, height, width, seed), SequencePaths(scenes[-1]))
+    for number in range(1, args.own_scenes + 1):
+        scenes.append(args.out / "scenes" / f"own{number}")
+        write_scene(other_scene(number), SequencePaths(scenes[-1]))
     for seed in range(args.seeds):
         for scene in scenes:
             for config in args.configs:

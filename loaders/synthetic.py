@@ -1,6 +1,7 @@
 """A seeded demo clip with exact tracks: textured blobs move, bend and hide each other over a slow pan."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import cv2
 import numpy as np
 import torch
 
-from loaders.synthetic_layers import Layer, build_layers, topmost
+from loaders.synthetic_layers import ROLES, Layer, Role, build_layers, topmost
 from utils.arrays import read_arrays
 from utils.atomic import atomic_folder
 from utils.coords import inside_image
@@ -70,8 +71,10 @@ def _draw_points(
     return np.array(owners), np.array(coordinates)
 
 
-def make_scene(num_frames: int = 24, height: int = 96, width: int = 160, seed: int = 0) -> Scene:
-    """Render a scene; the same arguments give the same scene.
+def make_scene(
+    num_frames: int = 24, height: int = 96, width: int = 160, seed: int = 0, roles: Sequence[Role] = ROLES
+) -> Scene:
+    """Render a scene of a background and what moves before it (`roles`); the same arguments give the same scene.
 
     The story fills the clip whatever its length: 24 frames of 160x96 move by up to about 4 pixels a frame.
     Each of about 300 points is drawn where it is visible, in any frame, and followed through all of them.
@@ -80,7 +83,7 @@ def make_scene(num_frames: int = 24, height: int = 96, width: int = 160, seed: i
     """
     if num_frames < 2 or min(height, width) < 16:
         raise InputError(f"a scene of {num_frames} frames, {width}x{height}: need at least 2 frames and 16x16 pixels")
-    layers = build_layers(num_frames, height, width, seed)
+    layers = build_layers(num_frames, height, width, seed, roles)
     frames, masks = zip(*(_render(layers, t, height, width) for t in range(num_frames)), strict=True)
     owners, u = _draw_points(np.random.default_rng((seed, 1)), layers, num_frames, height, width)
     points = np.empty((len(u), num_frames, 2))

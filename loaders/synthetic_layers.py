@@ -6,6 +6,7 @@ it the other way. Layers are listed from far to near; the first is the backgroun
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -169,10 +170,10 @@ def _build_layer(rng: np.random.Generator, role: Role, num_frames: int, height: 
     )
 
 
-def build_layers(num_frames: int, height: int, width: int, seed: int) -> list[Layer]:
+def build_layers(num_frames: int, height: int, width: int, seed: int, roles: Sequence[Role] = ROLES) -> list[Layer]:
     """The layers of the scene, far to near."""
-    rngs = np.random.default_rng(seed).spawn(len(ROLES))
-    return [_build_layer(rng, role, num_frames, height, width) for rng, role in zip(rngs, ROLES, strict=True)]
+    rngs = np.random.default_rng(seed).spawn(len(roles))
+    return [_build_layer(rng, role, num_frames, height, width) for rng, role in zip(rngs, roles, strict=True)]
 
 
 def topmost(layers: list[Layer], px: np.ndarray, t: int) -> np.ndarray:

@@ -10,9 +10,9 @@ from test_trainer import assert_same_state, learned
 
 from networks.omnimotion import ModelConfig, OmniMotion
 from networks.whole_checkpoint import fault
-from optimiser import Optimiser
 from train import main
 from utils.checkpoint import newest_checkpoint, read_checkpoint
+from utils.optimiser import Optimiser
 
 FLAGS = Namespace(lr_feature=1e-3, lr_deform=2e-3, lr_color=3e-3, lr_schedule="step", num_iters=9, lr_warmup=0)
 FLAGS.lrate_decay_steps, FLAGS.lrate_decay_factor, FLAGS.load_opt, FLAGS.load_scheduler = 2, 0.5, 1, 1
@@ -22,7 +22,7 @@ def make(lr_muon: float) -> tuple[OmniMotion, Optimiser]:
     sizes = {"coupling_width": 12, "code_size": 8, "code_width": 8, "volume_width": 8, "use_affine": False}
     model = OmniMotion.initialised(ModelConfig(3, 8, 8, plane_size=4, **sizes), num_layers=3, seed=0)
     FLAGS.lr_muon = lr_muon
-    return model, Optimiser(model, FLAGS)
+    return model, Optimiser(model.named_parameter_groups(), model.coupling_matrices(), FLAGS)
 
 
 def take_steps(model: OmniMotion, optimiser: Optimiser, count: int) -> list[dict[str, torch.Tensor]]:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from loaders.synthetic import Scene, make_scene, write_scene
-from loaders.synthetic_layers import build_layers, topmost
+from loaders.synthetic_layers import ROLES, build_layers, topmost
 from utils.errors import InputError
 from utils.paths import SequencePaths
 
@@ -131,6 +131,18 @@ def test_adjacent_frames_are_trackable(scene: Scene):
         flow = lookup(flow_of.calc(grey[t], grey[t + 1], None), here)
         errors.append(np.linalg.norm(here + flow - there, axis=-1))
     assert np.median(np.concatenate(errors)) < 0.4
+
+
+def test_roles_decide_what_there_is():
+    bare = make_scene(*SMALL, roles=ROLES[:1])
+    assert not bare.masks.any() and not (bare.occluded & inside(bare)).any(), "nothing moves before the background"
+    one = make_scene(*SMALL, roles=[ROLES[0], ROLES[3]])
+    assert one.masks.any((1, 2)).all() and (one.occluded & inside(one)).any()
+
+
+def inside(scene: Scene) -> np.ndarray:
+    """Which points lie inside the image, bool [N,T]."""
+    return ((scene.points >= 0) & (scene.points <= np.array(scene.video.shape[2:0:-1]) - 1)).all(-1)
 
 
 def test_seed_decides():

@@ -3,22 +3,26 @@
 from argparse import Namespace
 
 import torch
+from torch import nn
 
-from networks.omnimotion import OmniMotion
 from utils.rate_schedule import RateSchedule
 
 
 class Optimiser:
     """The optimisers of a model and the schedules of their rates, as one.
 
+    Args:
+        groups: the model's parameters by name in the groups `feature`, `deform`, `color`.
+        matrices: those of them that Muon moves where `--lr_muon` is above 0.
+        args: flags of the rates.
+
     Muon (Jordan et al., 2024, `torch.optim.Muon`) steps along the orthogonal part of a matrix's gradient, so that what
     few points ask for moves as fast as what most do. Adam has the parameters in the three released groups; those that
     Muon moves are among them, that a checkpoint's numbers mean the same with and without it, and get no step from Adam.
     """
 
-    def __init__(self, model: OmniMotion, args: Namespace):
+    def __init__(self, groups: dict[str, dict[str, nn.Parameter]], matrices: list[nn.Parameter], args: Namespace):
         rates = {"feature": args.lr_feature, "deform": args.lr_deform, "color": args.lr_color}
-        groups = model.named_parameter_groups()
         adam = [{"params": list(groups[name].values()), "lr": rate} for name, rate in rates.items()]
         self.adam, self.muon = torch.optim.Adam(adam, fused=True), None
         cosine_steps = args.num_iters if args.lr_schedule == "cosine" else 0
@@ -27,7 +31,7 @@ class Optimiser:
         if args.lr_muon > 0:
             # The rate is per entry, as Adam's is.
             options = {"lr": args.lr_muon, "weight_decay": 0.0, "adjust_lr_fn": "match_rms_adamw"}
-            self.muon = torch.optim.Muon(model.coupling_matrices(), **options)
+            self.muon = torch.optim.Muon(matrices, **options)
             self.schedules.append(RateSchedule(self.muon, *schedule))
 
     @property
