@@ -1,6 +1,9 @@
 """Frames, masks and videos: whatever a user has is read right or refused in words."""
 
+import os
+import signal
 import warnings
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -132,6 +135,25 @@ def test_a_video_of_any_size_survives_writing_and_reading(tmp_path, height, widt
     assert back.shape == (4, height + height % 2, width + width % 2, 3)
     assert np.abs(back[:, :height, :width].astype(int) - frames).mean() < 6  # swapped channels: above 40
     assert [p.name for p in tmp_path.iterdir()] == ["v.mp4"]
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="finds ffmpeg in /proc")
+def test_an_ffmpeg_that_ends_early_is_told_in_a_sentence(tmp_path):
+    def frames():
+        rng, before = np.random.default_rng(0), children()
+        for t in range(60):
+            if t == 2:
+                for pid in children() - before:
+                    os.kill(pid, signal.SIGKILL)
+            yield rng.integers(0, 255, (128, 128, 3), np.uint8)
+
+    with pytest.raises(InputError, match=r"cannot write .*v.mp4 whole: make room"):
+        write_video(tmp_path / "v.mp4", frames())
+    assert list(tmp_path.iterdir()) == []
+
+
+def children() -> set[int]:
+    return {int(pid) for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()}
 
 
 def test_a_gif_is_read_as_rgb(tmp_path):

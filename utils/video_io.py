@@ -247,16 +247,20 @@ def write_video(path: Path, frames: Iterable[np.ndarray], fps: float = 10) -> No
     Frames are taken one by one, so that an iterator that makes them never holds them all.
 
     Raises:
-        InputError: the file is not whole, which ffmpeg says of a full disk to the terminal only.
+        InputError: the file is not whole. Of a full disk ffmpeg says so to the terminal only, and may end early.
     """
     options = {"codec": "libx264", "quality": 8, "macro_block_size": 2, "ffmpeg_log_level": "error"}
+    not_whole = InputError(f"cannot write {path} whole: make room there, and the same command makes it again")
     with atomic_path(path) as temporary:
         with imageio.get_writer(temporary, fps=fps, **options) as writer:
             for frame in frames:
                 odd = [(0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)]
-                writer.append_data(np.pad(frame, odd, mode="edge"))
+                try:
+                    writer.append_data(np.pad(frame, odd, mode="edge"))
+                except OSError as error:  # nobody reads the pipe any more
+                    raise not_whole from error
         if _complaints(temporary):
-            raise InputError(f"cannot write {path} whole: make room there, and the same command makes it again")
+            raise not_whole
 
 
 def write_image(path: Path, rgb: np.ndarray) -> None:
