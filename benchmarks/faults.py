@@ -166,7 +166,7 @@ def commands(root: Path) -> dict[str, Command]:
 def trials(command: Command, kind: str, count: int, rng: np.random.Generator, root: Path) -> Row:
     """Disturb a command `count` times (runs that ended too soon come on top): sums; of what went back, the most."""
     rows: list[Row] = []
-    for number in tqdm(range(3 * count), desc=f"{command.name}, {kind}"):
+    for number in tqdm(range(3 * count + 7), desc=f"{command.name}, {kind}"):
         folder = root / f"{kind} {number}"
         shutil.copytree(command.template, folder)
         row = KINDS[kind](command, folder, rng.uniform(0.02, 1))
