@@ -30,7 +30,11 @@ def _fault_of_weights(model: OmniMotion, weights: dict[str, Tensor]) -> str | No
     own = model.state_dict()
     odd = own.keys() ^ weights.keys() or [name for name, value in weights.items() if value.shape != own[name].shape]
     if odd:
-        return f"{sorted(odd)[0]} is missing, unknown or of another shape than its model_config says"
+        name = sorted(odd)[0]
+        if name.endswith("planes.features") and name in own.keys() & weights.keys():
+            here, there = list(own[name].shape), list(weights[name].shape)
+            return f"{name} is {there}, this version's is {here}: another version trained it, which can go on with it"
+        return f"{name} is missing, unknown or of another shape than its model_config says"
     bad = [name for name, value in weights.items() if not torch.isfinite(value).all()]
     return f"{bad[0]} is not finite" if bad else None
 
