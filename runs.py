@@ -148,7 +148,7 @@ def starting_point(args: Namespace) -> Path | None:
     if named is None or newest is None:
         return named or newest
     came_from = read_checkpoint(newest).get("flags", {}).get("ckpt_path")
-    return newest if came_from and Path(came_from).resolve() == named.resolve() else named
+    return newest if isinstance(came_from, str) and Path(came_from).resolve() == named.resolve() else named
 
 
 def read_start(path: Path, args: Namespace, video: np.ndarray) -> dict:
@@ -208,5 +208,6 @@ def load_trained(args: Namespace, video: np.ndarray, device: torch.device) -> Om
             f"{path} was trained on (frames, height, width) {trained}, this clip has {video.shape[:3]}: "
             "give the data_dir, num_imgs and max_side of its training"
         )
-    print(f"{path}: step {checkpoint['step']} of {checkpoint.get('flags', {}).get('num_iters', 'an unknown number')}")
+    unknown = "an unknown number"
+    print(f"{path}: step {checkpoint.get('step', unknown)} of {checkpoint.get('flags', {}).get('num_iters', unknown)}")
     return model

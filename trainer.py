@@ -91,6 +91,7 @@ class Trainer:
 
     def save(self) -> Path:
         """Write the state as `model_XXXXXX.pth`."""
+        self._require_finite()
         path = checkpoint_path(self.run_dir, self.step)
         save_checkpoint(path, self.state())
         self._saved_at = self.step
@@ -215,8 +216,15 @@ class Trainer:
             self._saved_at = self.step
         self.optimiser.load(checkpoint, self.args)
 
+    def _require_finite(self) -> None:
+        """Before parameters are kept or asked: an update by finite gradients may overflow, too."""
+        bad = [name for name, p in self.model.named_parameters() if not torch.isfinite(p).all()]
+        if bad:
+            raise TrainingDiverged(f"step {self.step}: {bad[0]} is not finite after the update")
+
     def dataset(self) -> PairBatches:
         """The batches of flow, tracks or both, with the error maps in force at this step."""
+        self._require_finite()
         sampling = sampling_config(self.args, self.shard)
         error_maps = error_maps_at(self.step, self.args, self.model, self.video, self.store, self.run_dir, self.shard)
         device = self.model.device

@@ -163,6 +163,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--every", type=int, default=300, help="steps between two scores")
     parser.add_argument("--out", type=Path, default=Path("out/time_to_accuracy"), help="where everything is kept")
     args = parser.parse_args(argv)
+    if min(args.seeds, args.every, len(args.scenes) + args.own_scenes) < 1 or not args.seconds > 0:
+        raise InputError("nothing to run: give scenes, and --seeds, --every and --seconds above 0")
     scenes = [args.out / "scenes" / source.resolve().name for source in args.scenes]
     for source, scene in zip(args.scenes, scenes, strict=True):
         if not (source / "gt_tracks.npz").is_file():

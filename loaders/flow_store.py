@@ -3,7 +3,6 @@
 Flow and masks are decoded when asked for: opening a store reads only the statistics.
 """
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from utils.errors import InputError
 from utils.flow_files import read_flow, read_pair_mask
+from utils.json_files import read_json
 from utils.paths import SequencePaths
 from utils.video_io import decode_image, read_frame
 
@@ -97,7 +97,7 @@ class FlowStore:
                 f"{path} is missing: run the preprocessing of this sequence (or drop `--preprocess never`)"
             )
         try:
-            stats = json.loads(path.read_text())
+            stats = read_json(path)
             return np.array([[stats[a].get(b, -1) for b in names] for a in names], dtype=np.int64)
         except KeyError as missing:
             raise InputError(

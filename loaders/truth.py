@@ -3,7 +3,6 @@
 Exact tracks (`gt_tracks.npz`), TAP-Vid's annotated points, BADJA's keypoints. `utils.conventions` converts.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,6 +13,7 @@ import numpy as np
 from utils.arrays import read_arrays
 from utils.conventions import BADJA_SIZE, RASTER, Size, px_from_badja, px_from_unit, scale_points
 from utils.errors import InputError
+from utils.json_files import read_json
 from utils.paths import SequencePaths
 from utils.tapvid_pickle import read_tapvid
 from utils.video_io import image_files, read_frame, read_mask
@@ -118,7 +118,7 @@ def badja_keypoints(path: Path, frame_names: Sequence[str], mask: Path, size: Si
         InputError: unreadable, labels beyond DAVIS's full resolution, other frames or proportions, a missing mask.
     """
     try:
-        labels = json.loads(path.read_text(encoding="utf-8"))
+        labels = read_json(path)
         stems = [Path(label["image_path"]).stem for label in labels]
         positions = np.array([label["joints"] for label in labels], np.float64).reshape(len(labels), -1, 2)
         visible = np.array([label["visibility"] for label in labels]).astype(bool)

@@ -120,7 +120,7 @@ class RayMarcher(nn.Module):
         return groups
 
     def coupling_matrices(self) -> list[nn.Parameter]:
-        """Matrices of the coupling nets between hidden layers; not what writes s and t."""
+        """Matrices of the coupling nets, of their codes and inputs too; not what writes s and t, which has two rows."""
         return [p for p in self.warp.layers.parameters() if p.dim() == 2 and len(p) > 2]
 
     def depths(self) -> Tensor:

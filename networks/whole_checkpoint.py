@@ -1,5 +1,7 @@
 """Whether a checkpoint holds what its networks and their training need: found out before anything is built from it."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -14,6 +16,9 @@ def fault(checkpoint: dict) -> str | None:
     try:
         with torch.device("meta"):
             model = OmniMotion(ModelConfig(**checkpoint["model_config"]))
+        config = model.config
+        if not set(config.axes) <= {0, 1, 2} or not -math.inf < config.min_depth < config.max_depth < math.inf:
+            return f"axes {config.axes}, depths from {config.min_depth} to {config.max_depth}"
         return _fault_of_weights(model, checkpoint["model"]) or _fault_of_training(model, checkpoint)
     except Exception as error:  # sizes of any type may have come out of a damaged file
         return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no networks of these sizes'}"
@@ -25,7 +30,11 @@ def _fault_of_weights(model: OmniMotion, weights: dict[str, Tensor]) -> str | No
     own = model.state_dict()
     odd = own.keys() ^ weights.keys() or [name for name, value in weights.items() if value.shape != own[name].shape]
     if odd:
-        return f"{sorted(odd)[0]} is missing, unknown or of another shape than its model_config says"
+        name = sorted(odd)[0]
+        if name.endswith("planes.features") and name in own.keys() & weights.keys():
+            here, there = list(own[name].shape), list(weights[name].shape)
+            return f"{name} is {there}, this version's is {here}: another version trained it, which can go on with it"
+        return f"{name} is missing, unknown or of another shape than its model_config says"
     bad = [name for name, value in weights.items() if not torch.isfinite(value).all()]
     return f"{bad[0]} is not finite" if bad else None
 
@@ -36,6 +45,8 @@ def _fault_of_training(model: OmniMotion, checkpoint: dict) -> str | None:
         return f"step is {checkpoint['step']!r}"
     if "scheduler" in checkpoint and not _is_count(checkpoint["scheduler"].get("last_epoch")):
         return "its scheduler has no last_epoch"
+    if "scheduler" in checkpoint and "flags" not in checkpoint and not _gives_rates(checkpoint["scheduler"]):
+        return "its scheduler gives no rates"
     if "optimizer" not in checkpoint:
         return None
     parameters = [p for group in model.named_parameter_groups().values() for p in group.values()]
@@ -45,7 +56,9 @@ def _fault_of_training(model: OmniMotion, checkpoint: dict) -> str | None:
         return "its optimizer is that of other networks"
     for number, state in optimizer["state"].items():
         shapes = {state[name].shape for name in ("exp_avg", "exp_avg_sq")}
-        if shapes != {parameters[number].shape} or not all(torch.isfinite(value).all() for value in state.values()):
+        kept = [torch.as_tensor(value) for value in state.values()]  # torch 1.10, the release's, counts steps as int
+        fits = shapes == {parameters[number].shape} and torch.as_tensor(state["step"]).numel() == 1
+        if not fits or not all(torch.isfinite(value).all() for value in kept):
             return f"the optimizer's state of parameter {number} is of another shape or not finite"
     return _fault_of_muon(model, checkpoint["muon"]) if "muon" in checkpoint else None
 
@@ -59,6 +72,12 @@ def _fault_of_muon(model: OmniMotion, muon: dict) -> str | None:
         if momentum.shape != shapes[number] or not torch.isfinite(momentum).all():
             return f"muon's state of matrix {number} is of another shape or not finite"
     return None
+
+
+def _gives_rates(schedule: dict) -> bool:
+    """Whether what a released run goes on with is there: flags say nothing of it."""
+    rates = schedule["base_lrs"]
+    return len(rates) == 3 and all(map(math.isfinite, (*rates, schedule["gamma"]))) and schedule["step_size"] >= 1
 
 
 def _is_count(value: object) -> bool:

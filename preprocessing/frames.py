@@ -17,6 +17,7 @@ from utils.arrays import read_arrays
 from utils.atomic import atomic_folder
 from utils.conventions import scale_points
 from utils.errors import InputError, explains_failed_writes
+from utils.json_files import read_json
 from utils.paths import SequencePaths
 from utils.video_io import (
     VIDEO_SUFFIXES,
@@ -110,7 +111,7 @@ def fingerprint(source: Path, frames: list[Path], max_side: int | None) -> dict[
 def _check_copy(target: Path, wanted: dict[str, object]) -> None:
     """Refuse a folder that was not made from `wanted`, or has lost frames since."""
     try:
-        found = json.loads((target / "source.json").read_text())
+        found = read_json(target / "source.json")
     except (OSError, ValueError):
         found = {}
     found = found if isinstance(found, dict) else {}

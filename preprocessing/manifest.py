@@ -18,6 +18,7 @@ from preprocessing.pairs import MODES, WINDOW, Pairs
 from utils.atomic import write_whole
 from utils.errors import InputError
 from utils.flow_files import STEPS_PER_PX
+from utils.json_files import read_json
 from utils.paths import SequencePaths
 
 FLOWS = ("raft", "dis")
@@ -123,7 +124,7 @@ def read_manifest(paths: SequencePaths) -> dict | None:
     if not path.is_file():
         return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         stages = content.get("settings", {})
         if not all(isinstance(part, dict) for part in (stages, content.get("frames", {}), *stages.values())):
             raise ValueError("settings or frames of another form")

@@ -9,6 +9,7 @@ from preprocessing.pairs import Pairs
 from utils.atomic import write_whole
 from utils.errors import InputError
 from utils.flow_files import read_pair_mask
+from utils.json_files import read_json
 from utils.paths import SequencePaths
 from utils.shard import Shard
 from utils.video_io import write_image
@@ -34,7 +35,7 @@ def counts_missing(paths: SequencePaths, names: list[str], pairs: Pairs) -> bool
 
 def _counted(paths: SequencePaths) -> set[tuple[str, str]]:
     try:
-        stats = json.loads(paths.flow_stats.read_text())
+        stats = read_json(paths.flow_stats)
         return {(a, b) for a, row in stats.items() for b in row}
     except (OSError, ValueError, AttributeError, TypeError):
         return set()

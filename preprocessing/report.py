@@ -1,12 +1,12 @@
 """What preprocessing found, before hours of training: where correspondences are and where they are too few."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from utils.draw import figure_image
+from utils.json_files import read_json
 from utils.paths import SequencePaths
 from utils.video_io import decode_image, write_image
 
@@ -23,7 +23,7 @@ def report_path(paths: SequencePaths, chain: bool = True) -> Path:
 
 def valid_fractions(paths: SequencePaths, names: list[str]) -> np.ndarray:
     """Share of valid pixels of every ordered pair [T,T]; NaN where a pair has no flow."""
-    stats = json.loads(paths.flow_stats.read_text())
+    stats = read_json(paths.flow_stats)
     size = decode_image(paths.count_map(names[0])).size
     return np.array([[stats[a].get(b, np.nan) for b in names] for a in names]) / size
 

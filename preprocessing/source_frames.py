@@ -1,6 +1,5 @@
 """The pictures behind a sequence: the frames as they were before they were reduced, where they are still there."""
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 
 from preprocessing.frames import fingerprint, source_files
 from utils.errors import InputError
+from utils.json_files import read_json
 from utils.paths import SequencePaths
 from utils.video_io import read_frame, read_video
 
@@ -25,7 +25,7 @@ class Pictures:
 def source_record(paths: SequencePaths) -> dict:
     """What `prepare_sequence` noted of the source of a copy (source.json); empty for a folder that is no copy."""
     try:
-        return json.loads((paths.root / "source.json").read_text(encoding="utf-8"))
+        return read_json(paths.root / "source.json")
     except (OSError, ValueError):
         return {}
 

@@ -3,6 +3,8 @@
 Values and gradients that one pair of frames spoils are in test_trainer.py.
 """
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -176,3 +178,12 @@ def test_drift_of_the_warp_with_every_scale_at_its_clamp(signs):
     assert ((there - there_exactly).abs() / (there_exactly.abs() + 1)).max() < 0.2
     assert (back_exactly - x).abs().max() < 1e-8
     assert (back - x).abs().max() < bound
+
+
+@pytest.mark.parametrize("more", ["--num_iters 1", "--num_iters 3 --i_weight 1", "--num_iters 3 --i_cache 1"])
+def test_an_update_that_overflows_leaves_no_checkpoint(tiny_flags, more, capsys):
+    """The gradients before it are finite; the run may end before any other is computed."""
+    with pytest.raises(SystemExit) as stopped:
+        main([*tiny_flags, "--lr_deform", "1e38", *more.split()])
+    assert "is not finite after the update; none is saved" in str(stopped.value.code)
+    assert not list(Path("out").rglob("*.pth")) and not list(Path("out").rglob("*.npy"))

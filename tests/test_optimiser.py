@@ -1,6 +1,7 @@
 """Adam and Muon side by side: who moves what, by how much, and what a checkpoint keeps of it."""
 
 from argparse import Namespace
+from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
 
@@ -105,3 +106,43 @@ def test_damage_in_what_muon_keeps_is_told(damage):
         checkpoint["muon"]["param_groups"][0]["params"].pop()
     found = fault(checkpoint)
     assert found is None if damage == "none" else "muon" in found
+
+
+def test_nets_without_matrices_are_adams_alone():
+    model, _ = make(0.01)
+    assert Optimiser(model.named_parameter_groups(), [], FLAGS).muon is None
+
+
+def test_options_of_a_checkpoint_are_not_taken_over():
+    """Those of another version, or of a damaged file, would take effect unseen or end in a traceback."""
+    model, optimiser = make(0.01)
+    take_steps(model, optimiser, 1)
+    state, options = optimiser.state(), [optimiser.adam.state_dict()["param_groups"]]
+    for group in (*state["optimizer"]["param_groups"], *state["muon"]["param_groups"]):
+        for name in ("betas", "eps", "momentum", "amsgrad"):
+            group.pop(name, None)
+    _, other = make(0.01)
+    other.load({**state, "flags": {}}, FLAGS)
+    assert [other.adam.state_dict()["param_groups"]] == options
+    assert other.muon.param_groups[0]["momentum"] == 0.95
+    assert torch.equal(next(iter(other.adam.state.values()))["exp_avg"], state["optimizer"]["state"][0]["exp_avg"])
+
+
+def test_steps_counted_as_whole_numbers_are_taken_over():
+    """As torch 1.10 writes them, with which the released code is run."""
+    model, optimiser = make(0.0)
+    take_steps(model, optimiser, 2)
+    checkpoint = {
+        "model_config": asdict(model.config),
+        "model": model.state_dict(),
+        "step": 2,
+        **deepcopy(optimiser.state()),
+    }
+    for state in checkpoint["optimizer"]["state"].values():
+        state["step"] = int(state["step"])
+    assert fault(checkpoint | {"flags": {}}) is None
+    other, again = make(0.0)
+    other.load_state_dict(model.state_dict())
+    again.load(checkpoint | {"flags": {}}, FLAGS)
+    expected, found = take_steps(model, optimiser, 1), take_steps(other, again, 1)
+    assert all(torch.equal(found[0][name], value) for name, value in expected[0].items())

@@ -1,5 +1,7 @@
 """Feature planes: what is looked up where and when, and that maps and volume that read them keep every property."""
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from test_same_computation import FACTORS, PLANES, VOLUME_PLANES, make_batch, ma
 from losses import compute_losses, weighted_sum
 from networks.encoding import join_coordinates, split_coordinates
 from networks.planes import REACH, SpaceTimePlanes, TriPlane, look_up
+from networks.whole_checkpoint import fault
 from utils.coords import time_code
 
 
@@ -97,3 +100,12 @@ def test_gradients_are_the_same_with_hidden_layers_computed_again(how):
         model.checkpoint_activations()
     again = gradients(2 if how == "micro_batch" else 0)
     torch.testing.assert_close(again, kept, rtol=1e-9, atol=1e-7)
+
+
+def test_planes_of_another_version_are_told_as_such():
+    """Those before the spline were two fewer."""
+    model = make_model(torch.float32, **PLANES)
+    weights = model.state_dict()
+    name = next(name for name in weights if name.endswith("planes.features"))
+    weights[name] = weights[name][:-2]
+    assert "another version trained it" in fault({"model_config": asdict(model.config), "model": weights})

@@ -31,8 +31,13 @@ AT_LEAST = {
     **dict.fromkeys(("num_workers", "lr_warmup", "micro_batch", "loader_seed", "first_frame"), 0),
     **dict.fromkeys(("lr_feature", "lr_deform", "lr_muon", "lr_color", "lrate_decay_factor", "grad_clip"), 0),
     **dict.fromkeys(("load_opt", "load_scheduler", "max_padding", "occlusion_th", "density_th"), 0),
+    "fps": 0.001,
 }
-AT_MOST = {"load_opt": 1, "load_scheduler": 1, "occlusion_th": 1}
+AT_MOST = {
+    **dict.fromkeys(("load_opt", "load_scheduler", "occlusion_th"), 1),
+    **{"lr_muon": 1e30, "neighbour_weight": 1e9, "pair_exponent": 10},  # larger ones overflow
+    **{"fps": 1000, "radius": 1000},  # what encoder and drawing take
+}
 MOST = 10**9  # of any other whole number: what is larger is a slip, and overflows in C
 
 

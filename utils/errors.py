@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import NoReturn
 
 FULL, FORBIDDEN = (errno.ENOSPC, errno.EDQUOT), (errno.EACCES, errno.EPERM, errno.EROFS)
+IN_THE_WAY = (errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
+NO_MEMORY = ("out of memory", "can't allocate memory")  # in what torch says of a GPU and of a CPU
+LESS = "give a smaller --max_side, smaller networks, fewer points or less at a time (--micro_batch, --chunk_size)"
 
 
 class InputError(Exception):
@@ -24,10 +27,19 @@ class OneSentence(argparse.ArgumentParser):
         """Say what is wrong and exit with status 2."""
         self.exit(2, f"error: {' '.join(message.split())}; give what --help says\n")
 
+    def parse_args(self, *args, **kwargs) -> argparse.Namespace:
+        """The flags; those that no file system or text file takes are refused."""
+        found = super().parse_args(*args, **kwargs)
+        for name, value in vars(found).items():
+            text = str(value)
+            if "\0" in text or text.encode(errors="ignore").decode() != text:
+                self.error(f"--{name} is {text!r}, which is no text in UTF-8")
+        return found
+
 
 @contextmanager
 def explains_failed_writes(folder: Path | str) -> Iterator[None]:
-    """While entered, a disk without room (or a spent quota), or no right to write, is an `InputError`.
+    """While entered, a disk without room, no right to write, or a file in a folder's place is an `InputError`.
 
     `folder` is what it names where the system names no file.
     """
@@ -39,13 +51,16 @@ def explains_failed_writes(folder: Path | str) -> Iterator[None]:
             advice = f"cannot write in {folder} ({error.strerror}): make room there; what is saved is whole"
         elif error.errno in FORBIDDEN:
             advice = f"no right to write {place} ({error.strerror}): give it, or name a folder that can be written to"
+        elif error.errno in IN_THE_WAY:
+            place = error.filename2 or place
+            advice = f"cannot use {place} ({error.strerror}): move away what is in its place, or choose another name"
         else:
             raise
         raise InputError(f"{advice}, and the same command goes on") from error
 
 
 def exits_on_input_error(main: Callable[..., None]) -> Callable[..., None]:
-    """Decorator for an entry point: an `InputError` is one line on stderr and exit status 2.
+    """Decorator for an entry point: an `InputError`, or a want of memory, is one line on stderr and exit status 2.
 
     Ctrl-C and SIGTERM, which a batch system sends before it kills, are one line and 130.
     """
@@ -56,6 +71,12 @@ def exits_on_input_error(main: Callable[..., None]) -> Callable[..., None]:
         try:
             with explains_failed_writes("the folder of the results"):
                 main(*args, **kwargs)
+        except (MemoryError, RuntimeError) as error:
+            if not isinstance(error, MemoryError) and not any(words in str(error) for words in NO_MEMORY):
+                raise
+            reason = (str(error).splitlines() or ["none left"])[0]
+            print(f"error: memory does not suffice ({reason[:200]}): {LESS}", file=sys.stderr)
+            sys.exit(2)
         except InputError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)

@@ -28,7 +28,7 @@ class Optimiser:
         cosine_steps = args.num_iters if args.lr_schedule == "cosine" else 0
         schedule = args.lrate_decay_steps, args.lrate_decay_factor, args.lr_warmup, cosine_steps
         self.schedules = [RateSchedule(self.adam, *schedule)]
-        if args.lr_muon > 0:
+        if args.lr_muon > 0 and matrices:  # nets two wide may have none
             # The rate is per entry, as Adam's is.
             options = {"lr": args.lr_muon, "weight_decay": 0.0, "adjust_lr_fn": "match_rms_adamw"}
             self.muon = torch.optim.Muon(matrices, **options)
@@ -64,14 +64,17 @@ class Optimiser:
         the rates and decay that it was started with.
         """
         if args.load_opt:
-            for group in checkpoint["optimizer"]["param_groups"]:
-                group["fused"] = True  # checkpoints of earlier versions and released ones say otherwise
-            self.adam.load_state_dict(checkpoint["optimizer"])
+            _take_over(self.adam, checkpoint["optimizer"])
             if self.muon and "muon" in checkpoint:
-                self.muon.load_state_dict(checkpoint["muon"])
+                _take_over(self.muon, checkpoint["muon"])
         for schedule in self.schedules:
             if args.load_scheduler:
                 asked = {name: schedule.state_dict()[name] for name in RateSchedule.ASKED}
                 released = "flags" not in checkpoint and schedule.optimizer is self.adam
                 schedule.load_state_dict(checkpoint["scheduler"] | ({} if released else asked))
             schedule.apply()
+
+
+def _take_over(optimiser: torch.optim.Optimizer, saved: dict) -> None:
+    """Moments of a saved state; options stay those of this version."""
+    optimiser.load_state_dict({"state": saved["state"], "param_groups": optimiser.state_dict()["param_groups"]})

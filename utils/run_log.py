@@ -111,23 +111,28 @@ def _stats(tensors: list[Tensor]) -> tuple[float, float, float]:
 def _drop_lines_after(path: Path, last_step: int) -> None:
     """Keep the lines of a JSONL with `step` ≤ `last_step`; a line cut short by a crash is dropped as well."""
     if path.exists():
-        kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _step(line) <= last_step]
+        kept = [line for line in _lines_of(path) if _step(line) <= last_step]
         with atomic_path(path) as temporary:
             temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+
+
+def _lines_of(path: Path) -> list[str]:
+    """The lines of a JSONL; what is no text, as a machine that lost power leaves it, makes them unreadable alone."""
+    return path.read_text(encoding="utf-8", errors="replace").splitlines()
 
 
 def _step(line: str) -> float:
     """Step of a line, infinite where it cannot be read."""
     try:
-        return json.loads(line)["step"]
-    except (json.JSONDecodeError, KeyError, TypeError):
+        return float(json.loads(line)["step"])
+    except (ValueError, RecursionError, KeyError, TypeError):
         return float("inf")
 
 
 def read_curves(metrics: Path, most: int = 300) -> dict[str, list[tuple[int, float]]]:
     """The finite values (step, value) of every scalar in a `metrics.jsonl`, at most `most` of each, evenly thinned."""
     curves: dict[str, list[tuple[int, float]]] = {}
-    for line in metrics.read_text(encoding="utf-8").splitlines() if metrics.is_file() else ():
+    for line in _lines_of(metrics) if metrics.is_file() else ():
         step = _step(line)
         for name, value in json.loads(line).items() if math.isfinite(step) else ():
             if name != "step" and math.isfinite(value):
