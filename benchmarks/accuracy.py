@@ -183,6 +183,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=3, help="runs of each scene and config")
     parser.add_argument("--out", type=Path, default=Path("out/accuracy"), help="where everything is kept")
     args, flags = parser.parse_known_args(argv)
+    if args.seeds < 1:
+        raise InputError(f"--seeds is {args.seeds}, expected at least 1")
     flags = for_any_folder(flags)
     prepare(args.out, args.scenes, args.configs, flags)
     for seed in range(args.seeds):  # the first figures of everything come first

@@ -41,7 +41,8 @@ WENT_BACK = ("finished files made again", "steps made again")
 INPUT = ["--data_dir", "scene", "--flow", "dis", "--device", "cpu"]
 TINY = shlex.split("""
 --num_pairs 4 --num_pts 16 --num_samples_ray 4 --coupling_width 8 --coupling_depth 1 --code_size 8 --code_width 8
---volume_width 8 --volume_depth 1 --use_error_map --num_iters 16 --i_weight 4 --i_cache 6 --i_print 1 --i_img 1000
+--volume_width 8 --volume_depth 1 --plane_size 4 --lr_muon 0.01 --use_error_map --num_iters 16 --i_weight 4 --i_cache 6
+--i_print 1 --i_img 1000
 """)
 
 

@@ -69,10 +69,20 @@ class FlowStore:
         return self.flow(i, j).reshape(-1, 2)[index]
 
     def mask(self, i: int, j: int) -> PairMask:
-        """Validity of the flow from frame i to j."""
+        """Validity of the flow from frame i to j.
+
+        Raises:
+            InputError: it is damaged, of another size, or not what was counted.
+        """
         a, b = self.names[i], self.names[j]
-        consistent, rescued = read_pair_mask(self.paths, a, b)
-        return PairMask(self._of_size(self.paths.flow_mask(a, b), consistent), rescued)
+        path, (consistent, rescued) = self.paths.flow_mask(a, b), read_pair_mask(self.paths, a, b)
+        mask = PairMask(self._of_size(path, consistent), rescued)
+        if (count := (consistent | rescued).sum()) != self.valid_counts[i, j]:
+            raise InputError(
+                f"{path} has {count} valid pixels, {self.paths.flow_stats} says {self.valid_counts[i, j]}: preprocess "
+                "again with --redo"
+            )
+        return mask
 
     def count_map(self, i: int) -> np.ndarray:
         """In how many pairs each pixel of frame i is valid, [H,W] uint16."""

@@ -92,11 +92,6 @@ class MappedFlowStore(FlowStore):
                 for i, j in tqdm(pairs.tolist(), desc="mapped flow", unit="pair"):
                     mask, steps = super().mask(i, j), flow_steps(self.flow(i, j))
                     valid = mask.consistent | mask.rescued
-                    if valid.sum() != self.valid_counts[i, j]:
-                        raise InputError(
-                            f"{self.paths.flow_mask(self.names[i], self.names[j])} has {valid.sum()} valid pixels, "
-                            f"{self.paths.flow_stats} says {self.valid_counts[i, j]}: preprocess again with --redo"
-                        )
                     for plane in (mask.consistent, mask.rescued):
                         out.write(np.packbits(plane).tobytes())
                     out.write((steps.reshape(-1, 2) if abs(i - j) == 1 else steps[valid]).tobytes())

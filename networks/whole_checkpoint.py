@@ -7,6 +7,9 @@ from torch import Tensor
 
 from networks.omnimotion import ModelConfig, OmniMotion
 
+DEPTHS = ("code_depth", "coupling_depth", "affine_depth", "volume_depth", "pe_freq")
+MOST_LAYERS = 1000  # `utils.config` lets flags ask for no more
+
 
 def fault(checkpoint: dict) -> str | None:
     """What is wrong with one of our checkpoints, in words; None if it is whole.
@@ -14,11 +17,14 @@ def fault(checkpoint: dict) -> str | None:
     Sizes are compared without memory, so that a file that promises giant networks is refused as fast as any other.
     """
     try:
+        sizes = ModelConfig(**checkpoint["model_config"])
+        deep = [name for name in DEPTHS if getattr(sizes, name) > MOST_LAYERS]  # these would be built one by one
+        if deep:
+            return f"{deep[0]} is {getattr(sizes, deep[0])}"
         with torch.device("meta"):
-            model = OmniMotion(ModelConfig(**checkpoint["model_config"]))
-        config = model.config
-        if not set(config.axes) <= {0, 1, 2} or not -math.inf < config.min_depth < config.max_depth < math.inf:
-            return f"axes {config.axes}, depths from {config.min_depth} to {config.max_depth}"
+            model = OmniMotion(sizes)
+        if not set(sizes.axes) <= {0, 1, 2} or not -math.inf < sizes.min_depth < sizes.max_depth < math.inf:
+            return f"axes {sizes.axes}, depths from {sizes.min_depth} to {sizes.max_depth}"
         return _fault_of_weights(model, checkpoint["model"]) or _fault_of_training(model, checkpoint)
     except Exception as error:  # sizes of any type may have come out of a damaged file
         return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no networks of these sizes'}"

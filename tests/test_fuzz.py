@@ -3,11 +3,20 @@
 Every reader here gets the same 100 inputs in each run; `python -m benchmarks.fuzz` tries as many others as it is told.
 """
 
-import pytest
-from hypothesis import HealthCheck, given, settings
-from readers import READERS, damaged, prepare
+import copy
+from collections.abc import Iterator
 
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from readers import READERS, damaged, prepare
+from test_optimiser import FLAGS, make, take_steps
+
+from networks.omnimotion import ModelConfig, OmniMotion
+from networks.whole_checkpoint import fault
 from utils.errors import InputError
+from utils.optimiser import Optimiser
 
 EXAMPLES = 100
 
@@ -34,3 +43,63 @@ def test_damage_is_read_or_refused_in_a_sentence(name, tmp_path):
     check()
     assert len(refusals) > EXAMPLES / 10, "the damage is too small to prove anything"
     assert all(0 < len(sentence) < 2000 for sentence in refusals)
+
+
+ODD = [
+    None,
+    "x",
+    -1,
+    0,
+    2.5,
+    10**12,
+    float("nan"),
+    float("inf"),
+    True,
+    [],
+    {},
+    torch.zeros(()),
+    torch.full((3,), torch.nan),
+]
+
+
+def places(value: object) -> Iterator[tuple]:
+    """Keys that lead to each entry of nested dicts and lists."""
+    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+        yield (key,)
+        yield from ((key, *rest) for rest in places(value[key]))
+
+
+def test_a_checkpoint_with_any_entry_changed_is_refused_or_can_be_gone_on_with():
+    model, optimiser = make(0.01)
+    take_steps(model, optimiser, 2)
+    whole = {
+        "model_config": vars(model.config),
+        "model": model.state_dict(),
+        "step": 2,
+        "flags": {},
+        **optimiser.state(),
+    }
+    assert fault(whole) is None
+    refused = []
+
+    @settings(max_examples=200, derandomize=True, deadline=None, database=None)
+    @given(st.sampled_from(list(places(whole))), st.sampled_from(ODD), st.booleans())
+    def check(place: tuple, odd: object, leave_out: bool) -> None:
+        checkpoint = entry = copy.deepcopy(whole)
+        for key in place[:-1]:
+            entry = entry[key]
+        if leave_out:
+            del entry[place[-1]]
+        else:
+            entry[place[-1]] = odd
+        refused.append(fault(checkpoint))
+        if refused[-1] is None and {"optimizer", "scheduler", "step"} <= checkpoint.keys():
+            again = OmniMotion(ModelConfig(**checkpoint["model_config"]))
+            again.load_state_dict(checkpoint["model"])
+            its = Optimiser(again.named_parameter_groups(), again.coupling_matrices(), FLAGS)
+            its.load(checkpoint, FLAGS)
+            take_steps(again, its, 1)
+            assert all(torch.isfinite(p).all() for p in again.parameters())
+
+    check()
+    assert 50 < sum(sentence is not None for sentence in refused) < 200

@@ -36,8 +36,11 @@ AT_LEAST = {
 AT_MOST = {
     **dict.fromkeys(("load_opt", "load_scheduler", "occlusion_th"), 1),
     **{"lr_muon": 1e30, "neighbour_weight": 1e9, "pair_exponent": 10},  # larger ones overflow
+    **dict.fromkeys(("num_layers", "code_depth", "coupling_depth", "affine_depth", "volume_depth", "pe_freq"), 1000),
+    "num_workers": 1024,
     **{"fps": 1000, "radius": 1000},  # what encoder and drawing take
 }
+MOST_SAMPLES = 10**9  # of a batch: a step keeps more than a hundred bytes of each
 MOST = 10**9  # of any other whole number: what is larger is a slip, and overflows in C
 
 
@@ -106,6 +109,12 @@ def _check_numbers(args: argparse.Namespace) -> None:
             raise InputError(f"--{name} is {getattr(args, name)}, expected a number above 0")
     if args.min_depth >= args.max_depth:
         raise InputError(f"--min_depth is {args.min_depth}, expected one below --max_depth, which is {args.max_depth}")
+    samples = args.num_pairs * args.num_pts * args.num_samples_ray
+    if samples > MOST_SAMPLES:
+        raise InputError(
+            f"--num_pairs, --num_pts and --num_samples_ray make {samples} samples of a batch, expected at most "
+            f"{MOST_SAMPLES}: give fewer of one of them"
+        )
     if args.expname and Path(args.expname).name != args.expname:
         raise InputError(
             f"--expname is {args.expname!r}, expected a name without slashes: choose the place with --save_dir"

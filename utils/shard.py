@@ -18,7 +18,7 @@ from utils.errors import InputError
 
 T = TypeVar("T")
 
-LOST = ("peer", "remote process", "Broken pipe", "Connection refused")  # in what gloo and NCCL say of it
+LOST = ("by peer", "remote process", "Broken pipe", "Connection refused")  # in what gloo and NCCL say of it
 
 
 def _tells_lost_process(exchange: Callable[..., T]) -> Callable[..., T]:
