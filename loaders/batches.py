@@ -240,8 +240,9 @@ def iterate_batches(dataset: PairBatches, steps: range, num_workers: int) -> Ite
         yield from batches
     except InputError as error:  # a process hands over its traceback as the message
         raise InputError(str(error).rpartition("InputError: ")[2].strip()) from error
-    except RuntimeError as error:
-        if not str(error).startswith("DataLoader worker (pid"):
+    except (RuntimeError, EOFError, OSError) as error:  # the latter where it died while it handed over a batch
+        lost = num_workers and not all(worker.is_alive() for worker in batches._workers)
+        if not lost and not str(error).startswith("DataLoader worker (pid"):
             raise
         raise InputError(
             f"a process that prepares batches was killed ({error}), perhaps for want of memory, which fewer "

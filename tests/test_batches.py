@@ -1,5 +1,8 @@
 """Batches: what is drawn follows the released probabilities, and depends on seed, rank and step alone."""
 
+import os
+import signal
+import time
 import tracemalloc
 from dataclasses import fields, replace
 from pathlib import Path
@@ -94,6 +97,28 @@ def test_what_a_worker_cannot_read_is_told_in_its_own_sentence(num_workers):
     with pytest.raises(InputError) as raised:
         next(iterate_batches(Damaged(), range(5, 10), num_workers))
     assert str(raised.value) == "step 5: the file is cut short; make it anew"
+
+
+class Unsent:
+    """A batch whose worker dies while the trainer takes it."""
+
+    def __getitem__(self, step: int) -> "Unsent":
+        self.pid = os.getpid()
+        return self
+
+    def __reduce__(self) -> tuple:
+        return (lose, (self.pid,)) if hasattr(self, "pid") else (Unsent, ())
+
+
+def lose(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+    time.sleep(0.2)
+    raise ConnectionResetError(104, "Connection reset by peer")
+
+
+def test_a_worker_that_dies_while_it_hands_over_is_told_as_lost():
+    with pytest.raises(InputError, match="a process that prepares batches was killed"):
+        next(iterate_batches(Unsent(), range(5), 1))
 
 
 def test_frames_cycle():

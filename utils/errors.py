@@ -81,7 +81,7 @@ def exits_on_input_error(main: Callable[..., None]) -> Callable[..., None]:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
         except KeyboardInterrupt:
-            print("\nstopped; what is done is kept, and the same command goes on from there", file=sys.stderr)
+            print("\nstopped; what is finished is kept, and the same command does the rest", file=sys.stderr)
             sys.exit(130)
         finally:
             signal.signal(signal.SIGTERM, previous)
