@@ -8,6 +8,7 @@ import signal
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
+from multiprocessing.process import BaseProcess
 
 import numpy as np
 import torch
@@ -240,9 +241,9 @@ def iterate_batches(dataset: PairBatches, steps: range, num_workers: int) -> Ite
         yield from batches
     except InputError as error:  # a process hands over its traceback as the message
         raise InputError(str(error).rpartition("InputError: ")[2].strip()) from error
-    except (RuntimeError, EOFError, OSError) as error:  # the latter where it died while it handed over a batch
-        lost = num_workers and not all(worker.is_alive() for worker in batches._workers)
-        if not lost and not str(error).startswith("DataLoader worker (pid"):
+    except (RuntimeError, EOFError, OSError) as error:
+        told = str(error).startswith("DataLoader worker (pid")
+        if not told and not (num_workers and _is_one_lost(batches._workers)):
             raise
         raise InputError(
             f"a process that prepares batches was killed ({error}), perhaps for want of memory, which fewer "
@@ -251,6 +252,13 @@ def iterate_batches(dataset: PairBatches, steps: range, num_workers: int) -> Ite
     finally:
         if num_workers:  # a kept traceback would keep them, and they heed no SIGTERM
             batches._shutdown_workers()
+
+
+def _is_one_lost(workers: list[BaseProcess]) -> bool:
+    """Whether a worker has ended: one that dies while it hands over a batch closes its files a moment before."""
+    for worker in workers:
+        worker.join(1 / len(workers))
+    return not all(worker.is_alive() for worker in workers)
 
 
 def _leave_signals_to_parent(worker_id: int) -> None:

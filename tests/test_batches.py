@@ -2,7 +2,7 @@
 
 import os
 import signal
-import time
+import threading
 import tracemalloc
 from dataclasses import fields, replace
 from pathlib import Path
@@ -111,8 +111,7 @@ class Unsent:
 
 
 def lose(pid: int) -> None:
-    os.kill(pid, signal.SIGKILL)
-    time.sleep(0.2)
+    threading.Timer(0.3, os.kill, (pid, signal.SIGKILL)).start()  # its end is seen after that of its files
     raise ConnectionResetError(104, "Connection reset by peer")
 
 
