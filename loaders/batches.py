@@ -229,28 +229,25 @@ def iterate_batches(dataset: PairBatches, steps: range, num_workers: int) -> Ite
     Raises:
         InputError: one of these processes was killed; within seconds, and where a batch is asked for.
     """
-    on_lost_worker = signal.getsignal(signal.SIGCHLD)
-    batches = iter(
-        DataLoader(
-            dataset, batch_size=None, sampler=steps, num_workers=num_workers, worker_init_fn=_leave_signals_to_parent
-        )
-    )
-    if num_workers:  # torch's handler would raise anywhere, in the middle of an update of the networks too
-        signal.signal(signal.SIGCHLD, on_lost_worker)
+    on_lost_worker, batches = signal.getsignal(signal.SIGCHLD), None
+    how = {"sampler": steps, "num_workers": num_workers, "worker_init_fn": _leave_signals_to_parent}
     try:
+        batches = iter(DataLoader(dataset, batch_size=None, **how))
+        if num_workers:  # torch's handler would raise anywhere, in the middle of an update of the networks too
+            signal.signal(signal.SIGCHLD, on_lost_worker)
         yield from batches
     except InputError as error:  # a process hands over its traceback as the message
         raise InputError(str(error).rpartition("InputError: ")[2].strip()) from error
     except (RuntimeError, EOFError, OSError) as error:
         told = str(error).startswith("DataLoader worker (pid")
-        if not told and not (num_workers and _is_one_lost(batches._workers)):
+        if not told and not (num_workers and batches and _is_one_lost(batches._workers)):
             raise
         raise InputError(
             f"a process that prepares batches was killed ({error}), perhaps for want of memory, which fewer "
             "--num_workers need less of: the state is saved, and the same command goes on"
         ) from error
     finally:
-        if num_workers:  # a kept traceback would keep them, and they heed no SIGTERM
+        if num_workers and batches:  # a kept traceback would keep them, and they heed no SIGTERM
             batches._shutdown_workers()
 
 

@@ -120,6 +120,15 @@ def test_a_worker_that_dies_while_it_hands_over_is_told_as_lost():
         next(iterate_batches(Unsent(), range(5), 1))
 
 
+def test_a_worker_that_dies_at_the_start_is_told_as_lost(monkeypatch):
+    def killed(loader):
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+
+    monkeypatch.setattr("loaders.batches.DataLoader.__iter__", killed)
+    with pytest.raises(InputError, match="a process that prepares batches was killed"):
+        next(iterate_batches(Unsent(), range(5), 1))
+
+
 def test_frames_cycle():
     frames = cycled_frames(0, 60, 6, seed=1).reshape(10, 6)
     assert (np.sort(frames, 1) == np.arange(6)).all()
