@@ -64,7 +64,7 @@ def _fault_of_training(model: OmniMotion, checkpoint: dict) -> str | None:
         shapes = {state[name].shape for name in ("exp_avg", "exp_avg_sq")}
         kept = [torch.as_tensor(value) for value in state.values()]  # torch 1.10, the release's, counts steps as int
         fits = shapes == {parameters[number].shape} and torch.as_tensor(state["step"]).numel() == 1
-        if not fits or not all(torch.isfinite(value).all() for value in kept):
+        if not fits or float(state["step"]) < 0 or not all(torch.isfinite(value).all() for value in kept):
             return f"the optimizer's state of parameter {number} is of another shape or not finite"
     return _fault_of_muon(model, checkpoint["muon"]) if "muon" in checkpoint else None
 

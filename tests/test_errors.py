@@ -32,7 +32,7 @@ def test_sigterm_is_like_ctrl_c_and_its_handler_is_put_back(capsys):
 
     with pytest.raises(SystemExit) as stopped:
         main()
-    assert stopped.value.code == 130 and "the same command goes on" in capsys.readouterr().err
+    assert stopped.value.code == 130 and "the same command does the rest" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGTERM) == before
 
 
