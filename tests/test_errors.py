@@ -50,3 +50,15 @@ def test_what_cannot_be_written_is_said_in_a_sentence(number, file, said):
         raise OSError(number, "full", file)
     with pytest.raises(FileNotFoundError), explains_failed_writes("out"):
         raise FileNotFoundError(errno.ENOENT, "nothing there", file)
+
+
+def test_a_link_to_itself_is_told_in_a_sentence(tmp_path, capsys):
+    (tmp_path / "loop").symlink_to("loop")
+
+    @exits_on_input_error
+    def main():
+        (tmp_path / "loop").resolve(strict=True)
+
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 2 and capsys.readouterr().err.startswith("error: ")

@@ -72,6 +72,9 @@ def exits_on_input_error(main: Callable[..., None]) -> Callable[..., None]:
             with explains_failed_writes("the folder of the results"):
                 main(*args, **kwargs)
         except (MemoryError, RuntimeError) as error:
+            if str(error).startswith("Symlink loop"):  # pathlib's, before Python 3.13
+                print(f"error: {error}: give the path of what it should lead to", file=sys.stderr)
+                sys.exit(2)
             if not isinstance(error, MemoryError) and not any(words in str(error) for words in NO_MEMORY):
                 raise
             reason = (str(error).splitlines() or ["none left"])[0]
