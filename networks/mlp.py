@@ -15,7 +15,6 @@ def mlp(
     `mlp([3, 8, 8, 1], nn.ReLU)` maps [*,3] to [*,1] through two hidden layers; its linears are items 0, 2, 4, of which
     the first and the last are `ends`.
     """
-
     layers: list[nn.Module] = []
     for k, (size_in, size_out) in enumerate(pairwise(sizes)):
         kind = ends if k in (0, len(sizes) - 2) else Linear

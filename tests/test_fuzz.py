@@ -4,6 +4,7 @@ Every reader here gets the same 100 inputs in each run; `python -m benchmarks.fu
 """
 
 import copy
+import math
 from collections.abc import Iterator
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from readers import READERS, damaged, prepare
-from test_optimiser import FLAGS, make, take_steps
+from test_optimiser import FLAGS, checkpoint_of, make, take_steps
 
 from networks.omnimotion import ModelConfig, OmniMotion
 from networks.whole_checkpoint import fault
@@ -45,21 +46,8 @@ def test_damage_is_read_or_refused_in_a_sentence(name, tmp_path):
     assert all(0 < len(sentence) < 2000 for sentence in refusals)
 
 
-ODD = [
-    None,
-    "x",
-    -1,
-    0,
-    2.5,
-    10**12,
-    float("nan"),
-    float("inf"),
-    True,
-    [],
-    {},
-    torch.zeros(()),
-    torch.full((3,), torch.nan),
-]
+ODD = [None, "x", -1, 0, 2.5, 10**12, math.nan, math.inf, True, [], {}]
+ODD += [torch.zeros(()), torch.full((3,), torch.nan)]
 
 
 def places(value: object) -> Iterator[tuple]:
@@ -72,13 +60,7 @@ def places(value: object) -> Iterator[tuple]:
 def test_a_checkpoint_with_any_entry_changed_is_refused_or_can_be_gone_on_with():
     model, optimiser = make(0.01)
     take_steps(model, optimiser, 2)
-    whole = {
-        "model_config": vars(model.config),
-        "model": model.state_dict(),
-        "step": 2,
-        "flags": {},
-        **optimiser.state(),
-    }
+    whole = checkpoint_of(model, optimiser)
     assert fault(whole) is None
     refused = []
 

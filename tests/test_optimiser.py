@@ -2,7 +2,6 @@
 
 from argparse import Namespace
 from copy import deepcopy
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -37,6 +36,17 @@ def take_steps(model: OmniMotion, optimiser: Optimiser, count: int) -> list[dict
         optimiser.step()
         changes.append({name: p.detach() - before[name] for name, p in model.named_parameters()})
     return changes
+
+
+def checkpoint_of(model: OmniMotion, optimiser: Optimiser) -> dict:
+    """What a trainer would save, as far as it can be damaged."""
+    return {
+        "model_config": vars(model.config),
+        "model": model.state_dict(),
+        "step": 2,
+        "flags": {},
+        **optimiser.state(),
+    }
 
 
 def test_muon_turns_and_levels_the_matrices_alone():
@@ -96,7 +106,7 @@ def test_muon_can_be_given_up_and_taken_up_again(tiny_flags):
 def test_damage_in_what_muon_keeps_is_told(damage):
     model, optimiser = make(0.01)
     take_steps(model, optimiser, 1)
-    checkpoint = {"model_config": asdict(model.config), "model": model.state_dict(), "step": 1, **optimiser.state()}
+    checkpoint = checkpoint_of(model, optimiser)
     state = checkpoint["muon"]["state"]
     if damage == "another shape":
         state[2]["momentum_buffer"] = torch.zeros(3, 3)
@@ -132,17 +142,12 @@ def test_steps_counted_as_whole_numbers_are_taken_over():
     """As torch 1.10 writes them, with which the released code is run."""
     model, optimiser = make(0.0)
     take_steps(model, optimiser, 2)
-    checkpoint = {
-        "model_config": asdict(model.config),
-        "model": model.state_dict(),
-        "step": 2,
-        **deepcopy(optimiser.state()),
-    }
+    checkpoint = deepcopy(checkpoint_of(model, optimiser))
     for state in checkpoint["optimizer"]["state"].values():
         state["step"] = int(state["step"])
-    assert fault(checkpoint | {"flags": {}}) is None
+    assert fault(checkpoint) is None
     other, again = make(0.0)
     other.load_state_dict(model.state_dict())
-    again.load(checkpoint | {"flags": {}}, FLAGS)
+    again.load(checkpoint, FLAGS)
     expected, found = take_steps(model, optimiser, 1), take_steps(other, again, 1)
     assert all(torch.equal(found[0][name], value) for name, value in expected[0].items())
