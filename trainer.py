@@ -106,25 +106,23 @@ class Trainer:
         Raises:
             TrainingDiverged: see there; alone of all ends it saves nothing, so that the last checkpoint is a good one.
         """
-        try:
-            self._train()
-        except TrainingDiverged:
-            self._saved_at = self.step
-            raise
-        finally:
-            if self._saved_at != self.step and not self._updating and self.shard.rank == 0:
-                self.save()
+        # torchrun passes on the Ctrl-C that every process had from the terminal: no second one of the user's.
+        with StopRequest(patient=self.shard.size > 1) as stop:
+            try:
+                self._train(stop)
+            except TrainingDiverged:
+                self._saved_at = self.step
+                raise
+            finally:
+                if self._saved_at != self.step and not self._updating and self.shard.rank == 0:
+                    self.save()
         return self.step >= self.args.num_iters
 
-    def _train(self) -> None:
+    def _train(self, stop: StopRequest) -> None:
         args, stopped = self.args, False
         num_workers = 0 if args.draw_on_device else args.num_workers  # other processes do not share the device
         look = {"desc": "training", "unit": "step", "smoothing": 0, "disable": self.shard.rank > 0}
-        with (
-            # torchrun passes on the Ctrl-C that every process had from the terminal: no second one of the user's.
-            StopRequest(patient=self.shard.size > 1) as stop,
-            tqdm(total=args.num_iters, initial=self.step, **look) as bar,
-        ):
+        with tqdm(total=args.num_iters, initial=self.step, **look) as bar:
             while self.step < args.num_iters and not stopped:
                 # Batches between two sets of error maps come from one dataset.
                 segment_end = min((self.step // args.i_cache + 1) * args.i_cache, args.num_iters)

@@ -36,6 +36,20 @@ def test_sigterm_is_like_ctrl_c_and_its_handler_is_put_back(capsys):
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+def test_sigterm_on_the_way_out_leaves_the_sentence(capsys):
+    # torchrun sends one to the others of a process that was lost, which have met the loss by themselves.
+    @exits_on_input_error
+    def main():
+        try:
+            raise InputError("another process was lost")
+        finally:
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 2 and capsys.readouterr().err == "error: another process was lost\n"
+
+
 @pytest.mark.parametrize(
     ("number", "file", "said"),
     [

@@ -18,6 +18,7 @@ from train import main
 from trainer import Trainer
 from utils.checkpoint import find_checkpoint, read_checkpoint
 from utils.coords import with_time
+from utils.errors import InputError
 from utils.paths import SequencePaths
 from utils.video_io import write_image
 
@@ -137,6 +138,24 @@ def test_a_failure_while_drawing_loses_no_step(tiny_flags, monkeypatch):
 
     monkeypatch.setattr("train.training_images", fail)
     stopped_by(RuntimeError, [*tiny_flags, "--num_iters", "8", "--i_img", "3"])
+    assert find_checkpoint(RUN, None).name == "model_000003.pth"
+
+
+def test_a_stop_while_the_last_step_is_saved_loses_nothing(tiny_flags, monkeypatch):
+    # As torchrun sends it when another process was lost.
+    save = Trainer.save
+
+    def stopped_save(self):
+        signal.raise_signal(signal.SIGTERM)
+        return save(self)
+
+    def fail(self, terms, bar):
+        if self.step == 3:
+            raise InputError("another process was lost")
+
+    monkeypatch.setattr(Trainer, "save", stopped_save)
+    monkeypatch.setattr(Trainer, "_report", fail)
+    assert stopped_by(SystemExit, [*tiny_flags, "--num_iters", "8"]).code == 2
     assert find_checkpoint(RUN, None).name == "model_000003.pth"
 
 

@@ -80,10 +80,12 @@ def exits_on_input_error(main: Callable[..., None]) -> Callable[..., None]:
             reason = (str(error).splitlines() or ["none left"])[0]
             print(f"error: memory does not suffice ({reason[:200]}): {LESS}", file=sys.stderr)
             sys.exit(2)
-        except InputError as error:
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(2)
-        except KeyboardInterrupt:
+        except (InputError, KeyboardInterrupt) as error:
+            # torchrun ends the others of a lost process while they are on their way to say so.
+            reason = error if isinstance(error, InputError) else error.__context__
+            if isinstance(reason, InputError):
+                print(f"error: {reason}", file=sys.stderr)
+                sys.exit(2)
             print("\nstopped; what is finished is kept, and the same command does the rest", file=sys.stderr)
             sys.exit(130)
         finally:
