@@ -39,7 +39,8 @@ class FrameShare:
 class CouplingLayer(Recomputed):
     """Changes coordinate `axis` of points given as three coordinates [P,M,1], conditioned on their frames' codes.
 
-    With `planes`, features of the frame at the two kept coordinates are added to their encoding.
+    With `planes`, features of the frame at the two kept coordinates are added to their encoding. `soft_log_scale` S > 0
+    bounds s smoothly, S·tanh(s/S), in place of cutting it off at ±8.
     """
 
     def __init__(
@@ -50,11 +51,12 @@ class CouplingLayer(Recomputed):
         depth: int,
         num_freqs: int,
         planes: SpaceTimePlanes | None = None,
+        soft_log_scale: float = 0.0,
     ):
         super().__init__()
         self.axis = axis
         self.kept = [i for i in range(3) if i != axis]
-        self.num_freqs = num_freqs
+        self.num_freqs, self.soft_log_scale = num_freqs, soft_log_scale
         self.middle = 1.0 if 2 in self.kept else 0.0  # of the second kept coordinate: y is in [−1, 1], depth in [0, 2]
         self.code_mlp = mlp([code_size, code_size, code_size], nn.LeakyReLU)
         self.encode = Linear(2 + 4 * num_freqs, width)
@@ -90,6 +92,8 @@ class CouplingLayer(Recomputed):
         a, b = (x[i] for i in self.kept)
         features = torch.cat([a.value, b.value, a.waves, b.waves], -1)
         log_scale, shift = self.recomputed(self._network, features, share.hidden, share.plane).split(1, -1)
+        if self.soft_log_scale > 0:
+            return self.soft_log_scale * (log_scale / self.soft_log_scale).tanh(), shift
         return log_scale.clamp(-MAX_LOG_SCALE, MAX_LOG_SCALE), shift
 
     def _network(self, features: Tensor, share: Tensor, plane: Tensor | None) -> Tensor:

@@ -1,7 +1,8 @@
 """All-pairs flow by OpenCV's DIS (dense inverse search): needs no weights, runs on the CPU.
 
 Alone it finds small displacements only; i→j therefore starts from i→j−1 carried on by the adjacent flow j−1→j
-(backwards i→j+1 carried on by j+1→j).
+(backwards i→j+1 carried on by j+1→j), and from matches of keypoints where those say otherwise: what was hidden for some
+frames is carried on with what hid it.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,14 +12,15 @@ import cv2
 import numpy as np
 
 from preprocessing.flow_pairs import Pair, Sweeps, compose
+from preprocessing.keypoints import MAX_KEYPOINTS, KeypointMatches
 from utils.side_by_side import default_workers
 
 # Chosen on two 24-frame 192x128 scenes with exact tracks: level 0 (the preset stops at half resolution)
 # brings the mean error between neighbours from 0.63 px to 0.32 px; a denser patch grid and more iterations
 # double the time for 0.02 px.
 FINEST_SCALE = 0
-# Bytes of adjacent flows and grey frames kept; a longer clip estimates some adjacent flows again.
-MEMORY = 2**30
+# Bytes kept of adjacent flows and grey frames, and of keypoints; a longer clip finds some of them again.
+MEMORY, KEYPOINT_MEMORY = 2**30, 2**28
 
 
 class DisFlow:
@@ -35,6 +37,7 @@ class DisFlow:
         flows = MEMORY // (9 * num_px)  # two float32 of flow and one byte of grey a pixel
         self.grey = lru_cache(flows)(lambda index: cv2.cvtColor(read(index), cv2.COLOR_RGB2GRAY))
         self.adjacent = lru_cache(flows)(lambda source, target: self._estimate(source, target, None))
+        self.matches = KeypointMatches(self.grey, KEYPOINT_MEMORY // (MAX_KEYPOINTS * 4 * (2 + 128)))
 
     def sweep(self, sweeps: Sweeps) -> Iterator[tuple[Pair, np.ndarray]]:
         """See `FlowEstimator`."""
@@ -53,6 +56,8 @@ class DisFlow:
 
     def _estimate(self, source: int, target: int, start: np.ndarray | None) -> np.ndarray:
         """Flow between two frames. DIS objects keep state and write into `start`: both are the call's own."""
+        if start is not None:
+            start = self.matches.corrected(start, source, target)
         dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         dis.setFinestScale(FINEST_SCALE)
         return dis.calc(self.grey(source), self.grey(target), None if start is None else start.copy())

@@ -39,7 +39,7 @@ DEPENDENTS = {
     "chain": ("chain",),
 }
 CHOICE_OF_PAIRS = (("flow", "pairs"), ("flow", "window"))
-FORMAT = 2
+FORMAT = {"raft": 2, "dis": 3}  # of the flow: 3 starts from keypoints, too
 DOWNLOADED, BY_MEMORY = "the download", "by memory"
 SIDE_BY_SIDE = ("raft_batch", "dino_batch")
 WEIGHTS = (("flow", "raft_weights"), ("features", "dino_weights"))
@@ -88,8 +88,8 @@ class Settings:
         raft, dino, sparse = self.flow == "raft", self.features == "dino", self.pairs == "sparse"
         return {
             "flow": {
-                "format": FORMAT,
                 "flow": self.flow,
+                "format": FORMAT[self.flow],
                 "pairs": self.pairs,
                 "window": WINDOW if sparse else None,
                 "steps per pixel": STEPS_PER_PX,

@@ -26,7 +26,7 @@ AT_LEAST = {
     **dict.fromkeys(("num_layers", "coupling_width", "coupling_depth", "code_size", "code_width", "code_depth"), 1),
     **dict.fromkeys(("affine_width", "affine_depth", "volume_width", "volume_depth", "pe_freq", "max_side"), 1),
     **dict.fromkeys(("plane_channels", "plane_interval", "volume_plane_channels"), 1),
-    **dict.fromkeys(("plane_size", "volume_plane_size", "pair_exponent", "depth_prior"), 0),
+    **dict.fromkeys(("plane_size", "volume_plane_size", "soft_log_scale", "pair_exponent", "depth_prior"), 0),
     **dict.fromkeys(("i_print", "i_img", "i_weight", "i_cache", "raft_batch", "dino_batch"), 1),
     **dict.fromkeys(("num_workers", "lr_warmup", "micro_batch", "loader_seed", "first_frame"), 0),
     **dict.fromkeys(("lr_feature", "lr_deform", "lr_muon", "lr_color", "lrate_decay_factor", "grad_clip"), 0),
@@ -35,7 +35,7 @@ AT_LEAST = {
 }
 AT_MOST = {
     **dict.fromkeys(("load_opt", "load_scheduler", "occlusion_th"), 1),
-    **{"lr_muon": 1e30, "neighbour_weight": 1e9, "pair_exponent": 10},  # larger ones overflow
+    **{"lr_muon": 1e30, "neighbour_weight": 1e9, "pair_exponent": 10, "soft_log_scale": 8},  # larger ones overflow
     **dict.fromkeys(("num_layers", "code_depth", "coupling_depth", "affine_depth", "volume_depth", "pe_freq"), 1000),
     "num_workers": 1024,
     **{"fps": 1000, "radius": 1000},  # what encoder and drawing take

@@ -1,0 +1,94 @@
+"""Matches of keypoints, and flow that starts from them."""
+
+import cv2
+import numpy as np
+import pytest
+
+from preprocessing.flow_dis import DisFlow
+from preprocessing.keypoints import MAX_KEYPOINTS, NEIGHBOURS, KeypointMatches, agreeing, keypoints
+
+H, W = 128, 192
+
+
+def texture(height=H, width=W, seed=0):
+    noise = np.random.default_rng(seed).random((height, width)).astype(np.float32)
+    smooth = sum(cv2.GaussianBlur(noise, (0, 0), sigma) * sigma for sigma in (1.5, 3, 6))
+    return ((smooth - smooth.min()) / np.ptp(smooth) * 255).astype(np.uint8)
+
+
+def turned(image, degrees, shift):
+    matrix = cv2.getRotationMatrix2D(((W - 1) / 2, (H - 1) / 2), degrees, 1)
+    matrix[:, 2] += shift
+    return cv2.warpAffine(image, matrix, (W, H), borderMode=cv2.BORDER_REFLECT), matrix
+
+
+def test_matches_follow_a_turn_and_a_shift_that_flow_cannot():
+    first = texture()
+    second, matrix = turned(first, 25, (40, -6))
+    points, flow = KeypointMatches([first, second].__getitem__, 2).between(0, 1)
+    expected = points @ matrix[:, :2].T + matrix[:, 2] - points
+    assert len(points) > 100 and np.quantile(np.linalg.norm(flow - expected, axis=1), 0.95) < 0.5
+
+
+@pytest.mark.parametrize(("height", "width"), [(H, W), (400, 300), (401, 300), (16, 16)])
+def test_keypoints_lie_where_the_picture_has_them(height, width):
+    """A blob is found at its middle, whether or not the image is doubled first."""
+    ys, xs = np.mgrid[:height, :width]
+    x, y = width * 0.5 + 0.25, height * 0.5 - 0.25
+    blob = np.uint8(255 * np.exp(-((xs - x) ** 2 + (ys - y) ** 2) / 18))
+    found, described = keypoints(blob)
+    assert np.linalg.norm(found - (x, y), axis=1).min() < 0.1
+    assert np.allclose(np.linalg.norm(described, axis=1), 1, atol=1e-5) and len(found) <= MAX_KEYPOINTS
+
+
+def test_without_texture_there_is_no_match_and_flow_stays():
+    plain = np.full((H, W), 90, np.uint8)
+    matches = KeypointMatches([plain, plain, texture()].__getitem__, 3)
+    flow = np.random.default_rng(0).random((H, W, 2)).astype(np.float32)
+    for pair in ((0, 1), (0, 2), (2, 0)):
+        assert len(matches.between(*pair)[0]) == 0 and matches.corrected(flow, *pair) is flow
+
+
+def test_a_match_stands_by_its_neighbours():
+    points = np.random.default_rng(0).uniform(0, 100, (60, 2)).astype(np.float32)
+    flow = np.float32((5, 1)) + 0.1 * (points - 50)
+    flow[7] += (12, 0)
+    assert agreeing(points, flow).tolist() == [k != 7 for k in range(60)]
+    assert not agreeing(points[:NEIGHBOURS], flow[:NEIGHBOURS]).any()
+
+
+def test_only_what_is_far_off_a_match_is_replaced():
+    first = texture()
+    second, _ = turned(first, 0, (30, 4))
+    matches = KeypointMatches([first, second].__getitem__, 2)
+    flow = np.tile(np.float32((30, 4.5)), (H, W, 1))
+    assert matches.corrected(flow, 0, 1) is flow
+    flow[:, 40:90] = (2, 0)
+    corrected = matches.corrected(flow, 0, 1)
+    inside, outside = (slice(10, -10), slice(45, 85)), (slice(None), slice(103, None))
+    assert np.quantile(np.abs(corrected[inside] - (30, 4)), 0.95) < 0.5 and (flow[inside] == (2, 0)).all()
+    assert (corrected[outside] == flow[outside]).all()
+
+
+def hidden_for_a_while():
+    """A patch moves by 4 px a frame behind a post that stands still and is wider than the patch."""
+    ground, patch, post = texture(seed=1), texture(40, 40, seed=2), texture(H, 48, seed=3)
+    frames = []
+    for t in range(30):
+        frame = ground.copy()
+        frame[44:84, 4 + 4 * t :][:, :40] = patch[:, : W - 4 - 4 * t]
+        frame[:, 72:120] = post
+        frames.append(np.repeat(frame[..., None], 3, -1))
+    return frames
+
+
+def test_flow_finds_again_what_was_hidden(monkeypatch):
+    frames, patch = hidden_for_a_while(), (slice(50, 78), slice(10, 38))
+
+    def error():
+        ((_, flow),) = list(DisFlow(frames.__getitem__).sweep([(0, list(range(1, 30)))]))[-1:]
+        return np.abs(flow[patch] - (4 * 29, 0)).mean()
+
+    assert error() < 0.5
+    monkeypatch.setattr(KeypointMatches, "corrected", lambda self, flow, *pair: flow)
+    assert error() > 20
