@@ -1,7 +1,8 @@
-"""How much flow is valid, and how much of that is wrong: `python -m benchmarks.correspondence SEQ …`.
+"""How good flow is, how much is valid, how much of that is wrong: `python -m benchmarks.correspondence SEQ …`.
 
-For preprocessed sequences with exact tracks (`gt_tracks.npz`): by gap, the share of the points visible at both ends
-that have a valid flow, and the share of the valid that is wrong by more than 5 px; after filtering and after chaining.
+For preprocessed sequences with exact tracks (`gt_tracks.npz`), by gap, at the points visible at both ends: the mean
+error of all flow and the share below 3 px; then the share that has a valid flow, and the share of the valid that is
+wrong by more than 5 px, after filtering and after chaining.
 """
 
 import argparse
@@ -15,12 +16,13 @@ from utils.paths import SequencePaths
 from utils.video_io import list_frames
 
 BUCKETS = ((1, 1), (2, 4), (5, 8), (9, 15), (16, 32), (33, 64), (65, 10**6))  # gaps
-WRONG = 5.0  # pixels
+RIGHT, WRONG = 3.0, 5.0  # pixels
+VALID_WRONG = "{valid:.0%}, {wrong:.1%}"
 
 
-def quality(store: FlowStore, truth: TrackTruth) -> dict[str, tuple[float, float]]:
-    """For each bucket of gaps: valid share of the visible points, wrong share of the valid."""
-    counts = np.zeros((len(BUCKETS), 3))
+def quality(store: FlowStore, truth: TrackTruth) -> dict[str, dict[str, float]]:
+    """For each bucket of gaps: mean `error` in px, share that is `right`, `valid` share, `wrong` share of the valid."""
+    sums = np.zeros((len(BUCKETS), 5))
     for i, j in zip(*np.nonzero(store.known), strict=True):
         bucket = next(k for k, (low, high) in enumerate(BUCKETS) if low <= abs(i - j) <= high)
         seen = ~truth.occluded[:, i] & ~truth.occluded[:, j]
@@ -28,18 +30,21 @@ def quality(store: FlowStore, truth: TrackTruth) -> dict[str, tuple[float, float
         mask = store.mask(i, j)
         valid = (mask.consistent | mask.rescued)[y, x]
         error = np.linalg.norm(truth.points[seen, i] + store.flow(i, j)[y, x] - truth.points[seen, j], axis=-1)
-        counts[bucket] += seen.sum(), valid.sum(), (valid & (error > WRONG)).sum()
+        sums[bucket] += len(error), error.sum(), (error < RIGHT).sum(), valid.sum(), (valid & (error > WRONG)).sum()
     last = len(store.names) - 1
     return {
-        f"{low}-{min(high, last)}" if low < high else f"{low}": (valid / seen, wrong / max(valid, 1))
-        for (low, high), (seen, valid, wrong) in zip(BUCKETS, counts, strict=True)
+        f"{low}-{min(high, last)}" if low < high else f"{low}": {
+            **{"error": error / seen, "right": right / seen},
+            **{"valid": valid / seen, "wrong": wrong / max(valid, 1)},
+        }
+        for (low, high), (seen, error, right, valid, wrong) in zip(BUCKETS, sums, strict=True)
         if seen
     }
 
 
-def as_text(found: dict[str, tuple[float, float]]) -> str:
-    """`gap 1 98 %, 1.3 %; …`."""
-    return "; ".join(f"gap {gap} {valid:.0%}, {wrong:.1%}" for gap, (valid, wrong) in found.items())
+def as_text(found: dict[str, dict[str, float]], shown: str) -> str:
+    """`gap 1 …; gap 2-4 …`, with the figures that the format `shown` names."""
+    return "; ".join(f"gap {gap} {shown.format(**row)}" for gap, row in found.items())
 
 
 def main() -> None:
@@ -50,8 +55,10 @@ def main() -> None:
         paths = SequencePaths(root)
         names = [frame.name for frame in list_frames(paths.color)]
         truth = exact_tracks(paths.gt_tracks, frame_size(paths), len(names))
-        for label, prefer_chained in (("filtered", False), ("chained", True)):
-            print(f"{root.name}, {label}: {as_text(quality(FlowStore(paths, names, prefer_chained), truth))}")
+        flow, chained = (quality(FlowStore(paths, names, prefer_chained), truth) for prefer_chained in (False, True))
+        print(f"{root.name}, flow: {as_text(flow, '{error:.2f} px ({right:.0%})')}")
+        print(f"{root.name}, filtered: {as_text(flow, VALID_WRONG)}")
+        print(f"{root.name}, chained: {as_text(chained, VALID_WRONG)}")
 
 
 if __name__ == "__main__":

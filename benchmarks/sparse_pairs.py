@@ -11,7 +11,7 @@ import json
 import time
 from pathlib import Path
 
-from benchmarks.correspondence import as_text, quality
+from benchmarks.correspondence import VALID_WRONG, as_text, quality
 from loaders.flow_store import FlowStore
 from loaders.flow_tracker import DirectFlowTracker
 from loaders.synthetic import Scene, make_scene, write_scene
@@ -40,7 +40,7 @@ def measure(root: Path, scene: Scene, mode: str) -> dict:
         "pairs": len(pairs.all()),
         "seconds (0 if it was there)": seconds,
         "GB": sum(f.stat().st_size for f in root.rglob("*") if f.is_file()) / 1e9,
-        "valid, wrong": quality(FlowStore(paths, names), truth),
+        "quality": quality(FlowStore(paths, names), truth),
         "direct flow": score(raw, truth).row,
     }
 
@@ -56,7 +56,7 @@ def main() -> None:
     figures = {mode: measure(args.out / f"long_{mode}", scene, mode) for mode in ("all", "sparse")}
     for mode, found in figures.items():
         print(f"{mode}: {found['pairs']} pairs, {found['seconds (0 if it was there)']:.0f} s, {found['GB']:.3f} GB")
-        print(f"  valid, and of these wrong: {as_text(found['valid, wrong'])}")
+        print(f"  valid, and of these wrong: {as_text(found['quality'], VALID_WRONG)}")
     print(format_table({f"direct flow, {mode}": found["direct flow"] for mode, found in figures.items()}))
     if args.json:
         args.json.write_text(json.dumps(figures, indent=1))

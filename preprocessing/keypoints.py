@@ -51,10 +51,15 @@ class KeypointMatches:
         missed = np.linalg.norm(flow[rows, columns] - moved, axis=-1) > TOLERANCE * max(height, width)
         if not missed.any():
             return flow
-        pixels = np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1)
-        distance, nearest = cKDTree(points).query(pixels, distance_upper_bound=REACH * max(height, width))
-        near = np.isfinite(distance)
-        near[near] = missed[nearest[near]]
+        elsewhere = np.ones((height, width), np.uint8)
+        elsewhere[rows, columns] = 0
+        distance, label = cv2.distanceTransformWithLabels(
+            elsewhere, cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+        )
+        match = np.zeros(label.max() + 1, int)
+        match[label[rows, columns]] = np.arange(len(points))
+        nearest = match[label]
+        near = (distance <= REACH * max(height, width)) & missed[nearest]
         corrected = flow.copy()
         corrected[near] = moved[nearest[near]]
         return corrected
