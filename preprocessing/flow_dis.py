@@ -20,7 +20,7 @@ from utils.side_by_side import default_workers
 # double the time for 0.02 px.
 FINEST_SCALE = 0
 # Bytes kept of adjacent flows and grey frames, and of keypoints; a longer clip finds some of them again.
-MEMORY, KEYPOINT_MEMORY = 2**30, 2**28
+MEMORY, KEYPOINT_MEMORY = 2**30, 2**27
 
 
 class DisFlow:
@@ -37,7 +37,7 @@ class DisFlow:
         flows = MEMORY // (9 * num_px)  # two float32 of flow and one byte of grey a pixel
         self.grey = lru_cache(flows)(lambda index: cv2.cvtColor(read(index), cv2.COLOR_RGB2GRAY))
         self.adjacent = lru_cache(flows)(lambda source, target: self._estimate(source, target, None))
-        self.matches = KeypointMatches(self.grey, KEYPOINT_MEMORY // (MAX_KEYPOINTS * 4 * (2 + 128)))
+        self.matches = KeypointMatches(self.grey, KEYPOINT_MEMORY // (MAX_KEYPOINTS * 2 * (4 + 128)))
 
     def sweep(self, sweeps: Sweeps) -> Iterator[tuple[Pair, np.ndarray]]:
         """See `FlowEstimator`."""

@@ -14,6 +14,8 @@ from scipy.spatial import cKDTree
 
 MAX_KEYPOINTS, MIN_CONTRAST = 2000, 0.01
 SMALL = 400 * 300  # pixels; images below are doubled, beyond SIFT's own doubling: four to six times the keypoints
+# Descriptors are whole numbers, about this long: products add up exactly, whatever number of threads adds.
+LENGTH = 512
 MAX_RATIO = 0.8  # of the distances to the nearest and the second nearest descriptor
 # A match stands if among its nearest others so many move as it does, within MIN_MISS px and a share of their distance.
 NEIGHBOURS, AGREEING, MIN_MISS, MISS = 8, 3, 2.0, 0.25
@@ -32,12 +34,13 @@ class KeypointMatches:
         (x_source, described), (x_target, others) = self._keypoints(source), self._keypoints(target)
         if min(len(x_source), len(x_target)) <= NEIGHBOURS:
             return x_source[:0], x_source[:0]
-        likeness = described @ others.T  # of unit vectors: their squared distance is 2 − 2·likeness
+        # Of vectors of one length the squared distance is 2·LENGTH² − 2·likeness.
+        likeness = described.astype(np.float32) @ others.T.astype(np.float32)
         rows, nearest = np.arange(len(likeness)), likeness.argmax(1)
         mutual = likeness.argmax(0)[nearest] == rows
-        first = 1 - likeness[rows, nearest]
+        first = LENGTH**2 - likeness[rows, nearest]
         likeness[rows, nearest] = -1
-        distinct = first < MAX_RATIO**2 * (1 - likeness.max(1))
+        distinct = first < MAX_RATIO**2 * (LENGTH**2 - likeness.max(1))
         kept = mutual & distinct
         points, flow = x_source[kept], x_target[nearest[kept]] - x_source[kept]
         agree = agreeing(points, flow)
@@ -65,19 +68,20 @@ class KeypointMatches:
         return corrected
 
 
-def keypoints(grey: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Keypoints [N,2] (x, y) px, integer = pixel centre, and descriptors [N,128] of unit length, N ≤ MAX_KEYPOINTS."""
+def keypoints(grey: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.int16]]:
+    """Keypoints [N,2] (x, y) px, integer = pixel centre, and descriptors [N,128], N ≤ MAX_KEYPOINTS."""
     scale = 2 if grey.size < SMALL else 1
     enlarged = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
     # Otherwise its own doubling moves every keypoint by a quarter of a pixel.
     sift = cv2.SIFT_create(MAX_KEYPOINTS, contrastThreshold=MIN_CONTRAST, enable_precise_upscale=True)
     found, described = sift.detectAndCompute(enlarged, None)
     if not found:
-        return np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32)
+        return np.zeros((0, 2), np.float32), np.zeros((0, 128), np.int16)
     found, described = found[:MAX_KEYPOINTS], described[:MAX_KEYPOINTS]  # ties may add some
     centres = (np.array([keypoint.pt for keypoint in found], np.float32) + 0.5) / scale - 0.5
     corner = np.array(grey.shape[::-1], np.float32) - 1
-    return centres.clip(0, corner), np.sqrt(described / np.maximum(described.sum(1, keepdims=True), 1))
+    rooted = LENGTH * np.sqrt(described / np.maximum(described.sum(1, keepdims=True), 1))
+    return centres.clip(0, corner), np.rint(rooted).astype(np.int16)
 
 
 def agreeing(points: NDArray[np.float32], flow: NDArray[np.float32]) -> NDArray[np.bool_]:
