@@ -16,7 +16,8 @@ from networks.mlp import mlp
 from networks.planes import REACH, SpaceTimePlanes, look_up
 from networks.recompute import Recomputed
 
-# e^±8 is the largest stretch one layer may apply: keeps e^s finite and the inverse accurate in float32.
+# Without a soft bound e^±8 is the largest stretch one layer may apply: it keeps e^s finite and the inverse accurate in
+# float32.
 MAX_LOG_SCALE = 8.0
 
 

@@ -12,15 +12,19 @@ import cv2
 import numpy as np
 
 from preprocessing.flow_pairs import Pair, Sweeps, compose
-from preprocessing.keypoints import MAX_KEYPOINTS, KeypointMatches
+from preprocessing.keypoints import MAX_KEYPOINTS, SMALL, KeypointMatches
 from utils.side_by_side import default_workers
 
 # Chosen on two 24-frame 192x128 scenes with exact tracks: level 0 (the preset stops at half resolution)
 # brings the mean error between neighbours from 0.63 px to 0.32 px; a denser patch grid and more iterations
 # double the time for 0.02 px.
 FINEST_SCALE = 0
-# Bytes kept of adjacent flows and grey frames, and of keypoints; a longer clip finds some of them again.
-MEMORY, KEYPOINT_MEMORY = 2**30, 2**27
+# Bytes kept of adjacent flows and grey frames, and of keypoints (1,000 frames); of a longer clip they
+# are found again each time.
+MEMORY, KEYPOINT_MEMORY = 2**30, 2**29
+# Bytes that a pair takes while it is estimated: for each pixel of large and of small (doubled) frames, and for the
+# distances between descriptors.
+LARGE_PX, SMALL_PX, DISTANCES = 450, 1200, 9 * MAX_KEYPOINTS**2
 
 
 class DisFlow:
@@ -33,7 +37,7 @@ class DisFlow:
         # instead.
         cv2.setNumThreads(1)
         num_px = read(0)[..., 0].size
-        self.workers = default_workers(num_px)
+        self.workers = default_workers(num_px, each=num_px * (SMALL_PX if num_px < SMALL else LARGE_PX) + DISTANCES)
         flows = MEMORY // (9 * num_px)  # two float32 of flow and one byte of grey a pixel
         self.grey = lru_cache(flows)(lambda index: cv2.cvtColor(read(index), cv2.COLOR_RGB2GRAY))
         self.adjacent = lru_cache(flows)(lambda source, target: self._estimate(source, target, None))

@@ -88,8 +88,8 @@ class Settings:
         raft, dino, sparse = self.flow == "raft", self.features == "dino", self.pairs == "sparse"
         return {
             "flow": {
-                "flow": self.flow,
                 "format": FORMAT[self.flow],
+                "flow": self.flow,
                 "pairs": self.pairs,
                 "window": WINDOW if sparse else None,
                 "steps per pixel": STEPS_PER_PX,
@@ -147,6 +147,11 @@ def check(paths: SequencePaths, names: list[str], settings: Settings, complete: 
     for stage, name, was, now in _differences(paths, names, settings, complete):
         if stage == "frames":
             raise InputError(f"{paths.color / name} {now} since the flow was computed: {ADVICE}")
+        if name == "format":
+            raise InputError(
+                f"the flow in {paths.root} is of an earlier version (format {was}, now {now}): --redo makes it and "
+                "what depends on it anew"
+            )
         raise InputError(f"{paths.root} was preprocessed with {name} {was}, but {now} is asked for: {ADVICE}")
 
 
@@ -232,4 +237,4 @@ def _differences(
             unasked = complete and (name in SIDE_BY_SIDE or ((stage, name) in WEIGHTS and now == DOWNLOADED))
             if None not in (was, now) and was != now and not unasked:
                 differing.append((stage, name, was, now))
-    return differing
+    return sorted(differing, key=lambda difference: difference[1] == "format")  # another method is the better reason

@@ -151,6 +151,8 @@ FLAGS = [
     ("schedule_scale", "0", "schedule_scale is 0.0"),
     ("i_print", "0", "i_print is 0"),
     ("plane_size", "-1", "plane_size is -1"),
+    ("soft_log_scale", "1e-46", "soft_log_scale is 1e-46"),
+    ("soft_log_scale", "9", "soft_log_scale is 9.0"),
     ("plane_size", "1000000 --expname new", "memory does not suffice"),
     ("plane_channels", "0", "plane_channels is 0"),
     ("neighbour_weight", "0", "neighbour_weight is 0.0"),

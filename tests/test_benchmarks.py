@@ -3,12 +3,16 @@
 import importlib
 from argparse import Namespace
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from test_same_computation import KINDS, make_model
 
 from benchmarks import inference, looking, measure, precision, preprocess
+from benchmarks.correspondence import VALID_WRONG, as_text, quality
+from loaders.truth import TrackTruth
 from utils.paths import SequencePaths
 
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
@@ -64,3 +68,21 @@ def test_points_that_pass_are_counted_and_cost_something():
     samples = model.config.num_samples_ray
     assert passed == {"warp": 5 * samples + 3 * 5, "volume": 5 * samples}
     assert min(looking.gflop_per_point(model).values()) > 0
+
+
+def test_flow_is_compared_with_exact_tracks():
+    """Points that stand still, one of them hidden in the last frame; flow that is off by as much as is said."""
+    points = np.full((4, 3, 2), 2.0) + np.arange(4)[:, None, None]
+    occluded = np.zeros((4, 3), bool)
+    occluded[0, 2] = True
+    truth, yes = TrackTruth(points, occluded, (8, 8), exact=True), np.ones((8, 8), bool)
+    valid = yes.copy()
+    valid[2, 2] = False  # where the first point is
+    mask = SimpleNamespace(consistent=valid, rescued=~yes)
+    for off, right, wrong in ((0, 1, 0), (4, 0, 0), (6, 0, 1)):
+        flow = np.tile(np.float32((0, off)), (8, 8, 1))
+        store = SimpleNamespace(names="abc", known=~np.eye(3, dtype=bool), flow=lambda *_: flow, mask=lambda *_: mask)  # noqa: B023
+        found = quality(store, truth)
+        assert found["1"] == {"error": off, "right": right, "valid": 12 / 14, "wrong": wrong}
+        assert found["2-2"] == {"error": off, "right": right, "valid": 1.0, "wrong": wrong}
+    assert as_text({"1": {"valid": 0.5, "wrong": 0.25}}, VALID_WRONG) == "gap 1 50%, 25.0%"

@@ -36,18 +36,34 @@ def test_sigterm_is_like_ctrl_c_and_its_handler_is_put_back(capsys):
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-def test_sigterm_on_the_way_out_leaves_the_sentence(capsys):
+@pytest.mark.parametrize(
+    ("problem", "status", "said"),
+    [
+        (InputError("another process was lost"), 2, "error: another process was lost"),
+        (SystemExit("error: training stopped"), 1, "error: training stopped"),
+        (RuntimeError("CUDA out of memory"), 2, "error: memory does not suffice (CUDA out of memory)"),
+        (SystemExit(0), 130, "stopped;"),
+        (ValueError("a fault of ours"), 130, "stopped;"),
+    ],
+)
+@pytest.mark.parametrize("nested", [False, True])
+def test_sigterm_on_the_way_out_leaves_the_sentence(capsys, problem, status, said, nested):
     # torchrun sends one to the others of a process that was lost, which have met the loss by themselves.
     @exits_on_input_error
     def main():
         try:
-            raise InputError("another process was lost")
+            raise problem
         finally:
-            signal.raise_signal(signal.SIGTERM)
+            try:
+                {}["cleaning up" if nested else signal.raise_signal(signal.SIGTERM)]
+            except KeyError:
+                signal.raise_signal(signal.SIGTERM)
 
+    before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit) as stopped:
         main()
-    assert stopped.value.code == 2 and capsys.readouterr().err == "error: another process was lost\n"
+    assert stopped.value.code == status and capsys.readouterr().err.strip().startswith(said)
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 @pytest.mark.parametrize(

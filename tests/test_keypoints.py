@@ -5,7 +5,16 @@ import numpy as np
 import pytest
 
 from preprocessing.flow_dis import DisFlow
-from preprocessing.keypoints import LENGTH, MAX_KEYPOINTS, NEIGHBOURS, KeypointMatches, agreeing, keypoints
+from preprocessing.keypoints import (
+    LENGTH,
+    MAX_KEYPOINTS,
+    NEIGHBOURS,
+    SMALL,
+    KeypointMatches,
+    agreeing,
+    keypoints,
+    squared_distances,
+)
 
 H, W = 128, 192
 
@@ -30,7 +39,7 @@ def test_matches_follow_a_turn_and_a_shift_that_flow_cannot():
     assert len(points) > 100 and np.quantile(np.linalg.norm(flow - expected, axis=1), 0.95) < 0.5
 
 
-@pytest.mark.parametrize(("height", "width"), [(H, W), (400, 300), (401, 300), (16, 16)])
+@pytest.mark.parametrize(("height", "width"), [(H, W), (399, 300), (400, 300), (16, 16)])
 def test_keypoints_lie_where_the_picture_has_them(height, width):
     """A blob is found at its middle, whether or not the image is doubled first."""
     ys, xs = np.mgrid[:height, :width]
@@ -40,6 +49,40 @@ def test_keypoints_lie_where_the_picture_has_them(height, width):
     assert np.linalg.norm(found - (x, y), axis=1).min() < 0.1
     assert np.allclose(np.linalg.norm(described.astype(float), axis=1), LENGTH, rtol=0.01)
     assert len(found) == len(described) <= MAX_KEYPOINTS
+
+
+def test_small_images_are_doubled_and_no_others():
+    assert 399 * 300 < SMALL <= 400 * 300
+
+
+def test_what_is_there_twice_has_no_match():
+    """Tiles: every keypoint has twins, each as good as the others."""
+    tile = texture(32, 32, seed=4)
+    first, second = np.tile(tile, (4, 6)), np.roll(np.tile(tile, (4, 6)), 5, axis=1)
+    matches = KeypointMatches([first, second].__getitem__, 2)
+    assert len(keypoints(first)[0]) > 300 and len(matches.between(0, 1)[0]) < 10
+
+
+def test_matches_are_mutual():
+    """The one keypoint of a frame is nearest to all of another, but none other than the best of these is its match."""
+    described = {0: np.eye(9, 128) * LENGTH, 1: np.eye(9, 128) * LENGTH}
+    described[1][1:] = np.eye(128)[40:48] * LENGTH  # of nine only the first is alike
+    described[0][1:, 0] = LENGTH * 0.9  # and all of the others look somewhat like it
+    places = np.random.default_rng(0).uniform(0, 100, (9, 2)).astype(np.float32)
+    matches = KeypointMatches(lambda index: index, 2)
+    matches._keypoints = lambda index: (places, described[index].astype(np.int16))
+    kept = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("preprocessing.keypoints.agreeing", lambda points, flow: kept.append(points) or points[:, 0] > 0)
+        matches.between(0, 1)
+    assert (kept[0] == places[:1]).all()
+
+
+def test_distances_are_exact():
+    """So that they do not depend on who adds in what order."""
+    a, b = (keypoints(texture(seed=seed))[1] for seed in (1, 2))
+    exact = np.square(a[:, None].astype(np.int64) - b[None, :300]).sum(-1)
+    assert len(a) > 300 and (squared_distances(a, b[:300]) == exact).all()
 
 
 def test_without_texture_there_is_no_match_and_flow_stays():

@@ -136,9 +136,13 @@ def test_another_method_on_the_same_folder_is_refused_by_name(paths):
     with pytest.raises(InputError, match="preprocessed with features sift, but dino"):
         preprocess(paths, Settings(flow="dis", features="dino"))
     assert snapshot(paths) == before
+    text = paths.manifest.read_text()
     paths.manifest.write_text('{"flow": "dis", "features": "sift", "chain": true}')
-    with pytest.raises(InputError, match="preprocessed with format 0"):
+    with pytest.raises(InputError, match=r"earlier version \(format 0, now 3\): --redo"):
         preprocess(paths, Settings(flow="dis"))
+    paths.manifest.write_text(text.replace('"format": 3', '"format": 2'))  # before flow started from keypoints
+    with pytest.raises(InputError, match=r"earlier version \(format 2, now 3\): --redo"):
+        preprocess(paths, Settings(flow="dis", chain=False))
 
 
 def test_redo_makes_anew_what_depends_on_the_change_and_nothing_else(paths, monkeypatch):

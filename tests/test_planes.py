@@ -109,3 +109,12 @@ def test_planes_of_another_version_are_told_as_such():
     name = next(name for name in weights if name.endswith("planes.features"))
     weights[name] = weights[name][:-2]
     assert "another version trained it" in fault({"model_config": asdict(model.config), "model": weights})
+
+
+@pytest.mark.parametrize(
+    ("bound", "whole"), [(0.0, True), (1.0, True), (float("nan"), False), (-1.0, False), (9.0, False)]
+)
+def test_a_bound_of_scales_that_nobody_can_have_asked_for_is_damage(bound, whole):
+    model = make_model(torch.float32, **PLANES)
+    config = asdict(model.config) | {"soft_log_scale": bound}
+    assert (fault({"model_config": config, "model": model.state_dict()}) is None) == whole

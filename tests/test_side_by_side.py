@@ -43,4 +43,4 @@ def test_the_first_error_ends_all():
 def test_memory_bounds_the_number_of_jobs(monkeypatch):
     monkeypatch.setattr("os.cpu_count", lambda: 64)
     assert default_workers(100) == 64 and default_workers(854 * 480) == 10 and default_workers(10**9) == 1
-    assert default_workers(100, "cuda") == 1
+    assert default_workers(100, "cuda") == 1 and default_workers(100, each=2**28) == 4

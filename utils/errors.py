@@ -13,6 +13,7 @@ from typing import NoReturn
 FULL, FORBIDDEN = (errno.ENOSPC, errno.EDQUOT), (errno.EACCES, errno.EPERM, errno.EROFS)
 IN_THE_WAY = (errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
 NO_MEMORY = ("out of memory", "can't allocate memory")  # in what torch says of a GPU and of a CPU
+STOPPED = "\nstopped; what is finished is kept, and the same command does the rest"
 LESS = "give a smaller --max_side, smaller networks, fewer points or less at a time (--micro_batch, --chunk_size)"
 
 
@@ -62,7 +63,8 @@ def explains_failed_writes(folder: Path | str) -> Iterator[None]:
 def exits_on_input_error(main: Callable[..., None]) -> Callable[..., None]:
     """Decorator for an entry point: an `InputError`, or a want of memory, is one line on stderr and exit status 2.
 
-    Ctrl-C and SIGTERM, which a batch system sends before it kills, are one line and 130.
+    Ctrl-C and SIGTERM, which a batch system sends before it kills, are one line and 130; on the way out of something
+    else, that is told: torchrun ends the others of a lost process while they are about to say so.
     """
 
     @functools.wraps(main)
@@ -71,24 +73,38 @@ def exits_on_input_error(main: Callable[..., None]) -> Callable[..., None]:
         try:
             with explains_failed_writes("the folder of the results"):
                 main(*args, **kwargs)
-        except (MemoryError, RuntimeError) as error:
-            if str(error).startswith("Symlink loop"):  # pathlib's, before Python 3.13
-                print(f"error: {error}: give the path of what it should lead to", file=sys.stderr)
-                sys.exit(2)
-            if not isinstance(error, MemoryError) and not any(words in str(error) for words in NO_MEMORY):
+        except (InputError, MemoryError, RuntimeError, KeyboardInterrupt) as error:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            interrupted = isinstance(error, KeyboardInterrupt)
+            sentences = map(_sentence, _with_causes(error) if interrupted else [error])
+            sentence, status = next((found for found in sentences if found), ("", 0))
+            if not sentence and not interrupted:
                 raise
-            reason = (str(error).splitlines() or ["none left"])[0]
-            print(f"error: memory does not suffice ({reason[:200]}): {LESS}", file=sys.stderr)
-            sys.exit(2)
-        except (InputError, KeyboardInterrupt) as error:
-            # torchrun ends the others of a lost process while they are on their way to say so.
-            reason = error if isinstance(error, InputError) else error.__context__
-            if isinstance(reason, InputError):
-                print(f"error: {reason}", file=sys.stderr)
-                sys.exit(2)
-            print("\nstopped; what is finished is kept, and the same command does the rest", file=sys.stderr)
-            sys.exit(130)
+            print(sentence or STOPPED, file=sys.stderr)
+            sys.exit(status or 130)
         finally:
             signal.signal(signal.SIGTERM, previous)
 
     return wrapped
+
+
+def _with_causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, and those that were on their way when it was raised."""
+    while error is not None:
+        yield error
+        error = error.__context__
+
+
+def _sentence(error: BaseException) -> tuple[str, int] | None:
+    """What is said of an error, and the exit status; None of one that is a fault of ours, or no error."""
+    if isinstance(error, InputError):
+        return f"error: {error}", 2
+    if isinstance(error, SystemExit) and isinstance(error.code, str):
+        return error.code, 1
+    if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):  # pathlib's, before Python 3.13
+        return f"error: {error}: give the path of what it should lead to", 2
+    lacks_memory = isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
+    if isinstance(error, MemoryError) or lacks_memory:
+        reason = (str(error).splitlines() or ["none left"])[0]
+        return f"error: memory does not suffice ({reason[:200]}): {LESS}", 2
+    return None

@@ -15,11 +15,14 @@ T = TypeVar("T")
 MEMORY, BYTES_PER_PX = 2**30, 256
 
 
-def default_workers(num_px: int, device: torch.device | str = "cpu") -> int:
-    """Jobs at a time on frames of `num_px` pixels: one for each core as far as memory goes; one on a GPU."""
+def default_workers(num_px: int, device: torch.device | str = "cpu", each: int | None = None) -> int:
+    """Jobs at a time on frames of `num_px` pixels: one for each core as far as memory goes; one on a GPU.
+
+    `each`: bytes that a job takes, where it is not BYTES_PER_PX a pixel.
+    """
     if torch.device(device).type != "cpu":
         return 1
-    return max(1, min(os.cpu_count() or 1, MEMORY // (BYTES_PER_PX * num_px)))
+    return max(1, min(os.cpu_count() or 1, MEMORY // (each or BYTES_PER_PX * num_px)))
 
 
 def side_by_side(work: Callable[[T], Iterable[object]], jobs: Sequence[T], workers: int) -> None:
