@@ -32,8 +32,11 @@ def error_figure(
     layers = {"all": np.ones(len(next(iter(answers.values())).query_frames), bool)}
     if on_foreground is not None:
         layers = {"foreground": on_foreground, "background": ~on_foreground}
-    for axes, hidden in zip(below.subplots(1, 2), (False, True), strict=True):
+    panels = below.subplots(1, 2)
+    for axes, hidden in zip(panels, (False, True), strict=True):
         _draw_gaps(axes, answers, layers, hidden)
+    lines = panels[0].get_legend_handles_labels()
+    below.legend(*lines, loc="outside lower center", ncols=len(answers) * len(layers))  # inside it would hide some
     return figure_image(figure)
 
 
@@ -67,7 +70,6 @@ def _draw_gaps(axes: Axes, answers: dict[str, Answers], layers: dict[str, NDArra
     axes.set_xlabel("frames from the query")
     axes.set_title(f"median error where {'hidden inside the image' if hidden else 'visible'}, px")
     axes.grid(alpha=0.3)
-    axes.legend()
 
 
 def _distance(answers: Answers) -> NDArray:
