@@ -21,6 +21,8 @@ from networks.recompute import Recomputed
 MAX_LOG_SCALE = 8.0
 
 
+IMAGE_SIZE = 2.0  # of x and y in [−1, 1], and of depth: the unit in which a soft bound counts shifts
+
 # With planes the first maps are near the identity: a layer's output is this share of what torch's initialisation gives.
 NEAR_IDENTITY = 0.1
 
@@ -40,8 +42,8 @@ class FrameShare:
 class CouplingLayer(Recomputed):
     """Changes coordinate `axis` of points given as three coordinates [P,M,1], conditioned on their frames' codes.
 
-    With `planes`, features of the frame at the two kept coordinates are added to their encoding. `soft_log_scale` S > 0
-    bounds s smoothly, S·tanh(s/S), in place of cutting it off at ±8.
+    With `planes`, features of the frame at the two kept coordinates are added to their encoding. `soft_bound` B > 0
+    bounds s and t smoothly, B·tanh(s/B) and 2B·tanh(t/2B), in place of cutting s off at ±8.
     """
 
     def __init__(
@@ -52,12 +54,12 @@ class CouplingLayer(Recomputed):
         depth: int,
         num_freqs: int,
         planes: SpaceTimePlanes | None = None,
-        soft_log_scale: float = 0.0,
+        soft_bound: float = 0.0,
     ):
         super().__init__()
         self.axis = axis
         self.kept = [i for i in range(3) if i != axis]
-        self.num_freqs, self.soft_log_scale = num_freqs, soft_log_scale
+        self.num_freqs, self.soft_bound = num_freqs, soft_bound
         self.middle = 1.0 if 2 in self.kept else 0.0  # of the second kept coordinate: y is in [−1, 1], depth in [0, 2]
         self.code_mlp = mlp([code_size, code_size, code_size], nn.LeakyReLU)
         self.encode = Linear(2 + 4 * num_freqs, width)
@@ -93,8 +95,8 @@ class CouplingLayer(Recomputed):
         a, b = (x[i] for i in self.kept)
         features = torch.cat([a.value, b.value, a.waves, b.waves], -1)
         log_scale, shift = self.recomputed(self._network, features, share.hidden, share.plane).split(1, -1)
-        if self.soft_log_scale > 0:
-            return self.soft_log_scale * (log_scale / self.soft_log_scale).tanh(), shift
+        if self.soft_bound > 0:
+            return soften(log_scale, self.soft_bound), soften(shift, IMAGE_SIZE * self.soft_bound)
         return log_scale.clamp(-MAX_LOG_SCALE, MAX_LOG_SCALE), shift
 
     def _network(self, features: Tensor, share: Tensor, plane: Tensor | None) -> Tensor:
@@ -113,3 +115,8 @@ class CouplingLayer(Recomputed):
 
     def _replace(self, x: list[Coordinate], value: Tensor) -> list[Coordinate]:
         return [*x[: self.axis], Coordinate(value, self.num_freqs), *x[self.axis + 1 :]]
+
+
+def soften(x: Tensor, bound: float) -> Tensor:
+    """bound·tanh(x/bound): x where it is small, never beyond ±bound."""
+    return bound * (x / bound).tanh()

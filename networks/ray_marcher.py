@@ -45,7 +45,7 @@ class ModelConfig:
     plane_interval: int = 2
     volume_plane_size: int = 0
     volume_plane_channels: int = 8
-    soft_log_scale: float = 0.0
+    soft_bound: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class RayMarcher(nn.Module):
             plane_size=config.plane_size,
             plane_channels=config.plane_channels,
             plane_interval=config.plane_interval,
-            soft_log_scale=config.soft_log_scale,
+            soft_bound=config.soft_bound,
         )
         self.volume = CanonicalVolume(
             config.volume_width, config.volume_depth, config.volume_plane_size, config.volume_plane_channels

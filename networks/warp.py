@@ -31,7 +31,8 @@ class Warp(nn.Module):
         num_freqs: octaves of the positional encodings.
         plane_size, plane_channels, plane_interval: cells along x and y (half as many along depth), features and frames
             between two of the planes that every coupling net reads; size 0: none (released).
-        soft_log_scale: what a coupling layer's log-scale approaches smoothly; 0: cut off at ±8.
+        soft_bound: what a coupling layer's log-scale, and its shift in images, approach smoothly; 0: the log-scale is
+            cut off at ±8.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class Warp(nn.Module):
         plane_size: int = 0,
         plane_channels: int = 16,
         plane_interval: int = 2,
-        soft_log_scale: float = 0.0,
+        soft_bound: float = 0.0,
     ):
         super().__init__()
         self.num_frames, self.num_freqs = num_frames, num_freqs
@@ -63,7 +64,7 @@ class Warp(nn.Module):
 
         self.code_net = GaborNet(1, code_width, code_size, code_depth, CODE_ALPHA)
         sizes = code_size, coupling_width, coupling_depth, num_freqs
-        self.layers = nn.ModuleList(CouplingLayer(axis, *sizes, planes(axis), soft_log_scale) for axis in axes)
+        self.layers = nn.ModuleList(CouplingLayer(axis, *sizes, planes(axis), soft_bound) for axis in axes)
         self.affine = FrameAffine(affine_width, affine_depth, num_freqs) if use_affine else None
 
     def at(self, frame_ids: Tensor) -> "FrameMaps":

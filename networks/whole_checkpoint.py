@@ -22,8 +22,8 @@ def fault(checkpoint: dict) -> str | None:
         deep = [name for name in DEPTHS if getattr(sizes, name) > MOST_LAYERS]  # these would be built one by one
         if deep:
             return f"{deep[0]} is {getattr(sizes, deep[0])}"
-        if sizes.soft_log_scale != 0 and not 1e-3 <= sizes.soft_log_scale <= MAX_LOG_SCALE:
-            return f"soft_log_scale is {sizes.soft_log_scale}"
+        if sizes.soft_bound != 0 and not 1e-3 <= sizes.soft_bound <= MAX_LOG_SCALE:
+            return f"soft_bound is {sizes.soft_bound}"
         with torch.device("meta"):
             model = OmniMotion(sizes)
         if not set(sizes.axes) <= {0, 1, 2} or not -math.inf < sizes.min_depth < sizes.max_depth < math.inf:

@@ -93,8 +93,9 @@ def couple(layer: CouplingLayer, x: Tensor, code: Tensor, time: Tensor, sign: in
     encoding = F.leaky_relu(encoding)
     code = run_mlp(layer.code_mlp, code)[:, None, None].expand(*x.shape[:-1], -1)
     log_scale, shift = run_mlp(layer.scale_shift, torch.cat([code, encoding], -1)).unbind(-1)
-    bound, value = layer.soft_log_scale, x[..., layer.axis]
+    bound, value = layer.soft_bound, x[..., layer.axis]
     log_scale = bound * torch.tanh(log_scale / bound) if bound else log_scale.clamp(-8, 8)
+    shift = 2 * bound * torch.tanh(shift / (2 * bound)) if bound else shift
     value = (value - shift) * torch.exp(-log_scale) if sign < 0 else value * torch.exp(log_scale) + shift
     coordinates = list(x.clone().unbind(-1))
     coordinates[layer.axis] = value

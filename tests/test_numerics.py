@@ -183,15 +183,15 @@ def test_drift_of_the_warp_with_every_scale_at_its_clamp(signs):
 
 def test_soft_scales_stretch_by_less_than_their_bound():
     """Two of the six layers change each coordinate, so that e^2S is the most, whatever the nets say."""
-    warp = make_warp(torch.float64, use_affine=False, soft_log_scale=1.0)
+    warp = make_warp(torch.float64, use_affine=False, soft_bound=1.0)
     x, ids = local_points(torch.float64), torch.arange(5)
     with torch.no_grad():
         for layer in warp.layers:
             layer.scale_shift[-1].weight.zero_()
-            layer.scale_shift[-1].bias.copy_(torch.tensor([-1000.0, 0.0]))
+            layer.scale_shift[-1].bias.copy_(torch.tensor([-1000.0, 1000.0]))
         there = warp.to_canonical(x, ids)
         back = warp.to_local(there, ids)
-    torch.testing.assert_close(there, x * math.exp(2))
+    torch.testing.assert_close(there, ((x - 2) * math.e - 2) * math.e)
     torch.testing.assert_close(back, x)
 
 

@@ -116,5 +116,5 @@ def test_planes_of_another_version_are_told_as_such():
 )
 def test_a_bound_of_scales_that_nobody_can_have_asked_for_is_damage(bound, whole):
     model = make_model(torch.float32, **PLANES)
-    config = asdict(model.config) | {"soft_log_scale": bound}
+    config = asdict(model.config) | {"soft_bound": bound}
     assert (fault({"model_config": config, "model": model.state_dict()}) is None) == whole

@@ -24,7 +24,7 @@ VOLUME_PLANES = {"volume_plane_size": 8, "volume_plane_channels": 3}
 KINDS = {
     **{"affine": {}, "no affine": {"use_affine": False}, "planes": PLANES, "volume planes": VOLUME_PLANES},
     "both": {**PLANES, **VOLUME_PLANES},
-    "soft scales": {"use_affine": False, "soft_log_scale": 0.3},
+    "soft scales": {"use_affine": False, "soft_bound": 0.3},
 }
 
 

@@ -26,7 +26,7 @@ AT_LEAST = {
     **dict.fromkeys(("num_layers", "coupling_width", "coupling_depth", "code_size", "code_width", "code_depth"), 1),
     **dict.fromkeys(("affine_width", "affine_depth", "volume_width", "volume_depth", "pe_freq", "max_side"), 1),
     **dict.fromkeys(("plane_channels", "plane_interval", "volume_plane_channels"), 1),
-    **dict.fromkeys(("plane_size", "volume_plane_size", "soft_log_scale", "pair_exponent", "depth_prior"), 0),
+    **dict.fromkeys(("plane_size", "volume_plane_size", "soft_bound", "pair_exponent", "depth_prior"), 0),
     **dict.fromkeys(("i_print", "i_img", "i_weight", "i_cache", "raft_batch", "dino_batch"), 1),
     **dict.fromkeys(("num_workers", "lr_warmup", "micro_batch", "loader_seed", "first_frame"), 0),
     **dict.fromkeys(("lr_feature", "lr_deform", "lr_muon", "lr_color", "lrate_decay_factor", "grad_clip"), 0),
@@ -36,7 +36,7 @@ AT_LEAST = {
 AT_MOST = {
     **dict.fromkeys(("load_opt", "load_scheduler", "occlusion_th"), 1),
     **{"lr_muon": 1e30, "neighbour_weight": 1e9, "pair_exponent": 10},  # larger ones overflow
-    "soft_log_scale": 8,  # where the others are cut off
+    "soft_bound": 8,  # where the others are cut off
     **dict.fromkeys(("num_layers", "code_depth", "coupling_depth", "affine_depth", "volume_depth", "pe_freq"), 1000),
     "num_workers": 1024,
     **{"fps": 1000, "radius": 1000},  # what encoder and drawing take
@@ -108,8 +108,8 @@ def _check_numbers(args: argparse.Namespace) -> None:
     for name in ("schedule_scale", "neighbour_weight"):
         if getattr(args, name) <= 0:
             raise InputError(f"--{name} is {getattr(args, name)}, expected a number above 0")
-    if 0 < args.soft_log_scale < 1e-3:  # divided by; maps that hardly stretch follow no motion
-        raise InputError(f"--soft_log_scale is {args.soft_log_scale}, expected 0 or a number from 0.001 to 8")
+    if 0 < args.soft_bound < 1e-3:  # divided by; maps that hardly stretch follow no motion
+        raise InputError(f"--soft_bound is {args.soft_bound}, expected 0 or a number from 0.001 to 8")
     if args.min_depth >= args.max_depth:
         raise InputError(f"--min_depth is {args.min_depth}, expected one below --max_depth, which is {args.max_depth}")
     samples = args.num_pairs * args.num_pts * args.num_samples_ray

@@ -35,7 +35,7 @@ def add_network_flags(parser: argparse.ArgumentParser) -> None:
     add("--plane_interval", type=int, default=2, help="frames between two planes")
     add("--volume_plane_size", type=int, default=0, help="cells a side of the volume's feature planes (0: a GaborNet)")
     add("--volume_plane_channels", type=int, default=8, help="features of a cell")
-    add("--soft_log_scale", type=float, default=0.0, help="smooth bound of couplings' log-scales (0: cut off at ±8)")
+    add("--soft_bound", type=float, default=0.0, help="smooth bound of couplings' scales and shifts (0: e^±8, cut off)")
     add("--num_samples_ray", type=int, default=32, help="samples on a ray")
     add("--min_depth", type=float, default=0.0, help="where rays start")
     add("--max_depth", type=float, default=2.0, help="where rays end")
