@@ -20,7 +20,6 @@ from networks.recompute import Recomputed
 # float32.
 MAX_LOG_SCALE = 8.0
 
-
 IMAGE_SIZE = 2.0  # of x and y in [−1, 1], and of depth: the unit in which a soft bound counts shifts
 
 # With planes the first maps are near the identity: a layer's output is this share of what torch's initialisation gives.

@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 MAX_KEYPOINTS, MIN_CONTRAST = 2000, 0.01
-SMALL = 400 * 300  # pixels; images below are doubled, beyond SIFT's own doubling: four to six times the keypoints
+SMALL = 400 * 300  # pixels; images below are doubled, beyond SIFT's own doubling: five to six times the keypoints
 # Descriptors are whole numbers, about this long: distances add up exactly, whatever number of threads adds.
 LENGTH = 512
 MAX_RATIO = 0.8  # of the distances to the nearest and the second nearest descriptor
 # A match stands if among its nearest others so many move as it does, within MIN_MISS px (how well keypoints are placed)
 # and a share of their distance.
 NEIGHBOURS, AGREEING, MIN_MISS, MISS = 8, 3, 2.0, 0.25
-# Shares of the image's longer side: how far a flow may be off a match (DIS finds 3 px of 192 by itself), and how far
-# around a match it is replaced. Tried on the scenes of this folder's README, where the error at far gaps fell fourfold.
+# Shares of the image's longer side: how far a flow may be off a match, and how far around a match it is replaced.
+# Chosen once, not tuned; this folder's README has what they do to two scenes.
 TOLERANCE, REACH = 1 / 64, 1 / 16
 
 
