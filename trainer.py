@@ -33,6 +33,7 @@ from utils.rays import jitter_depths
 from utils.run_log import RunLog
 from utils.schedules import depth_prior_weight, loss_weights, masks_near
 from utils.shard import ALONE, Shard
+from utils.side_by_side import torch_threads
 
 Images = Callable[[int], dict[str, np.ndarray]]
 Scores = Callable[[], dict[str, float]]
@@ -107,7 +108,7 @@ class Trainer:
             TrainingDiverged: see there; alone of all ends it saves nothing, so that the last checkpoint is a good one.
         """
         # torchrun passes on the Ctrl-C that every process had from the terminal: no second one of the user's.
-        with StopRequest(patient=self.shard.size > 1) as stop:
+        with torch_threads(self.args.num_threads), StopRequest(patient=self.shard.size > 1) as stop:
             try:
                 self._train(stop)
             except TrainingDiverged:

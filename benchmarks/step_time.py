@@ -5,6 +5,7 @@ kept and with them flushed to 0 (as `train.py` does on a CPU). Batches are drawn
 """
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -21,6 +22,7 @@ from training_data import sampling_config
 from utils.checkpoint import find_checkpoint
 from utils.config import parse_config, run_dir
 from utils.shard import ALONE
+from utils.side_by_side import torch_threads
 
 STEPS = 30
 
@@ -40,10 +42,11 @@ def median_step(flags: list[str], trained: bool) -> float:
     dataset = FlowBatches(clip.video, store, sampling_config(args, ALONE))
     batches = [dataset[step] for step in range(STEPS)]
     times = []
-    for batch in batches:
-        start = time.perf_counter()
-        trainer.train_step(batch)
-        times.append(time.perf_counter() - start)
+    with torch_threads(args.num_threads):
+        for batch in batches:
+            start = time.perf_counter()
+            trainer.train_step(batch)
+            times.append(time.perf_counter() - start)
     return float(np.median(times))
 
 
@@ -56,7 +59,8 @@ def main() -> None:
     for state in ("new", "trained"):
         for subnormals in ("kept", "flushed"):
             command = [sys.executable, "-m", "benchmarks.step_time", subnormals, state, *sys.argv[1:]]
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+            waiting = os.environ | {"OMP_WAIT_POLICY": "PASSIVE"}  # as train.py has it
+            done = subprocess.run(command, env=waiting, stdout=subprocess.PIPE, text=True, check=True)
             print(
                 f"{state:8s} networks, subnormal numbers {subnormals:8s} {float(done.stdout.split()[-1]):.3f} s a step"
             )

@@ -7,6 +7,10 @@ and writes curves (PNG) and `time_to_accuracy.json`. `--own_scenes N` adds N sce
 `benchmarks.other_scenes`, with other sizes, counts of objects, camera motions and textures.
 """
 
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as train.py has it, before torch starts its threads
+
 import argparse
 import json
 import signal
@@ -21,10 +25,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.accuracy import copy_scene
 from benchmarks.other_scenes import other_scene
-from loaders.flow_store import FlowStore
 from loaders.synthetic import write_scene
 from loaders.truth import exact_tracks
-from runs import build_model, ensure_flow, open_clip
+from runs import build_model, open_clip, open_store
 from scoring import score, trackers_of
 from trainer import Trainer
 from utils.atomic import atomic_path
@@ -67,7 +70,7 @@ def train(scene: Path, config: Path, seed: int, args: argparse.Namespace) -> dic
         [*flags, "--expname", f"{config.stem}_{seed}", "--save_dir", str(save_dir), "--i_img", str(args.every)]
     )
     device, clip = pick_device(options.device), open_clip(options)
-    ensure_flow(options, clip, device)
+    store = open_store(options, clip, device)
     truth = exact_tracks(clip.paths.gt_tracks, clip.video.shape[1:3], len(clip.names))
     model = build_model(options, clip.video, None, device)
     trackers = trackers_of(model, clip.paths, clip.names, options)
@@ -83,7 +86,7 @@ def train(scene: Path, config: Path, seed: int, args: argparse.Namespace) -> dic
         return {name: rows[-1][name] for name in ("AJ", "OA")}
 
     folder = save_dir / f"{config.stem}_{scene.name}_{seed}"
-    log, store = RunLog(folder / "log"), FlowStore(clip.paths, clip.names, prefer_chained=options.chain)
+    log = RunLog(folder / "log")
     trainer = Trainer(
         options, model, clip.video, clip.names, store, None, folder, log, images=lambda step: {}, scores=measure
     )

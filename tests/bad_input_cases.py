@@ -110,6 +110,8 @@ FLAGS = [
     ("num_iters", "1.5", "invalid int value: '1.5'"),
     ("num_workers", "-1", "num_workers is -1"),
     ("num_workers", "1000000", "num_workers is 1000000"),
+    ("num_threads", "-1", "num_threads is -1"),
+    ("num_threads", "1000000", "num_threads is 1000000"),
     ("num_pts", "1000000000", "samples of a batch"),
     ("num_samples_ray", "1000000000", "samples of a batch"),
     ("load_opt", "2", "load_opt is 2"),

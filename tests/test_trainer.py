@@ -67,6 +67,19 @@ def test_training_moves_every_parameter(tiny_flags):
     assert frozen == []
 
 
+@pytest.mark.parametrize(("flags", "expected"), [([], 1), (["--num_threads", "3"], 3)])
+def test_steps_are_computed_with_the_threads_asked_for(tiny_flags, monkeypatch, flags, expected):
+    threads, step = set(), Trainer.train_step
+
+    def watched(self, batch):
+        threads.add(torch.get_num_threads())
+        return step(self, batch)
+
+    monkeypatch.setattr(Trainer, "train_step", watched)
+    train(tiny_flags, *flags, "--num_iters", "2")
+    assert threads == {expected} and torch.get_num_threads() == 1  # of all tests, see conftest.py
+
+
 def test_a_batch_can_be_learnt(scene_dir):
     paths = SequencePaths(scene_dir)
     names, video = load_video(paths)

@@ -28,7 +28,7 @@ AT_LEAST = {
     **dict.fromkeys(("plane_channels", "plane_interval", "volume_plane_channels"), 1),
     **dict.fromkeys(("plane_size", "volume_plane_size", "soft_bound", "pair_exponent", "depth_prior"), 0),
     **dict.fromkeys(("i_print", "i_img", "i_weight", "i_cache", "raft_batch", "dino_batch"), 1),
-    **dict.fromkeys(("num_workers", "lr_warmup", "micro_batch", "loader_seed", "first_frame"), 0),
+    **dict.fromkeys(("num_workers", "num_threads", "lr_warmup", "micro_batch", "loader_seed", "first_frame"), 0),
     **dict.fromkeys(("lr_feature", "lr_deform", "lr_muon", "lr_color", "lrate_decay_factor", "grad_clip"), 0),
     **dict.fromkeys(("load_opt", "load_scheduler", "max_padding", "occlusion_th", "density_th"), 0),
     "fps": 0.001,
@@ -38,7 +38,7 @@ AT_MOST = {
     **{"lr_muon": 1e30, "neighbour_weight": 1e9, "pair_exponent": 10},  # larger ones overflow
     "soft_bound": 8,  # where the others are cut off
     **dict.fromkeys(("num_layers", "code_depth", "coupling_depth", "affine_depth", "volume_depth", "pe_freq"), 1000),
-    "num_workers": 1024,
+    **{"num_workers": 1024, "num_threads": 1024},
     **{"fps": 1000, "radius": 1000},  # what encoder and drawing take
 }
 MOST_SAMPLES = 10**9  # of a batch: a step keeps more than a hundred bytes of each
@@ -198,6 +198,7 @@ def _general_flags(parser: configargparse.ArgumentParser) -> None:
     add("--no_reload", **SWITCH, default=False, help="start anew; earlier checkpoints are set aside")
     add("--num_iters", type=int, default=200000, help="steps in all, those of earlier calls included")
     add("--num_workers", type=int, default=4, help="processes that prepare batches (0: none)")
+    add("--num_threads", type=int, default=0, help="threads that a CPU trains with (0: torch's choice)")
     add("--load_opt", type=int, default=1, help="resume the optimiser's state (0: fresh moments)")
     add(
         "--load_scheduler",

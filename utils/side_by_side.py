@@ -1,9 +1,10 @@
-"""Independent jobs in several threads of one process."""
+"""Threads of one process: how many torch computes with, and independent jobs in several of them."""
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -25,6 +26,17 @@ def default_workers(num_px: int, device: torch.device | str = "cpu", each: int |
     return max(1, min(os.cpu_count() or 1, MEMORY // (each or BYTES_PER_PX * num_px)))
 
 
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """What happens inside computes with `count` of torch's threads; 0: as many as outside."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)  # parts of this setting belong to the whole process
+
+
 def side_by_side(work: Callable[[T], Iterable[object]], jobs: Sequence[T], workers: int) -> None:
     """Go through `work(job)` to its end for every job, `workers` at a time; the first error (Ctrl-C too) ends all.
 
@@ -39,17 +51,13 @@ def side_by_side(work: Callable[[T], Iterable[object]], jobs: Sequence[T], worke
             if stopped.is_set():
                 return
 
-    try:
-        with ThreadPoolExecutor(
-            workers, initializer=torch.set_num_threads, initargs=(threads // workers or 1,)
-        ) as pool:
-            futures = [pool.submit(run, job) for job in jobs]
-            try:
-                for future in as_completed(futures):
-                    future.result()
-            except BaseException:
-                stopped.set()
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-    finally:
-        torch.set_num_threads(threads)  # parts of this setting belong to the whole process
+    share = threads // workers or 1
+    with torch_threads(0), ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(share,)) as pool:
+        futures = [pool.submit(run, job) for job in jobs]
+        try:
+            for future in as_completed(futures):
+                future.result()
+        except BaseException:
+            stopped.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
