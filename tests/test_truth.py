@@ -12,6 +12,7 @@ from loaders.stored_tracker import stored_tracker
 from loaders.truth import badja_keypoints, exact_tracks, frame_size, tapvid_tracks
 from utils.errors import InputError
 from utils.paths import SequencePaths
+from utils.tapvid_pickle import read_tapvid
 from utils.video_io import write_image
 
 
@@ -64,6 +65,47 @@ class Runs:
 
     def __reduce__(self):
         return self.call
+
+
+def text(value: str) -> bytes:
+    return b"\x8c" + bytes([len(value)]) + value.encode()
+
+
+def named(module: str, name: str) -> bytes:
+    return text(module) + text(name) + b"\x93"
+
+
+ADDRESSES = b"C\x20" + b"A" * 32
+OBJECTS = named("numpy", "dtype") + text("O") + b"\x89\x88\x87R"  # dtype("O", False, True), then told it has none
+DISGUISED = OBJECTS + b"(K\x03" + text("|") + b"NNN" + b"J\xff\xff\xff\xff" * 2 + b"K\x00tb"
+START = named("numpy.core.multiarray", "_reconstruct") + named("numpy", "ndarray") + b"K\x00\x85C\x01b\x87R"
+FORGED = {
+    "called": named("numpy", "ndarray") + b"K\x04\x85" + DISGUISED + ADDRESSES + b"\x87R",
+    "made anew": named("numpy", "ndarray") + b"K\x04\x85" + DISGUISED + ADDRESSES + b"\x87\x81",
+    "from a buffer": named("numpy.core.numeric", "_frombuffer")
+    + (b"(" + ADDRESSES + DISGUISED + b"K\x04\x85" + text("C") + b"tR"),
+    "by its state": START + b"(K\x01K\x04\x85" + DISGUISED + b"\x89" + ADDRESSES + b"tb",
+}
+
+
+@pytest.mark.parametrize("forged", FORGED)
+def test_addresses_that_a_pickle_calls_objects_are_refused(tmp_path, forged):
+    path = tmp_path / "tapvid.pkl"
+    path.write_bytes(b"\x80\x04}" + text("goat") + b"}" + text("occluded") + FORGED[forged] + b"ss.")
+    with pytest.raises(InputError):
+        tapvid_tracks(path, "goat", (20, 40))
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_arrays_of_numbers_survive_every_protocol(tmp_path, protocol):
+    kinds = ("u1", "<f4", ">f8", "?", "<i8")
+    arrays = {kind: np.arange(24).reshape(2, 3, 4).astype(kind) for kind in kinds}
+    arrays["columns"] = np.asfortranarray(arrays["<f4"])
+    path = tmp_path / "tapvid.pkl"
+    path.write_bytes(pickle.dumps({"goat": arrays}, protocol))
+    for name, found in read_tapvid(path)["goat"].items():
+        assert found.dtype.newbyteorder("=") == arrays[name].dtype.newbyteorder("="), name
+        np.testing.assert_array_equal(found, arrays[name])
 
 
 def test_a_pickle_that_would_run_something_is_refused_unrun(tmp_path):

@@ -2,6 +2,7 @@
 
 import _codecs
 import pickle
+import re
 from pathlib import Path, PurePath, PurePosixPath
 from typing import IO
 
@@ -10,12 +11,47 @@ import numpy as np
 from utils.errors import InputError
 from utils.zip_files import open_zip
 
-# All that a pickled array asks for (protocols below 3 write bytes as text, protocol 5 a buffer). The two functions come
-# from an array, since each version of numpy knows only some of their names.
-ALLOWED = {("numpy", "ndarray"): np.ndarray, ("numpy", "dtype"): np.dtype, ("_codecs", "encode"): _codecs.encode}
+
+class _PlainType:
+    """Stands for numpy.dtype, which a pickle can tell that its objects are numbers: here there are numbers alone."""
+
+    def __init__(self, code: str, *_: bool) -> None:
+        self.code, self.order = code, "="
+
+    def __setstate__(self, state: tuple) -> None:
+        self.order = state[1]
+
+    def plain(self) -> np.dtype:
+        """The type itself."""
+        if not re.fullmatch("[biuf][1248]", self.code):
+            raise InputError(f"the pickle holds an array of {self.code!r}, expected numbers: it is not read")
+        return np.dtype(self.order + self.code)
+
+
+class _PlainArray(np.ndarray):
+    """An array that a pickle can fill with numbers, and not otherwise."""
+
+    def __setstate__(self, state: tuple[int, tuple[int, ...], _PlainType, bool, bytes | str]) -> None:
+        version, shape, kind, column_major, data = state
+        super().__setstate__((version, shape, kind.plain(), column_major, data))
+
+
+def _reconstruct(*_: object) -> np.ndarray:
+    """Stands for numpy's: an array that its state is still to come for."""
+    return np.zeros(0).view(_PlainArray)
+
+
+def _frombuffer(data: bytes, kind: _PlainType, shape: tuple[int, ...], order: str) -> np.ndarray:
+    """Stands for numpy's; a copy, so that no array shares another one's memory."""
+    return np.frombuffer(bytes(data), kind.plain()).reshape(shape, order=order).copy()
+
+
+# All that a pickled array asks for (protocols below 3 write bytes as text, protocol 5 a buffer), under the names that
+# numpy has had for it. `ndarray` only says what is reconstructed: nothing can be done with the text that stands for it.
+ALLOWED = {("numpy", "ndarray"): "ndarray", ("numpy", "dtype"): _PlainType, ("_codecs", "encode"): _codecs.encode}
 for core in ("numpy.core", "numpy._core"):
-    ALLOWED[f"{core}.multiarray", "_reconstruct"] = np.zeros(1).__reduce__()[0]
-    ALLOWED[f"{core}.numeric", "_frombuffer"] = np.zeros(1).__reduce_ex__(5)[0]
+    ALLOWED[f"{core}.multiarray", "_reconstruct"] = _reconstruct
+    ALLOWED[f"{core}.numeric", "_frombuffer"] = _frombuffer
 
 
 class _ArrayUnpickler(pickle.Unpickler):
