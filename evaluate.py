@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
     if args.split and args.benchmark == "badja":
         raise InputError("--split gap breaks down TAP-Vid's scores, which --benchmark badja has not: drop one of them")
-    if args.tracks and not args.data_dir:
+    if args.tracks and (not args.data_dir or args.dataset_types == "flow"):  # else it is what the run was trained on
         results, truth, written = evaluate_stored(args)
     else:
         args = parse_config(argv)

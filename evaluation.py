@@ -21,6 +21,7 @@ from loaders.truth import (
 from runs import Clip, load_trained, open_clip, trained_checkpoint
 from scoring import Scores, score, trackers_of
 from utils.atomic import atomic_path
+from utils.checkpoint import read_checkpoint
 from utils.config import pick_device, run_dir
 from utils.conventions import Size
 from utils.draw_errors import error_figure
@@ -36,15 +37,16 @@ Results = dict[str, dict[str, Scores]]  # video → tracker → its scores
 
 def evaluate_runs(args: Namespace) -> tuple[Results, Truth, Path]:
     """Scores of each run, kept in its folder; the last truth; the file that holds all scores."""
-    start, results, runs = time.perf_counter(), {}, runs_of(args)
+    start, results, trained, runs = time.perf_counter(), {}, {}, runs_of(args)
     for run in runs:
         before, video = time.perf_counter(), video_name(run.data_dir)
-        results[video], truth = evaluate_run(run)
+        results[video], truth, trained[video] = evaluate_run(run)
         written = run_dir(run) / "scores.json"
-        write_scores(written, {video: results[video]}, run, time.perf_counter() - before)
+        own = {video: trained[video]}
+        write_scores(written, {video: results[video]}, truth, run, time.perf_counter() - before, own)
     if len(runs) > 1:
         written = Path(args.save_dir) / f"{args.expname}_scores.json"
-        write_scores(written, results, args, time.perf_counter() - start)
+        write_scores(written, results, truth, args, time.perf_counter() - start, trained)
     return results, truth, written
 
 
@@ -69,8 +71,11 @@ def sequence_folders(root: Path) -> list[Path]:
     return sorted(path.parent for path in root.glob("[!.]*/color"))
 
 
-def evaluate_run(args: Namespace) -> tuple[dict[str, Scores], Truth]:
-    """Scores of a run's model and flow, and the truth; leaves the model's tracks and a picture in the run's folder."""
+def evaluate_run(args: Namespace) -> tuple[dict[str, Scores], Truth, dict]:
+    """Scores of a run's model and flow, the truth, and how the model was trained.
+
+    Leaves the model's tracks and a picture in the run's folder.
+    """
     clip, video = open_clip(args), video_name(args.data_dir)
     size = clip.video.shape[1:3]
     truth = find_truth(args, Path(args.data_dir), clip.paths, clip.names, size, video)
@@ -82,7 +87,13 @@ def evaluate_run(args: Namespace) -> tuple[dict[str, Scores], Truth]:
         save_answers(run_dir(args) / f"tracks_{args.query_mode}.npz", answers["OmniMotion"])
         figure = error_figure(clip.video, answers, _on_foreground(clip, answers["OmniMotion"]))
         write_image(run_dir(args) / "errors.png", figure)
-    return scores, truth
+    return scores, truth, training_of(trained_checkpoint(args))
+
+
+def training_of(path: Path) -> dict:
+    """What a checkpoint tells of its training: the step and the flags (of a released one nothing)."""
+    checkpoint = read_checkpoint(path)
+    return {"checkpoint": str(path), "step": checkpoint.get("step"), "flags": checkpoint.get("flags")}
 
 
 def evaluate_stored(args: Namespace) -> tuple[Results, Truth, Path]:
@@ -107,14 +118,15 @@ def evaluate_stored(args: Namespace) -> tuple[Results, Truth, Path]:
         scores = score(stored_tracker(file, num_frames, truth.size), truth, args.query_mode)
         results.setdefault(video, {})[tracker] = scores
     written = source / "scores.json" if source.is_dir() else source.with_suffix(".scores.json")
-    write_scores(written, results, args, time.perf_counter() - start)
+    write_scores(written, results, truth, args, time.perf_counter() - start)
     return results, truth, written
 
 
 def find_truth(args: Namespace, folder: Path, paths: SequencePaths, names: list[str], size: Size, video: str) -> Truth:
     """What `--gt` says of a video, or what its folder holds; `paths`, `names`, `size`: of the frames in hand."""
     if args.benchmark == "badja":
-        return badja_keypoints(Path(args.gt or folder / "badja.json"), names, paths.mask, size)
+        sources = [frame.name for frame in list_frames(folder / "color")] if (folder / "color").is_dir() else names
+        return badja_keypoints(Path(args.gt or folder / "badja.json"), names, paths.mask, size, sources[: len(names)])
     path = Path(args.gt) if args.gt else paths.gt_tracks
     if args.benchmark == "tapvid":
         return tapvid_tracks(path, video, size, len(names))
@@ -145,22 +157,33 @@ def mean_rows(results: Results) -> dict[str, Row]:
     return means
 
 
-def write_scores(path: Path, results: Results, args: Namespace, seconds: float) -> None:
-    """Everything as JSON: settings, commit, time, machine; a figure that does not exist is null."""
+def write_scores(
+    path: Path, results: Results, truth: Truth, args: Namespace, seconds: float, trained: dict[str, dict] | None = None
+) -> None:
+    """Everything as JSON: what was `trained` for each video, settings of the scoring, commit, time, machine.
+
+    A figure that does not exist is null.
+    """
     rows = {video: {name: each.row for name, each in scores.items()} for video, scores in results.items()}
     by_gap = {video: {name: each.by_gap for name, each in scores.items()} for video, scores in results.items()}
     content = {
-        "benchmark": args.benchmark,
+        "benchmark": kind_of(truth),
         "query_mode": args.query_mode,
         **provenance(),
         "seconds": round(seconds, 1),
         "settings": vars(args),
+        "trained": trained or {},
         "videos": rows,
         "by_gap": by_gap,
         "mean": mean_rows(results),
     }
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(_without_nan(content), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def kind_of(truth: Truth) -> str:
+    """The benchmark that a truth is of, as `--benchmark` names it."""
+    return "badja" if isinstance(truth, KeypointTruth) else "tracks" if truth.exact else "tapvid"
 
 
 def save_answers(path: Path, answers: Answers) -> None:

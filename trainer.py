@@ -108,7 +108,8 @@ class Trainer:
             TrainingDiverged: see there; alone of all ends it saves nothing, so that the last checkpoint is a good one.
         """
         # torchrun passes on the Ctrl-C that every process had from the terminal: no second one of the user's.
-        with torch_threads(self.args.num_threads), StopRequest(patient=self.shard.size > 1) as stop:
+        num_threads = self.args.num_threads if self.model.device.type == "cpu" else 0
+        with torch_threads(num_threads), StopRequest(patient=self.shard.size > 1) as stop:
             try:
                 self._train(stop)
             except TrainingDiverged:

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from statistics import mean, stdev
 
-from utils.atomic import atomic_path
+from utils.atomic import atomic_path, write_whole
 from utils.config import build_parser
 from utils.errors import InputError, exits_on_input_error
 from utils.tables import Row, markdown_table
@@ -26,6 +26,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 CONFIGS = [REPOSITORY / "configs" / name for name in ("demo.txt", "cpu_large.txt")]
 INPUTS = ("color", "mask", "gt_tracks.npz", "badja.json")  # of a scene; whatever else is there stays behind
 MODEL = "OmniMotion"
+OWN = ("config", "data_dir", "expname", "save_dir", "loader_seed", "synthetic")  # flags that tell the runs apart
 
 
 def call(script: str, flags: list[str], folder: Path) -> None:
@@ -91,15 +92,29 @@ def prepare(out: Path, scenes: list[Path], configs: list[Path], flags: list[str]
 
 
 def for_any_folder(flags: list[str]) -> list[str]:
-    """The flags with the files of weights named in full: the commands run in another folder."""
+    """The flags with the files that they give named in full: the commands run in another folder.
+
+    Raises:
+        InputError: flags that this gives to each run itself.
+    """
+    for name in OWN:
+        if any(flag.split("=")[0] == f"--{name}" for flag in flags):
+            raise InputError(f"--{name} is chosen for each run: leave it out (settings: --configs, folders: --scenes)")
     parsed = vars(build_parser().parse_args(flags))
-    files = {name: parsed[name] for name in ("raft_weights", "dino_weights") if parsed[name]}
+    names = ("raft_weights", "dino_weights", "gt", "tracks", "foreground_mask_path")
+    files = {name: parsed[name] for name in names if parsed[name]}
     return flags + [text for name, path in files.items() for text in (f"--{name}", str(Path(path).resolve()))]
 
 
 def copy_scene(scene: Path, target: Path) -> None:
-    """Copy what a scene is given with, whole or not at all: preprocessing writes beside it."""
+    """Copy what a scene is given with, whole or not at all: preprocessing writes beside it.
+
+    Raises:
+        InputError: there is a copy of other frames or truth.
+    """
     if target.exists():
+        if _contents(scene) != _contents(target):
+            raise InputError(f"{target} was copied from other files than are in {scene} now: give another --out")
         return
     staged = target.with_name(f".{target.name}.partial")
     shutil.rmtree(staged, ignore_errors=True)
@@ -107,6 +122,15 @@ def copy_scene(scene: Path, target: Path) -> None:
     for entry in (scene / name for name in INPUTS if (scene / name).exists()):
         (shutil.copytree if entry.is_dir() else shutil.copyfile)(entry, staged / entry.name)
     staged.rename(target)
+
+
+def _contents(scene: Path) -> dict[Path, int | bytes]:
+    """Size of each picture, bytes of each truth, by their paths in a scene's folder."""
+    files = [path for name in INPUTS for path in (scene / name, *(scene / name).rglob("*")) if path.is_file()]
+    return {
+        path.relative_to(scene): path.read_bytes() if path.suffix in (".npz", ".json") else path.stat().st_size
+        for path in files
+    }
 
 
 def gather(runs: list[dict]) -> dict[str, dict[str, list[Row]]]:
@@ -157,8 +181,8 @@ def write_report(out: Path) -> str:
     """Write what all runs in `out` gave, and return it as text."""
     runs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((out / "runs").glob("[!.]*.json"))]
     text = report(runs)
-    (out / "accuracy.md").write_text(text + "\n", encoding="utf-8")
-    (out / "accuracy.json").write_text(json.dumps(runs, indent=1) + "\n", encoding="utf-8")
+    write_whole(out / "accuracy.md", (text + "\n").encode())
+    write_whole(out / "accuracy.json", (json.dumps(runs, indent=1) + "\n").encode())
     return text
 
 

@@ -59,7 +59,7 @@ def main() -> None:
     for state in ("new", "trained"):
         for subnormals in ("kept", "flushed"):
             command = [sys.executable, "-m", "benchmarks.step_time", subnormals, state, *sys.argv[1:]]
-            waiting = os.environ | {"OMP_WAIT_POLICY": "PASSIVE"}  # as train.py has it
+            waiting = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}  # as train.py has it
             done = subprocess.run(command, env=waiting, stdout=subprocess.PIPE, text=True, check=True)
             print(
                 f"{state:8s} networks, subnormal numbers {subnormals:8s} {float(done.stdout.split()[-1]):.3f} s a step"

@@ -20,7 +20,7 @@ def stored_tracker(path: Path, num_frames: int, size: Size) -> Tracker:
     Raises:
         InputError: an unusable file; when asked: another number of queries, or tracks that do not start at them.
     """
-    stored = read_tracks(path, num_frames, *size)
+    stored = read_tracks(path, num_frames, *size, to_score=True)
 
     def track(query_points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         tracks = stored.px.swapaxes(0, 1)

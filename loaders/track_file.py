@@ -54,12 +54,13 @@ LAYOUTS = (
 )
 
 
-def read_tracks(path: Path, num_frames: int, height: int, width: int) -> InputTracks:
+def read_tracks(path: Path, num_frames: int, height: int, width: int, to_score: bool = False) -> InputTracks:
     """Tracks of the file for a clip of this length and size. Where a point is outside of the image it is not visible.
 
     Raises:
-        InputError: unreadable file, unknown layout, wrong shapes, another number of frames, positions that are not
-            finite, or not pixels of the working resolution, or nothing visible in two frames.
+        InputError: unreadable file, unknown layout, wrong shapes, another number of frames, visible positions (those
+            `to_score`: any) that are not finite, or not pixels of the working resolution; to train on, nothing visible
+            in two frames.
     """
     layout, px, flags = _read_arrays(path)
     shapes = f"{path}, read in {layout}, has shapes {px.shape} and {flags.shape}"
@@ -80,7 +81,12 @@ def read_tracks(path: Path, num_frames: int, height: int, width: int) -> InputTr
         px = px_from_corner(px)
     visible = (flags > 0.5) ^ layout.flags_hide
     visible = visible & _inside(path, px, visible, height, width)
-    if not (visible.sum(0) >= 2).any():
+    if to_score and not np.isfinite(px).all():
+        frame, point = np.argwhere(~np.isfinite(px).all(-1))[0]
+        raise InputError(
+            f"{path}: point {point} is not finite in frame {frame}; scores ask for a position where it is hidden, too"
+        )
+    if not to_score and not (visible.sum(0) >= 2).any():
         raise InputError(f"{path}: no point is visible in two frames, there is nothing to learn; give other tracks")
     return InputTracks(px, visible, str(layout))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from utils.arrays import read_arrays
-from utils.conventions import BADJA_SIZE, RASTER, Size, px_from_badja, px_from_unit, scale_points
+from utils.conventions import BADJA_SIZE, RASTER, Size, px_from_badja, px_from_unit, scale_points, unknown_where
 from utils.errors import InputError
 from utils.json_files import read_json
 from utils.paths import SequencePaths
@@ -24,9 +24,9 @@ MOST_STRETCH = 0.01  # difference of proportions that rounding a resized frame's
 
 @dataclass(frozen=True)
 class TrackTruth:
-    """N points in all T frames; `exact`: whether positions are right where they are hidden, too."""
+    """N points in all T frames; `exact`: whether positions are known where they are hidden, too."""
 
-    points: np.ndarray  # [N,T,2]
+    points: np.ndarray  # [N,T,2]; NaN where hidden and not known
     occluded: np.ndarray  # bool [N,T]
     size: Size  # height, width of the frames
     exact: bool
@@ -73,7 +73,8 @@ def exact_tracks(path: Path, size: Size, num_frames: int | None = None) -> Track
     except (OSError, ValueError) as error:
         raise InputError(f"{path} holds no exact tracks ({error}): expected points [N,T,2], occluded [N,T]") from error
     points = scale_points(points.astype(np.float32), frame_size(SequencePaths(path.parent)) or size, size)
-    return _cut(path, TrackTruth(points, occluded, size, exact=True), num_frames)
+    exact = bool(np.isfinite(points).all())
+    return _cut(path, TrackTruth(points, occluded, size, exact), num_frames)
 
 
 def tapvid_tracks(path: Path, video: str, size: Size, num_frames: int | None = None) -> TrackTruth:
@@ -84,7 +85,7 @@ def tapvid_tracks(path: Path, video: str, size: Size, num_frames: int | None = N
     """
     if path.suffix == ".npz":
         truth = exact_tracks(path, size, num_frames)
-        return TrackTruth(truth.points, truth.occluded, size, exact=False)
+        return TrackTruth(unknown_where(truth.occluded, truth.points), truth.occluded, size, exact=False)
     videos = tapvid_videos(path)
     if video not in videos:
         raise InputError(f"{path} has no video {video}, it holds {', '.join(videos)}: give the file of this video")
@@ -95,7 +96,7 @@ def tapvid_tracks(path: Path, video: str, size: Size, num_frames: int | None = N
             raise ValueError(f"points {points.shape}, occluded {occluded.shape}")
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{video} of {path} is not TAP-Vid's ({error}): expected points [N,T,2]") from error
-    return _cut(path, TrackTruth(points, occluded, size, exact=False), num_frames)
+    return _cut(path, TrackTruth(unknown_where(occluded, points), occluded, size, exact=False), num_frames)
 
 
 @lru_cache(maxsize=1)  # one file holds all videos of a benchmark
@@ -106,13 +107,16 @@ def tapvid_videos(path: Path) -> dict[str, dict]:
     return read_tapvid(path)
 
 
-def badja_keypoints(path: Path, frame_names: Sequence[str], mask: Path, size: Size) -> KeypointTruth:
+def badja_keypoints(
+    path: Path, frame_names: Sequence[str], mask: Path, size: Size, labelled_names: Sequence[str] = ()
+) -> KeypointTruth:
     """BADJA's labels (`joint_annotations/<video>.json`) of the frames in hand, which are known by their stems.
 
     The file's `visibility` decides: where it is false, a position is a guess, or left over from another frame.
 
     Args:
         frame_names: file names of the frames, in order. mask: folder of their foreground masks. size: of the frames.
+        labelled_names: those that the labels name, where the frames in hand are numbered copies.
 
     Raises:
         InputError: unreadable, labels beyond DAVIS's full resolution, other frames or proportions, a missing mask.
@@ -126,11 +130,14 @@ def badja_keypoints(path: Path, frame_names: Sequence[str], mask: Path, size: Si
             raise ValueError(f"joints {positions.shape}, visibility {visible.shape}")
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"cannot read {path} as BADJA's labels ({error}): expected its joint_annotations") from error
-    if (positions < 0).any() or (positions >= BADJA_SIZE).any():
-        raise InputError(f"{path}: labels up to {positions.max((0, 1))}, expected (row, column) within {BADJA_SIZE}")
+    seen = positions[visible]
+    if not ((seen >= 0) & (seen < BADJA_SIZE)).all():
+        raise InputError(
+            f"{path}: labels from {seen.min(0)} to {seen.max(0)}, expected (row, column) within {BADJA_SIZE}"
+        )
     if abs(size[1] / size[0] * BADJA_SIZE[0] / BADJA_SIZE[1] - 1) > MOST_STRETCH:
         raise InputError(f"frames are {size[1]}x{size[0]}, but labels are of 1920x1080: give DAVIS's frames uncropped")
-    number = {Path(name).stem: index for index, name in enumerate(frame_names)}
+    number = {Path(name).stem: index for index, name in enumerate(labelled_names or frame_names)}
     known = sorted((number[stem], row) for row, stem in enumerate(stems) if stem in number)
     if len(known) < 2:
         raise InputError(f"{path} labels frames {stems}, and {len(known)} of them are in the clip: give DAVIS's frames")

@@ -1,9 +1,10 @@
-"""benchmarks/accuracy.py: runs are made once, survive a kill, and their table is mean and spread."""
+"""benchmarks/accuracy.py: runs are made once, of one kind of settings, and their table is mean and spread."""
 
 import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import TINY
 
@@ -65,11 +66,30 @@ def test_other_settings_never_mix_with_kept_runs(here, capsys):
     assert accuracy.started == []
 
 
+def test_a_changed_scene_is_not_mixed_with_kept_runs(here, capsys):
+    given, out = Path("given/scene"), Path("kept/scenes/scene")
+    accuracy.copy_scene(given, out)
+    (out / "raft_masks").mkdir()  # as preprocessing does
+    accuracy.copy_scene(given, out)
+    with np.load(given / "gt_tracks.npz") as file:
+        points, occluded = file["points"], file["occluded"]
+    np.savez(given / "gt_tracks.npz", points=points + 1, occluded=occluded)
+    assert "copied from other files" in refusal(here, capsys)
+    assert accuracy.started == []
+
+
+def test_files_are_found_from_any_folder(here):
+    flags = accuracy.for_any_folder(["--benchmark", "tapvid", "--gt", "x.pkl"])
+    assert flags[-2:] == ["--gt", str(Path.cwd() / "x.pkl")]
+
+
 def test_mistakes_are_told_before_any_run(here, capsys):
     Path("bare/color").mkdir(parents=True)
     assert "bare is no scene" in refusal([*here, "--scenes", "bare"], capsys)
     assert "another name" in refusal([*here, "--scenes", "given/scene", "kept/../given/scene"], capsys)
     assert "num_pst" in refusal([*here, "--num_pst", "4"], capsys)
+    assert "--config is chosen for each run" in refusal([*here, "--config", "tiny.txt"], capsys)
+    assert "--expname is chosen" in refusal([*here, "--expname=mine"], capsys)
     assert accuracy.started == [] and not Path("kept").exists()
 
 

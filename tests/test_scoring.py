@@ -13,7 +13,7 @@ from conftest import TINY
 
 import evaluate
 from evaluation import mean_rows
-from loaders.truth import TrackTruth
+from loaders.truth import KeypointTruth, TrackTruth
 from scoring import Scores, score
 from train import main as train
 from utils.draw_errors import error_figure
@@ -54,14 +54,20 @@ def test_scores_are_printed_and_written_with_where_they_come_from(trained, capsy
         assert f"{name}, gap 1-2" in printed and f"{row['AJ']:.3f}" in printed
         assert 0 <= row["AJ"] <= row["<d_avg"] <= 1 and row["TC"] >= 0
         assert set(content["by_gap"]["scene"][name]) == {"gap 1-2", "gap 3-4", "gap 5-5"}
-    assert content["settings"]["num_samples_ray"] == 4
-    assert all(content[key] for key in ("date", "processor", "cores", "torch", "python")) and content["seconds"] >= 0
+    assert content["settings"]["num_samples_ray"] == 4 and content["benchmark"] == "tracks"
+    trained_by = content["trained"]["scene"]
+    assert trained_by["checkpoint"].endswith("model_000002.pth") and trained_by["step"] == 2
+    assert trained_by["flags"]["num_pts"] == 16
+    assert (
+        "commit" in content
+        and all(content[key] for key in ("date", "processor", "cores", "torch", "python"))
+        and content["seconds"] >= 0
+    )
     assert (folder / "errors.png").exists()
 
 
 @pytest.mark.parametrize("mode", ["first", "strided"])
 def test_stored_tracks_of_the_model_score_as_the_model(mode, trained, scene_dir, capsys):
-    """With exact tracks, and with the same as a TAP-Vid pickle of the right name."""
     evaluate.main([*trained, "--query_mode", mode])
     folder = Path("out") / "tiny_scene"
     model = json.loads((folder / "scores.json").read_text())["videos"]["scene"]["OmniMotion"]
@@ -81,19 +87,45 @@ def test_a_folder_of_tracks_is_scored_against_a_pickle(tmp_path, capsys):
             tmp_path / f"{name}.npz", tracks=points[ids].swapaxes(0, 1), visibility=(~occluded[ids].T) & visible | False
         )
         videos[name] = {"video": [], "points": (points + 0.5) / 256, "occluded": occluded}
-    # A file in which nothing is visible is refused (it is none of a tracker), so one point stays.
-    with np.load(tmp_path / "lion.npz") as file:
-        tracks, visibility = file["tracks"], file["visibility"]
-    visibility[:2, 0] = True
-    np.savez(tmp_path / "lion.npz", tracks=tracks, visibility=visibility)
     (tmp_path / "tapvid.pkl").write_bytes(pickle.dumps(videos))
     flags = ["--tracks", str(tmp_path), "--gt", str(tmp_path / "tapvid.pkl"), "--query_mode", "first"]
-    evaluate.main([*flags, "--benchmark", "tapvid"])
+    evaluate.main(flags)  # the pickle says what it is
     printed, content = capsys.readouterr().out, json.loads((tmp_path / "scores.json").read_text())
     goat, lion = (content["videos"][name]["tracks"] for name in ("goat", "lion"))
     assert goat["AJ"] == goat["OA"] == goat["<d_avg"] == lion["<d_avg"] == 1 and lion["AJ"] < 0.5
     assert content["mean"]["tracks"]["AJ"] == pytest.approx((1 + lion["AJ"]) / 2) and "mean of 2 videos" in printed
-    assert "px occluded" not in goat  # TAP-Vid knows no positions there
+    assert content["benchmark"] == "tapvid" and "px occluded" not in goat  # it knows no positions there
+
+
+def test_stored_positions_must_be_known_where_they_are_hidden_too(scene_dir, tmp_path, capsys):
+    with np.load(scene_dir / "gt_tracks.npz") as file:
+        points, occluded = file["points"], file["occluded"]
+    ids, _ = queries_first(occluded)
+    points, visible = points[ids].swapaxes(0, 1).copy(), ~occluded[ids].T
+    visible[3, 1], points[3, 1] = False, np.nan
+    np.savez(tmp_path / "tracks.npz", tracks=points, visibility=visible)
+    flags = ["--tracks", str(tmp_path / "tracks.npz"), "--gt", str(scene_dir / "gt_tracks.npz")]
+    assert "point 1 is not finite in frame 3" in refusal([*flags, "--query_mode", "first"], capsys)
+
+
+def test_keypoints_are_asked_in_the_first_annotated_frame():
+    """Frames 1, 3 and 4 are annotated; the second keypoint is not seen in frame 1 and not asked for."""
+    points, visible = np.full((2, 3, 2), 20.0), np.array([[True, True, True], [False, True, True]])
+    truth = KeypointTruth(points, visible, np.array([1, 3, 4]), np.full(3, 400.0), num_frames=6, size=(40, 50))
+
+    def tracker(errors: tuple[float, float]):
+        def track(queries):
+            assert queries.tolist() == [[1, 20, 20]]
+            tracks = np.full((1, 6, 2), 1e3)
+            tracks[0, [1, 3, 4]] = 20
+            tracks[0, [3, 4], 0] += errors
+            return tracks, np.zeros((1, 6), bool)
+
+        return track
+
+    for errors, within_area, within_3px in (((0, 0), 1, 1), ((2.9, 3.1), 1, 0.5), ((3.9, 4.1), 0.5, 0)):
+        row = score(tracker(errors), truth).row  # 0.2 * sqrt(400) = 4 px
+        assert row == pytest.approx({"0.2 area": within_area, "3 px": within_3px})
 
 
 def test_several_trackers_are_compared_on_one_video(scene_dir, tmp_path, capsys):

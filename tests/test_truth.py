@@ -27,6 +27,13 @@ def test_exact_tracks_are_cut_and_scaled_as_the_frames(tmp_path):
     np.testing.assert_allclose(halved.points[0, :2], [[-0.5, -0.5], [19.5, 9.5]])
 
 
+def test_positions_that_nobody_knows_are_not_exact(tmp_path):
+    """As `get_tapvid.py` leaves them."""
+    points, occluded = np.ones((2, 3, 2)), np.array([[True, False, False]] * 2)
+    np.savez(tmp_path / "gt_tracks.npz", points=np.where(occluded[..., None], np.nan, points), occluded=occluded)
+    assert not exact_tracks(tmp_path / "gt_tracks.npz", (8, 8)).exact
+
+
 def test_unusable_exact_tracks_are_one_sentence(tmp_path):
     path = tmp_path / "gt_tracks.npz"
     with pytest.raises(InputError, match="is missing"):
@@ -47,12 +54,13 @@ def test_unusable_exact_tracks_are_one_sentence(tmp_path):
 
 
 def test_a_tapvid_pickle_gives_pixels_of_the_frames_in_hand(tmp_path):
-    stored = {"video": [], "points": np.array([[[0.0, 0.0], [1, 1]]]), "occluded": np.array([[False, True]])}
+    points = np.array([[[0.0, 0.0], [1, 1], [0.5, 0.5]]])
+    stored = {"video": [], "points": points, "occluded": np.array([[False, False, True]])}
     path = tmp_path / "tapvid.pkl"
     path.write_bytes(pickle.dumps({"goat": stored}))
     truth = tapvid_tracks(path, "goat", (20, 40))
-    np.testing.assert_allclose(truth.points, [[[-0.5, -0.5], [39.5, 19.5]]])
-    assert truth.occluded.tolist() == [[False, True]] and not truth.exact
+    np.testing.assert_allclose(truth.points, [[[-0.5, -0.5], [39.5, 19.5], [np.nan, np.nan]]])
+    assert truth.occluded.tolist() == [[False, False, True]] and not truth.exact
     with pytest.raises(InputError, match=r"no video dog, it holds goat"):
         tapvid_tracks(path, "dog", (20, 40))
 
@@ -139,6 +147,27 @@ def test_badja_labels_are_read_by_frame_and_flags(tmp_path):
     np.testing.assert_allclose(truth.points[0, 1], [-0.4875, 26.4875])
     np.testing.assert_allclose(truth.points[1, 1], [1.5, 0.5])
     assert truth.visible.tolist() == [[True, True], [True, False]] and truth.areas.tolist() == [6, 3]
+
+
+def test_badja_labels_of_numbered_copies_are_found_by_the_frames_own_names(tmp_path):
+    """Frames 3, 4 and 5 of the clip were copied as 0, 1 and 2, their masks too."""
+    joints = [[[13.5, 13.5]], [[53.5, 53.5]]]
+    path, copies = (
+        write_badja(tmp_path, ["00000", "00002"], joints, [[True]] * 2),
+        ["00000.png", "00001.png", "00002.png"],
+    )
+    labels = json.loads(path.read_text())
+    for label, stem in zip(labels, ("00003", "00005"), strict=True):
+        label["image_path"] = f"{stem}.jpg"
+    path.write_text(json.dumps(labels))
+    own = [f"{t:05d}.jpg" for t in (3, 4, 5)]
+    truth = badja_keypoints(path, copies, tmp_path / "mask", (27, 48), own)
+    assert truth.frames.tolist() == [0, 2] and truth.areas.tolist() == [3, 6]
+
+
+def test_a_guess_outside_the_image_is_no_label(tmp_path):
+    path = write_badja(tmp_path, ["0", "1"], [[[-9, 5000], [1, 1]]] * 2, [[False, True]] * 2)
+    assert badja_keypoints(path, ["0.png", "1.png"], tmp_path / "mask", (27, 48)).visible.sum() == 2
 
 
 def test_unusable_badja_labels_are_one_sentence(tmp_path):

@@ -61,3 +61,8 @@ def tapvid_queries(query_points: np.ndarray) -> np.ndarray:
 def upright(points: np.ndarray) -> np.ndarray:
     """Points [*,3], y down and z away, as of frames and canonical volume → y up and z towards the viewer (OpenGL)."""
     return points * np.array([1, -1, -1], points.dtype)
+
+
+def unknown_where(occluded: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Annotated points [N,T,2] without the positions that nobody annotated: NaN where `occluded` [N,T]."""
+    return np.where(occluded[..., None], np.nan, points).astype(np.float32)
