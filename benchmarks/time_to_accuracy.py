@@ -40,7 +40,8 @@ from utils.run_log import RunLog
 from utils.tables import Row, format_table
 from utils.video_io import write_image
 
-SHOWN = ("<d_avg", "AJ", "OA", "px occluded")
+SHOWN = ("<d_avg", "AJ", "OA", "TC", "px occluded")
+PANELS = (("minutes", "<d_avg"), ("minutes", "px occluded"), ("TFLOP", "<d_avg"))  # abscissa and ordinate of curves
 
 
 class Stopwatch:
@@ -94,6 +95,8 @@ def train(scene: Path, config: Path, seed: int, args: argparse.Namespace) -> dic
     trainer.train()
     log.close()
     flow = {name: score(track, truth).row for name, track in trackers.items()}
+    for row in rows:
+        row |= {"minutes": row["seconds"] / 60, "TFLOP": row["step"] * flops / 1000}
     return {
         "scene": scene.name,
         "config": config.stem,
@@ -122,7 +125,7 @@ def table(runs: list[dict]) -> str:
         for share in (0.25, 0.5, 1.0):
             reached = [at(run["rows"], share * longest) for run in same]
             name = f"{scene}, {config}, {share * longest / 60:.1f} min"
-            rows[name] = {key: mean(row[key] for row in reached) for key in SHOWN}
+            rows[name] = {key: mean(row[key] for row in reached) for key in (*SHOWN, "TFLOP")}
             rows[name]["worst <d_avg"] = min(row["<d_avg"] for row in reached)
     return format_table(rows)
 
@@ -137,18 +140,18 @@ def _shown(row: Row) -> Row:
 
 
 def curves(runs: list[dict]) -> Figure:
-    """<d_avg and error of hidden points against training time, a line for each run; direct flow as a dashed line."""
+    """What was reached against training time and against FLOPs, a line for each run; direct flow as a dashed line."""
     scenes, configs = (sorted({run[key] for run in runs}) for key in ("scene", "config"))
-    figure = Figure(figsize=(3.2 * len(scenes), 6), layout="constrained")
-    panels = figure.subplots(2, len(scenes), squeeze=False, sharex=True)
-    for row, key in enumerate(("<d_avg", "px occluded")):
-        for axes, scene in zip(panels[row], scenes, strict=True):
+    figure = Figure(figsize=(max(3.2 * len(scenes), 6), 9), layout="constrained")
+    panels = figure.subplots(len(PANELS), len(scenes), squeeze=False)
+    for (abscissa, ordinate), line in zip(PANELS, panels, strict=True):
+        for axes, scene in zip(line, scenes, strict=True):
             for run in (run for run in runs if run["scene"] == scene):
-                color = f"C{configs.index(run['config'])}"
-                axes.plot([r["seconds"] / 60 for r in run["rows"]], [r[key] for r in run["rows"]], color=color)
-                axes.axhline(run["flow"]["direct flow"][key], color="grey", linestyle="--", linewidth=0.8)
-            axes.set_title(f"{scene}: {key}", fontsize=9)
-            axes.set_xlabel("minutes of training")
+                x, y = ([row[key] for row in run["rows"]] for key in (abscissa, ordinate))
+                axes.plot(x, y, color=f"C{configs.index(run['config'])}")
+                axes.axhline(run["flow"]["direct flow"][ordinate], color="grey", linestyle="--", linewidth=0.8)
+            axes.set_title(f"{scene}: {ordinate}", fontsize=9)
+            axes.set_xlabel(f"{abscissa} of training")
     handles = [panels[0, 0].plot([], [], color=f"C{k}", label=name)[0] for k, name in enumerate(configs)]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(configs))
     return figure
