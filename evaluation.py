@@ -87,6 +87,7 @@ def evaluate_run(args: Namespace) -> tuple[dict[str, Scores], Truth, dict]:
         save_answers(run_dir(args) / f"tracks_{args.query_mode}.npz", answers["OmniMotion"])
         figure = error_figure(clip.video, answers, _on_foreground(clip, answers["OmniMotion"]))
         write_image(run_dir(args) / "errors.png", figure)
+        print(f"wrote {run_dir(args) / f'tracks_{args.query_mode}.npz'} and errors.png")
     return scores, truth, training_of(trained_checkpoint(args))
 
 
@@ -107,7 +108,8 @@ def evaluate_stored(args: Namespace) -> tuple[Results, Truth, Path]:
     """
     start, source, gt = time.perf_counter(), Path(args.tracks), Path(args.gt)
     if not args.gt or not gt.is_file():
-        raise InputError(f"--gt {args.gt or 'is missing'}: to score --tracks without --data_dir give the truth's file")
+        found = f"--gt {gt} does not exist" if args.gt else "--gt is not given"
+        raise InputError(f"{found}: to score stored --tracks give the truth's file")
     files = sorted(source.glob("*.npz")) if source.is_dir() else [source]
     if not files:
         raise InputError(f"{source} holds no npz file: store tracks there, those of a pickle's videos as <video>.npz")

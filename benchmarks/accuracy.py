@@ -8,6 +8,7 @@ and chained flow, and written as `accuracy.md` and `accuracy.json`.
 """
 
 import argparse
+import filecmp
 import json
 import shutil
 import signal
@@ -18,7 +19,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from utils.atomic import atomic_path, write_whole
-from utils.config import build_parser
+from utils.config import build_parser, parse_config
 from utils.errors import InputError, exits_on_input_error
 from utils.tables import Row, markdown_table
 
@@ -26,6 +27,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 CONFIGS = [REPOSITORY / "configs" / name for name in ("demo.txt", "cpu_large.txt")]
 INPUTS = ("color", "mask", "gt_tracks.npz", "badja.json")  # of a scene; whatever else is there stays behind
 MODEL = "OmniMotion"
+FILES = ("raft_weights", "dino_weights", "gt", "tracks", "foreground_mask_path")  # flags that name one
 OWN = ("config", "data_dir", "expname", "save_dir", "loader_seed", "synthetic")  # flags that tell the runs apart
 
 
@@ -75,7 +77,7 @@ def prepare(out: Path, scenes: list[Path], configs: list[Path], flags: list[str]
             raise InputError(f"{scene} is no scene: expected color/ and gt_tracks.npz, or color/, mask/ and badja.json")
     texts = {}
     for config in configs:
-        build_parser().parse_args(["--config", str(config), *flags])  # a wrong flag is told now, not after hours
+        require_possible(config, flags, scenes)
         texts[config.stem] = config.read_text(encoding="utf-8")
     record, wanted = out / "settings.json", {"scenes": sources, "configs": texts, "flags": {"all": flags}}
     found = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {part: {} for part in wanted}
@@ -91,6 +93,17 @@ def prepare(out: Path, scenes: list[Path], configs: list[Path], flags: list[str]
         temporary.write_text(json.dumps(found, indent=1), encoding="utf-8")
 
 
+def require_possible(config: Path, flags: list[str], scenes: list[Path]) -> None:
+    """Raise InputError for wrong flags and missing files now, not after hours."""
+    asked = parse_config(["--config", str(config), *flags, "--data_dir", str(scenes[0])])
+    named = [Path(getattr(asked, name)) for name in FILES if getattr(asked, name)]
+    if asked.benchmark == "badja" and not asked.gt:
+        named += [scene / "badja.json" for scene in scenes]
+    for path in named:
+        if not path.is_file():
+            raise InputError(f"{path} is missing, which the flags ask for: give it, or other flags")
+
+
 def for_any_folder(flags: list[str]) -> list[str]:
     """The flags with the files that they give named in full: the commands run in another folder.
 
@@ -101,8 +114,7 @@ def for_any_folder(flags: list[str]) -> list[str]:
         if any(flag.split("=")[0] == f"--{name}" for flag in flags):
             raise InputError(f"--{name} is chosen for each run: leave it out (settings: --configs, folders: --scenes)")
     parsed = vars(build_parser().parse_args(flags))
-    names = ("raft_weights", "dino_weights", "gt", "tracks", "foreground_mask_path")
-    files = {name: parsed[name] for name in names if parsed[name]}
+    files = {name: parsed[name] for name in FILES if parsed[name]}
     return flags + [text for name, path in files.items() for text in (f"--{name}", str(Path(path).resolve()))]
 
 
@@ -113,7 +125,7 @@ def copy_scene(scene: Path, target: Path) -> None:
         InputError: there is a copy of other frames or truth.
     """
     if target.exists():
-        if _contents(scene) != _contents(target):
+        if not _same_files(scene, target):
             raise InputError(f"{target} was copied from other files than are in {scene} now: give another --out")
         return
     staged = target.with_name(f".{target.name}.partial")
@@ -124,13 +136,16 @@ def copy_scene(scene: Path, target: Path) -> None:
     staged.rename(target)
 
 
-def _contents(scene: Path) -> dict[Path, int | bytes]:
-    """Size of each picture, bytes of each truth, by their paths in a scene's folder."""
-    files = [path for name in INPUTS for path in (scene / name, *(scene / name).rglob("*")) if path.is_file()]
-    return {
-        path.relative_to(scene): path.read_bytes() if path.suffix in (".npz", ".json") else path.stat().st_size
-        for path in files
-    }
+def _same_files(scene: Path, copy: Path) -> bool:
+    """Whether a copy has what its scene has, byte by byte."""
+    of_scene, of_copy = _files(scene), _files(copy)
+    return of_scene == of_copy and all(filecmp.cmp(scene / name, copy / name, shallow=False) for name in of_scene)
+
+
+def _files(scene: Path) -> set[Path]:
+    """What is copied of a scene, by paths in its folder."""
+    paths = (path for name in INPUTS for path in (scene / name, *(scene / name).rglob("*")))
+    return {path.relative_to(scene) for path in paths if path.is_file()}
 
 
 def gather(runs: list[dict]) -> dict[str, dict[str, list[Row]]]:
@@ -222,6 +237,7 @@ def main(argv: list[str] | None = None) -> None:
                         temporary.write_text(json.dumps(run, indent=1), encoding="utf-8")
                     write_report(args.out)
     print(write_report(args.out))
+    print(f"runs and scores are in {args.out}, this table in {args.out / 'accuracy.md'} and accuracy.json")
 
 
 if __name__ == "__main__":

@@ -161,7 +161,7 @@ def test_a_folder_of_sequences_is_scored_run_by_run(trained, scene_dir, capsys):
 
 def test_without_a_model_or_exact_tracks_it_refuses(tiny_flags, scene_dir, tmp_path, capsys):
     assert "train first" in refusal(tiny_flags, capsys)
-    assert "--gt is missing" in refusal(["--tracks", "x.npz"], capsys)
+    assert "--gt is not given" in refusal(["--tracks", "x.npz"], capsys)
     assert "--gt nowhere.npz" in refusal(["--tracks", "x.npz", "--gt", "nowhere.npz"], capsys)
     np.savez("alone.npz", points=np.zeros((1, 3, 2)), occluded=np.zeros((1, 3)))
     assert "no color/" in refusal(["--tracks", "x.npz", "--gt", "alone.npz"], capsys)
