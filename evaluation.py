@@ -79,7 +79,8 @@ def evaluate_run(args: Namespace) -> tuple[dict[str, Scores], Truth, dict]:
     clip, video = open_clip(args), video_name(args.data_dir)
     size = clip.video.shape[1:3]
     truth = find_truth(args, Path(args.data_dir), clip.paths, clip.names, size, video)
-    model = load_trained(args, clip.video, pick_device(args.device))
+    path = trained_checkpoint(args)  # one for all: a training that goes on writes newer ones
+    model = load_trained(Namespace(**vars(args) | {"ckpt_path": str(path)}), clip.video, pick_device(args.device))
     trackers = trackers_of(model, clip.paths, clip.names, args)
     scores = {name: score(track, truth, args.query_mode) for name, track in trackers.items()}
     answers = {name: each.answers for name, each in scores.items() if each.answers is not None}
@@ -88,7 +89,7 @@ def evaluate_run(args: Namespace) -> tuple[dict[str, Scores], Truth, dict]:
         figure = error_figure(clip.video, answers, _on_foreground(clip, answers["OmniMotion"]))
         write_image(run_dir(args) / "errors.png", figure)
         print(f"wrote {run_dir(args) / f'tracks_{args.query_mode}.npz'} and errors.png")
-    return scores, truth, training_of(trained_checkpoint(args))
+    return scores, truth, training_of(path)
 
 
 def training_of(path: Path) -> dict:

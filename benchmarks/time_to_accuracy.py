@@ -95,8 +95,6 @@ def train(scene: Path, config: Path, seed: int, args: argparse.Namespace) -> dic
     trainer.train()
     log.close()
     flow = {name: score(track, truth).row for name, track in trackers.items()}
-    for row in rows:
-        row |= {"minutes": row["seconds"] / 60, "TFLOP": row["step"] * flops / 1000}
     return {
         "scene": scene.name,
         "config": config.stem,
@@ -125,7 +123,8 @@ def table(runs: list[dict]) -> str:
         for share in (0.25, 0.5, 1.0):
             reached = [at(run["rows"], share * longest) for run in same]
             name = f"{scene}, {config}, {share * longest / 60:.1f} min"
-            rows[name] = {key: mean(row[key] for row in reached) for key in (*SHOWN, "TFLOP")}
+            rows[name] = {key: mean(row[key] for row in reached) for key in SHOWN}
+            rows[name]["TFLOP"] = mean(spent(run, row)["TFLOP"] for run, row in zip(same, reached, strict=True))
             rows[name]["worst <d_avg"] = min(row["<d_avg"] for row in reached)
     return format_table(rows)
 
@@ -133,6 +132,11 @@ def table(runs: list[dict]) -> str:
 def at(rows: list[Row], seconds: float) -> Row:
     """The last row that was measured within a training time, the first one where there is none."""
     return max((row for row in rows if row["seconds"] <= seconds), key=lambda row: row["seconds"], default=rows[0])
+
+
+def spent(run: dict, row: Row) -> Row:
+    """What a run had taken when a row of it was measured."""
+    return {"minutes": row["seconds"] / 60, "TFLOP": row["step"] * run["GFLOP of a step"] / 1000}
 
 
 def _shown(row: Row) -> Row:
@@ -147,8 +151,8 @@ def curves(runs: list[dict]) -> Figure:
     for (abscissa, ordinate), line in zip(PANELS, panels, strict=True):
         for axes, scene in zip(line, scenes, strict=True):
             for run in (run for run in runs if run["scene"] == scene):
-                x, y = ([row[key] for row in run["rows"]] for key in (abscissa, ordinate))
-                axes.plot(x, y, color=f"C{configs.index(run['config'])}")
+                x = [spent(run, row)[abscissa] for row in run["rows"]]
+                axes.plot(x, [row[ordinate] for row in run["rows"]], color=f"C{configs.index(run['config'])}")
                 axes.axhline(run["flow"]["direct flow"][ordinate], color="grey", linestyle="--", linewidth=0.8)
             axes.set_title(f"{scene}: {ordinate}", fontsize=9)
             axes.set_xlabel(f"{abscissa} of training")

@@ -46,6 +46,12 @@ TINY = """
 """
 
 
+def tiny_config() -> str:
+    """The same flags as a config file."""
+    lines = [part.strip().split(" ", 1) for part in TINY.replace("\n", " ").split("--") if part.strip()]
+    return "".join(f"{name} = {value[0] if value else 'true'}\n" for name, *value in lines)
+
+
 @pytest.fixture
 def tiny_flags(scene_dir, tmp_path, monkeypatch) -> list[str]:
     """Flags of a run of seconds on the small scene; outputs go below the test's own folder."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TINY
+from conftest import tiny_config
 
 import evaluate
 import train
@@ -18,8 +18,7 @@ def here(scene_dir, tmp_path, monkeypatch) -> list[str]:
     """Flags of a benchmark of one scene and one tiny config; the commands run in this process."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(scene_dir, "given/scene")
-    lines = [part.strip().split(" ", 1) for part in TINY.replace("\n", " ").split("--") if part.strip()]
-    Path("tiny.txt").write_text("".join(f"{name} = {value[0] if value else 'true'}\n" for name, *value in lines))
+    Path("tiny.txt").write_text(tiny_config())
     started = []
 
     def in_process(script: str, flags: list[str], folder: Path) -> None:

@@ -92,6 +92,10 @@ FORGED = {
     "made anew": named("numpy", "ndarray") + b"K\x04\x85" + DISGUISED + ADDRESSES + b"\x87\x81",
     "from a buffer": named("numpy.core.numeric", "_frombuffer")
     + (b"(" + ADDRESSES + DISGUISED + b"K\x04\x85" + text("C") + b"tR"),
+    # dtype("f8") in the byte order "O,": two fields, one of them an object.
+    "by its byte order": START
+    + (b"(K\x01K\x01\x85" + named("numpy", "dtype") + text("f8") + b"\x89\x88\x87R")
+    + (b"(K\x03" + text("O,") + b"NNN" + b"J\xff\xff\xff\xff" * 2 + b"K\x00tb" + b"\x89](K\x01K\x02\x86etb"),
     "by its state": START + b"(K\x01K\x04\x85" + DISGUISED + b"\x89" + ADDRESSES + b"tb",
 }
 
@@ -100,7 +104,7 @@ FORGED = {
 def test_addresses_that_a_pickle_calls_objects_are_refused(tmp_path, forged):
     path = tmp_path / "tapvid.pkl"
     path.write_bytes(b"\x80\x04}" + text("goat") + b"}" + text("occluded") + FORGED[forged] + b"ss.")
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match="'O,f8', expected numbers" if "byte order" in forged else "pickle"):
         tapvid_tracks(path, "goat", (20, 40))
 
 

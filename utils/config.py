@@ -226,7 +226,7 @@ def _data_flags(parser: configargparse.ArgumentParser) -> None:
         default=[1.0],
         help="relative shares of the pairs, one for each of dataset_types",
     )
-    add("--tracks", default="", help="npz file of any tracker: to train on, or (evaluate.py, no data_dir) to score")
+    add("--tracks", default="", help="npz file of any tracker: to train on, or (evaluate.py, with --gt) to score")
     add("--num_pairs", type=int, default=8, help="pairs of frames in a batch")
     add("--num_pts", type=int, default=256, help="points of each pair")
     add(

@@ -23,9 +23,10 @@ class _PlainType:
 
     def plain(self) -> np.dtype:
         """The type itself."""
-        if not re.fullmatch("[biuf][1248]", self.code):
-            raise InputError(f"the pickle holds an array of {self.code!r}, expected numbers: it is not read")
-        return np.dtype(self.order + self.code)
+        name = f"{self.order}{self.code}"
+        if not re.fullmatch("[<>|=][biuf][1248]", name):
+            raise InputError(f"the pickle holds an array of {name!r}, expected numbers: it is not read")
+        return np.dtype(name)
 
 
 class _PlainArray(np.ndarray):
@@ -43,7 +44,7 @@ def _reconstruct(*_: object) -> np.ndarray:
 
 def _frombuffer(data: bytes, kind: _PlainType, shape: tuple[int, ...], order: str) -> np.ndarray:
     """Stands for numpy's; a copy, so that no array shares another one's memory."""
-    return np.frombuffer(bytes(data), kind.plain()).reshape(shape, order=order).copy()
+    return np.frombuffer(data, kind.plain()).reshape(shape, order=order).copy()
 
 
 # All that a pickled array asks for (protocols below 3 write bytes as text, protocol 5 a buffer), under the names that
