@@ -35,14 +35,14 @@ VARIANTS = {  # name: checkpoint_activations, micro_batch
 }
 
 
-def draw_batch(num_pts: int) -> Batch:
+def draw_batch(num_pts: int, num_pairs: int = NUM_PAIRS) -> Batch:
     """Pairs as training draws them where every pair of frames has as many valid pixels; random points."""
     rng, counts = np.random.default_rng(0), np.ones((NUM_FRAMES, NUM_FRAMES), int)
-    src = cycled_frames(0, NUM_PAIRS, NUM_FRAMES, seed=12)
+    src = cycled_frames(0, num_pairs, NUM_FRAMES, seed=12)
     tgt = [rng.choice(NUM_FRAMES, p=partner_probabilities(int(i), counts, 20)) for i in src]
-    px = rng.uniform(0, [853, 479], (NUM_PAIRS, num_pts, 2)).astype(np.float32)
+    px = rng.uniform(0, [853, 479], (num_pairs, num_pts, 2)).astype(np.float32)
     moved = px + rng.normal(size=px.shape).astype(np.float32)
-    rgb, weights = rng.random((NUM_PAIRS, num_pts, 3), np.float32), np.ones((NUM_PAIRS, num_pts), np.float32)
+    rgb, weights = rng.random((num_pairs, num_pts, 3), np.float32), np.ones((num_pairs, num_pts), np.float32)
     return Batch(*map(torch.as_tensor, (src, np.array(tgt), px, moved, rgb, weights)))
 
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
 
+import cv2
+
 from preprocessing.consistency import COSINE_THRESHOLD, CYCLE_THRESHOLD, RGB_THRESHOLD
 from preprocessing.flow_raft import NUM_UPDATES
 from preprocessing.pairs import MODES, WINDOW, Pairs
@@ -44,7 +46,7 @@ DOWNLOADED, BY_MEMORY = "the download", "by memory"
 SIDE_BY_SIDE = ("raft_batch", "dino_batch")
 WEIGHTS = (("flow", "raft_weights"), ("features", "dino_weights"))
 ADVICE = "add --redo to make anew what depends on it, or ask for what is there"
-PACKAGES = ("torch", "torchvision", "kornia", "opencv-python", "numpy")
+PACKAGES = ("torch", "torchvision", "kornia", "numpy", "scipy")
 
 
 @dataclass(frozen=True)
@@ -210,7 +212,9 @@ def record(paths: SequencePaths, names: list[str], settings: Settings, complete:
     frames = {name: digest(paths.color / name) for name in names}
     if list(known)[: len(names)] == names:  # a longer clip, used in part
         frames = known | frames
-    content = {"settings": wanted, "versions": {p: version(p) for p in PACKAGES}, "frames": frames}
+    versions = {package: version(package) for package in PACKAGES}
+    versions["opencv"] = cv2.__version__  # installed under several names: opencv-python, -headless, -contrib
+    content = {"settings": wanted, "versions": versions, "frames": frames}
     text = json.dumps(content, indent=1)
     if not paths.manifest.is_file() or paths.manifest.read_text() != text:
         write_whole(paths.manifest, text.encode())

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import cv2
@@ -15,7 +16,7 @@ import preprocessing.manifest as manifest
 import preprocessing.pairs as pairs_module
 from loaders.flow_store import FlowStore
 from preprocessing.main_processing import is_complete, preprocess, require_complete
-from preprocessing.manifest import Settings, read_manifest
+from preprocessing.manifest import Settings, read_manifest, record
 from preprocessing.report import report_path
 from utils.errors import InputError
 from utils.paths import SequencePaths
@@ -58,6 +59,17 @@ def as_if_by_raft(paths, folder):
     record["settings"] = Settings(raft_weights=weights).by_stage()
     paths.manifest.write_text(json.dumps(record))
     return weights, record
+
+
+def test_opencv_by_any_of_its_names_will_do(paths, monkeypatch):
+    def version_without_opencv(package):
+        if package.startswith("opencv"):
+            raise PackageNotFoundError(package)
+        return version(package)
+
+    monkeypatch.setattr("preprocessing.manifest.version", version_without_opencv)
+    record(paths, NAMES, CHAINED, complete=False)
+    assert read_manifest(paths)["versions"]["opencv"] == cv2.__version__
 
 
 def test_dis_makes_everything_training_needs(paths):
