@@ -2,9 +2,9 @@
 
 Trains each config on each scene (a folder with `color/` and `gt_tracks.npz`; preprocessed first, in a copy) with each
 seed, and scores it every --every steps until the training has taken --seconds; preprocessing, scoring and drawing do
-not count. Each run is kept in --out as one JSON, so that the same command goes on where it was stopped. Prints a table,
-and writes curves (PNG) and `time_to_accuracy.json`. `--own_scenes N` adds N scenes of
-`benchmarks.other_scenes`, with other sizes, counts of objects, camera motions and textures.
+not count. Each whole run is kept in --out as one JSON, and the same command does those that are missing. Prints a
+table, and writes curves (PNG) and `time_to_accuracy.json`. `--own_scenes N` adds N scenes of `benchmarks.other_scenes`,
+with other sizes, counts of objects, camera motions and textures.
 """
 
 import os
@@ -92,8 +92,10 @@ def train(scene: Path, config: Path, seed: int, args: argparse.Namespace) -> dic
         options, model, clip.video, clip.names, store, None, folder, log, images=lambda step: {}, scores=measure
     )
     flops, watch = flops_of_first_step(trainer), Stopwatch()
-    trainer.train()
+    ended = trainer.train()
     log.close()
+    if not (ended or (rows and rows[-1]["seconds"] > args.seconds)):
+        raise KeyboardInterrupt  # the user's: the run is not whole
     flow = {name: score(track, truth).row for name, track in trackers.items()}
     return {
         "scene": scene.name,

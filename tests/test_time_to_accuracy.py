@@ -1,6 +1,7 @@
 """benchmarks/time_to_accuracy.py: what a run reached within a time, and that it is measured while it trains."""
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from conftest import tiny_config
 
 from benchmarks import time_to_accuracy
 from benchmarks.time_to_accuracy import Stopwatch, at, table
+from trainer import Trainer
 
 
 def test_pauses_take_no_time(monkeypatch):
@@ -51,3 +53,21 @@ def test_runs_are_measured_while_they_train_and_kept(scene_dir, tmp_path, monkey
     assert "scene, direct flow" in printed and "scene, tiny" in printed
     monkeypatch.setattr(time_to_accuracy, "train", lambda *_: pytest.fail("made again"))
     time_to_accuracy.main([*flags, "--seconds", "0.2", "--every", "2"])
+
+
+def test_a_run_that_the_user_stops_is_not_kept(scene_dir, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("tiny.txt").write_text(tiny_config())
+    step = Trainer.train_step
+
+    def stopped_step(trainer, batch):
+        if trainer.step == 2:
+            signal.raise_signal(signal.SIGINT)
+        return step(trainer, batch)
+
+    monkeypatch.setattr(Trainer, "train_step", stopped_step)
+    with pytest.raises(SystemExit) as stop:
+        time_to_accuracy.main(
+            ["--scenes", str(scene_dir), "--configs", "tiny.txt", "--seeds", "1", "--every", "2", "--out", "kept"]
+        )
+    assert stop.value.code == 130 and not list(Path("kept").glob("runs/*"))
