@@ -131,10 +131,11 @@ def test_picking_a_device_makes_tiny_numbers_zero():
     assert (torch.full((8,), 2e-38) * 0.25 == 0).all() and (torch.full((8,), 2e-38) > 0).all()
 
 
-def test_the_demo_is_fast_txt_on_its_own_clip():
+def test_the_demo_is_fast_txt_on_its_own_clip_and_cpu_large_a_longer_one():
     def settings(name: str) -> set[str]:
         lines = (REPOSITORY / "configs" / name).read_text().splitlines()
         return {line for line in lines if line and not line.startswith("#")}
 
-    own = {"expname", "data_dir", "synthetic", "num_iters", "schedule_scale", "i_print", "i_img"}
-    assert {line.split(" = ")[0] for line in settings("demo.txt") ^ settings("fast.txt")} == own
+    length = {"expname", "num_iters", "schedule_scale", "lr_warmup", "i_img"}
+    for name, own in (("demo.txt", {"data_dir", "synthetic", "i_print"}), ("cpu_large.txt", set())):
+        assert {line.split(" = ")[0] for line in settings(name) ^ settings("fast.txt")} == length | own

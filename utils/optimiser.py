@@ -25,8 +25,8 @@ class Optimiser:
         rates = {"feature": args.lr_feature, "deform": args.lr_deform, "color": args.lr_color}
         adam = [{"params": list(groups[name].values()), "lr": rate} for name, rate in rates.items()]
         self.adam, self.muon = torch.optim.Adam(adam, fused=True), None
-        cosine_steps = args.num_iters if args.lr_schedule == "cosine" else 0
-        schedule = args.lrate_decay_steps, args.lrate_decay_factor, args.lr_warmup, cosine_steps
+        square_steps = args.num_iters if args.lr_schedule == "square" else 0
+        schedule = args.lrate_decay_steps, args.lrate_decay_factor, args.lr_warmup, square_steps
         self.schedules = [RateSchedule(self.adam, *schedule)]
         if args.lr_muon > 0 and matrices:  # nets two wide may have none
             # The rate is per entry, as Adam's is.
