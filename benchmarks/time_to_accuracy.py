@@ -148,16 +148,17 @@ def _shown(row: Row) -> Row:
 def curves(runs: list[dict]) -> Figure:
     """What was reached against training time and against FLOPs, a line for each run; direct flow as a dashed line."""
     scenes, configs = (sorted({run[key] for run in runs}) for key in ("scene", "config"))
-    figure = Figure(figsize=(max(3.2 * len(scenes), 6), 9), layout="constrained")
-    panels = figure.subplots(len(PANELS), len(scenes), squeeze=False)
-    for (abscissa, ordinate), line in zip(PANELS, panels, strict=True):
-        for axes, scene in zip(line, scenes, strict=True):
+    figure = Figure(figsize=(3.2 * len(PANELS), 2.2 * len(scenes) + 0.4), layout="constrained")
+    panels = figure.subplots(len(scenes), len(PANELS), squeeze=False)
+    for scene, line in zip(scenes, panels, strict=True):
+        for axes, (abscissa, ordinate) in zip(line, PANELS, strict=True):
             for run in (run for run in runs if run["scene"] == scene):
                 x = [spent(run, row)[abscissa] for row in run["rows"]]
                 axes.plot(x, [row[ordinate] for row in run["rows"]], color=f"C{configs.index(run['config'])}")
                 axes.axhline(run["flow"]["direct flow"][ordinate], color="grey", linestyle="--", linewidth=0.8)
             axes.set_title(f"{scene}: {ordinate}", fontsize=9)
-            axes.set_xlabel(f"{abscissa} of training")
+            axes.set_xlabel(f"{abscissa} of training", fontsize=8)
+            axes.tick_params(labelsize=8)
     handles = [panels[0, 0].plot([], [], color=f"C{k}", label=name)[0] for k, name in enumerate(configs)]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(configs))
     return figure
