@@ -4,7 +4,7 @@ The paper's batch, 8 pairs x 256 points x 32 samples, default networks with affi
 bytes of all tensors alive at one time in a step, weights and Adam's moments included. Tensors have shapes but no values
 here (torch's FakeTensorMode), so that no GPU and little memory is needed; the plain form (tests/plain_model.py), whose
 shapes depend on values, is computed for 8 and 16 points and extended along the line through them. Not in it: the CUDA
-context and libraries (some 0.5 GB) and what the allocator leaves between tensors. No GPU has been asked yet.
+context and libraries (some 0.5 GB) and what the allocator leaves between tensors. `benchmarks.gpu_step` asks a GPU.
 """
 
 import argparse

@@ -29,9 +29,9 @@ FLAGS = (
 WARM_UP, STEPS = 10, 50
 
 
-def measure(flags: list[str]) -> dict[str, float]:
-    """Time and memory of a training step by these flags, in this process."""
-    args, device = parse_config([*flags, "--data_dir", "random", "--device", "cuda"]), torch.device("cuda")
+def measure(flags: list[str], name: str = "cuda") -> dict[str, float]:
+    """Time and memory of a training step by these flags on a device of this name, in this process."""
+    args, device = parse_config([*flags, "--data_dir", "random"]), torch.device(name)
     video = np.zeros((NUM_FRAMES, 480, 854, 3), np.uint8)
     model = build_model(args, video, None, device)
     make_cheaper(model, args)
@@ -43,7 +43,8 @@ def measure(flags: list[str]) -> dict[str, float]:
     for _ in range(WARM_UP + STEPS):
         start = time.perf_counter()
         trainer.train_step(batch)
-        torch.cuda.synchronize()
+        if name == "cuda":
+            torch.cuda.synchronize()
         seconds.append(time.perf_counter() - start)
     step = statistics.median(seconds[WARM_UP:])
     held = {"GB": torch.cuda.max_memory_allocated() / 1e9, "GB held": torch.cuda.max_memory_reserved() / 1e9}
@@ -51,13 +52,13 @@ def measure(flags: list[str]) -> dict[str, float]:
 
 
 @exits_on_input_error
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Print the table, write JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--configs", nargs="+", default=["configs/default.txt", "configs/fast.txt"])
     parser.add_argument("--json", type=Path, help="write the figures there as well")
     parser.add_argument("--only", help="the flags of one row, whose figures are printed as JSON")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     if not torch.cuda.is_available():
         raise InputError("torch sees no GPU here: run this where torch.cuda.is_available() is true")
     if args.only is not None:

@@ -8,9 +8,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from conftest import TINY
 from test_same_computation import KINDS, make_model
 
-from benchmarks import inference, looking, measure, precision, preprocess
+from benchmarks import gpu_step, inference, looking, measure, precision, preprocess
 from benchmarks.correspondence import VALID_WRONG, as_text, quality
 from loaders.truth import TrackTruth
 from utils.paths import SequencePaths
@@ -86,3 +87,14 @@ def test_flow_is_compared_with_exact_tracks():
         assert found["1"] == {"error": off, "right": right, "valid": 12 / 14, "wrong": wrong}
         assert found["2-2"] == {"error": off, "right": right, "valid": 1.0, "wrong": wrong}
     assert as_text({"1": {"valid": 0.5, "wrong": 0.25}}, VALID_WRONG) == "gap 1 50%, 25.0%"
+
+
+def test_a_training_step_is_timed_and_a_gpu_is_asked_for(monkeypatch, capsys):
+    monkeypatch.setattr(gpu_step, "WARM_UP", 1)
+    monkeypatch.setattr(gpu_step, "STEPS", 3)
+    row = gpu_step.measure([*TINY.split(), "--num_iters", "3600000"], "cpu")
+    assert row["hours"] == pytest.approx(row["ms"]) and row["ms"] > 0
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit) as refusal:
+        gpu_step.main([])
+    assert refusal.value.code == 2 and "torch sees no GPU here" in capsys.readouterr().err
