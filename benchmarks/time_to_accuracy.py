@@ -1,10 +1,10 @@
 """Accuracy against training time: `python -m benchmarks.time_to_accuracy --scenes DIR … --configs FILE … --seconds S`.
 
 Trains each config on each scene (a folder with `color/` and `gt_tracks.npz`; preprocessed first, in a copy) with each
-seed, and scores it every --every steps until the training has taken --seconds; preprocessing, scoring and drawing do
-not count. Each whole run is kept in --out as one JSON, and the same command does those that are missing. Prints a
-table, and writes curves (PNG) and `time_to_accuracy.json`. `--own_scenes N` adds N scenes of `benchmarks.other_scenes`,
-with other sizes, counts of objects, camera motions and textures.
+seed, and scores it every --every steps until the training has taken --seconds; preprocessing and scoring do not count.
+Each whole run is kept in --out as one JSON, and the same command does those that are missing. Prints a table, and
+writes curves (PNG) and `time_to_accuracy.json` of the runs that were asked for. `--own_scenes N` adds N scenes of
+`benchmarks.other_scenes`, with other sizes, counts of objects, camera motions and textures.
 """
 
 import os
@@ -21,13 +21,14 @@ from pathlib import Path
 from statistics import mean
 
 from matplotlib.figure import Figure
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.accuracy import copy_scene
+from benchmarks.measure import gflop_of
 from benchmarks.other_scenes import other_scene
+from divergence import TrainingDiverged
 from loaders.synthetic import write_scene
 from loaders.truth import exact_tracks
-from runs import build_model, open_clip, open_store
+from runs import build_model, make_cheaper, open_clip, open_store
 from scoring import score, trackers_of
 from trainer import Trainer
 from utils.atomic import atomic_path
@@ -64,7 +65,11 @@ class Stopwatch:
 
 
 def train(scene: Path, config: Path, seed: int, args: argparse.Namespace) -> dict:
-    """One run: its figures by training time, those of its flow, and the FLOPs of a step."""
+    """One run: its figures by training time, those of its flow, and the FLOPs of a step.
+
+    One that diverges is whole: what it had come to is its last row, and `ended` says what happened.
+    """
+    made_by = {"settings": settings(config, args), **provenance()}
     flags = ["--config", str(config), "--data_dir", str(scene), "--synthetic", "false", "--loader_seed", str(seed)]
     save_dir = args.out / "checkpoints"
     options = parse_config(
@@ -74,15 +79,19 @@ def train(scene: Path, config: Path, seed: int, args: argparse.Namespace) -> dic
     store = open_store(options, clip, device)
     truth = exact_tracks(clip.paths.gt_tracks, clip.video.shape[1:3], len(clip.names))
     model = build_model(options, clip.video, None, device)
+    make_cheaper(model, options)
     trackers = trackers_of(model, clip.paths, clip.names, options)
     ours = trackers.pop("OmniMotion")
     rows: list[Row] = []
 
-    def measure() -> dict[str, float]:
+    def look() -> None:
         seconds = watch.seconds
         with watch.paused():
             rows.append({"seconds": seconds, "step": float(trainer.step), **score(ours, truth).row})
-        if seconds > args.seconds:
+
+    def measure() -> dict[str, float]:
+        look()
+        if rows[-1]["seconds"] > args.seconds:
             signal.raise_signal(signal.SIGINT)  # the trainer ends after this step
         return {name: rows[-1][name] for name in ("AJ", "OA")}
 
@@ -91,28 +100,48 @@ def train(scene: Path, config: Path, seed: int, args: argparse.Namespace) -> dic
     trainer = Trainer(
         options, model, clip.video, clip.names, store, None, folder, log, images=lambda step: {}, scores=measure
     )
-    flops, watch = flops_of_first_step(trainer), Stopwatch()
-    ended = trainer.train()
+    batch = trainer.dataset()[0].to(device)
+    flops, _ = gflop_of(lambda: trainer.train_step(batch))  # the first step, which is taken
+    watch, ended = Stopwatch(), "at its last step or by the time"
+    try:
+        if not trainer.train() and not (rows and rows[-1]["seconds"] > args.seconds):
+            raise KeyboardInterrupt  # the user's: the run is not whole
+    except TrainingDiverged as error:
+        ended = str(error)
+        print(f"{scene.name}, {config.stem}, seed {seed} diverged: {error}")
+        look()
     log.close()
-    if not (ended or (rows and rows[-1]["seconds"] > args.seconds)):
-        raise KeyboardInterrupt  # the user's: the run is not whole
     flow = {name: score(track, truth).row for name, track in trackers.items()}
     return {
         "scene": scene.name,
         "config": config.stem,
         "seed": seed,
         "GFLOP of a step": flops,
+        "ended": ended,
         "rows": rows,
         "flow": flow,
-        **provenance(),
+        **made_by,
     }
 
 
-def flops_of_first_step(trainer: Trainer) -> float:
-    """GFLOP of the matrix products of the first step, which is taken."""
-    with FlopCounterMode(display=False) as counter:
-        trainer.train_step(trainer.dataset()[0].to(trainer.model.device))
-    return counter.get_total_flops() / 1e9
+def settings(config: Path, args: argparse.Namespace) -> dict:
+    """What a run is made with, beside its scene and seed."""
+    return {"config": config.read_text(encoding="utf-8"), "seconds": args.seconds, "every": args.every}
+
+
+def kept(path: Path, config: Path, args: argparse.Namespace) -> dict | None:
+    """The run that was kept there, if there is one.
+
+    Raises:
+        InputError: it was made with other settings.
+    """
+    if not path.exists():
+        return None
+    run, wanted = json.loads(path.read_text(encoding="utf-8")), settings(config, args)
+    different = [name for name in wanted if run["settings"][name] != wanted[name]]
+    if different:
+        raise InputError(f"{path} was made with another {different[0]}: give another --out, or remove that file")
+    return run
 
 
 def table(runs: list[dict]) -> str:
@@ -164,6 +193,30 @@ def curves(runs: list[dict]) -> Figure:
     return figure
 
 
+def make_scenes(args: argparse.Namespace) -> list[Path]:
+    """Folders in --out of the scenes that are asked for: copies, and own ones.
+
+    Raises:
+        InputError: a folder that is no scene, settings that are no file, or two of one name.
+    """
+    for source in args.scenes:
+        if not (source / "gt_tracks.npz").is_file():
+            raise InputError(f"{source} is no scene: expected color/ and gt_tracks.npz")
+    for config in args.configs:
+        if not config.is_file():
+            raise InputError(f"{config} is missing: expected a file of settings")
+    own = [f"own{number}" for number in range(1, args.own_scenes + 1)]
+    names = [source.resolve().name for source in args.scenes] + own
+    if len(set(names)) < len(names) or len({config.stem for config in args.configs}) < len(args.configs):
+        raise InputError(f"runs are named after scene and config: give each another name ({', '.join(names)})")
+    scenes = [args.out / "scenes" / name for name in names]
+    for source, scene in zip(args.scenes, scenes, strict=False):
+        copy_scene(source, scene)
+    for number, scene in enumerate(scenes[len(args.scenes) :], 1):
+        write_scene(other_scene(number), SequencePaths(scene))
+    return scenes
+
+
 @exits_on_input_error
 def main(argv: list[str] | None = None) -> None:
     """Do the runs that are missing, then show all of them."""
@@ -178,24 +231,16 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if min(args.seeds, args.every, len(args.scenes) + args.own_scenes) < 1 or not args.seconds > 0:
         raise InputError("nothing to run: give scenes, and --seeds, --every and --seconds above 0")
-    scenes = [args.out / "scenes" / source.resolve().name for source in args.scenes]
-    for source, scene in zip(args.scenes, scenes, strict=True):
-        if not (source / "gt_tracks.npz").is_file():
-            raise InputError(f"{source} is no scene: expected color/ and gt_tracks.npz")
-        copy_scene(source, scene)
-    for number in range(1, args.own_scenes + 1):
-        scenes.append(args.out / "scenes" / f"own{number}")
-        write_scene(other_scene(number), SequencePaths(scenes[-1]))
-    for seed in range(args.seeds):
-        for scene in scenes:
-            for config in args.configs:
-                result = args.out / "runs" / f"{scene.name}_{config.stem}_{seed}.json"
-                if not result.exists():
-                    print(f"{scene.name}, {config.stem}, seed {seed}", flush=True)
-                    run = train(scene, config, seed, args)
-                    with atomic_path(result) as temporary:
-                        temporary.write_text(json.dumps(run, indent=1), encoding="utf-8")
-    runs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((args.out / "runs").glob("[!.]*.json"))]
+    scenes = make_scenes(args)
+    asked = [(seed, scene, config) for seed in range(args.seeds) for scene in scenes for config in args.configs]
+    files = [args.out / "runs" / f"{scene.name}_{config.stem}_{seed}.json" for seed, scene, config in asked]
+    runs = [kept(file, config, args) for file, (_, _, config) in zip(files, asked, strict=True)]
+    for k, (seed, scene, config) in enumerate(asked):
+        if runs[k] is None:
+            print(f"{scene.name}, {config.stem}, seed {seed}", flush=True)
+            runs[k] = train(scene, config, seed, args)
+            with atomic_path(files[k]) as temporary:
+                temporary.write_text(json.dumps(runs[k], indent=1), encoding="utf-8")
     (args.out / "time_to_accuracy.json").write_text(json.dumps(runs, indent=1), encoding="utf-8")
     write_image(args.out / "time_to_accuracy.png", figure_image(curves(runs)))
     print(table(runs))

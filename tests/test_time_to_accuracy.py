@@ -5,10 +5,12 @@ import signal
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import tiny_config
 
 from benchmarks import time_to_accuracy
 from benchmarks.time_to_accuracy import Stopwatch, at, table
+from divergence import TrainingDiverged
 from trainer import Trainer
 
 
@@ -47,12 +49,57 @@ def test_runs_are_measured_while_they_train_and_kept(scene_dir, tmp_path, monkey
     (run,) = json.loads(Path("kept/time_to_accuracy.json").read_text())
     assert [row["step"] for row in run["rows"]] == list(range(2, 2 * len(run["rows"]) + 1, 2))
     assert run["rows"][-1]["seconds"] > 0.2 >= max([row["seconds"] for row in run["rows"][:-1]], default=0)
-    assert run["GFLOP of a step"] > 0
+    assert run["ended"] == "at its last step or by the time" and run["settings"]["config"] == tiny_config()
     assert Path("kept/time_to_accuracy.png").stat().st_size > 10_000
     printed = capsys.readouterr().out
     assert "scene, direct flow" in printed and "scene, tiny" in printed
     monkeypatch.setattr(time_to_accuracy, "train", lambda *_: pytest.fail("made again"))
     time_to_accuracy.main([*flags, "--seconds", "0.2", "--every", "2"])
+    with pytest.raises(SystemExit) as refusal:
+        time_to_accuracy.main([*flags, "--seconds", "0.2", "--every", "1"])
+    assert refusal.value.code == 2 and "scene_tiny_0.json was made with another every" in capsys.readouterr().err
+
+
+def test_a_step_has_as_many_products_whatever_multiplies(scene_dir, tmp_path, monkeypatch):
+    """oneDNN's are most of them on a CPU, and torch's counter does not know them by itself."""
+    monkeypatch.chdir(tmp_path)
+    Path("tiny.txt").write_text(tiny_config())
+    flags = ["--scenes", str(scene_dir), "--configs", "tiny.txt", "--seeds", "1", "--seconds", "0.01", "--every", "1"]
+    counted = []
+    for out, one_dnn in (("one_dnn", True), ("other", False)):
+        monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda one_dnn=one_dnn: one_dnn)
+        time_to_accuracy.main([*flags, "--out", out])
+        counted.append(json.loads(Path(out, "runs/scene_tiny_0.json").read_text())["GFLOP of a step"])
+    assert counted[0] == counted[1] > 0
+
+
+def test_a_run_that_diverges_is_kept_and_said_to(scene_dir, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("tiny.txt").write_text(tiny_config())
+    step = Trainer.train_step
+
+    def diverging_step(trainer, batch):
+        if trainer.step == 3:
+            raise TrainingDiverged("step 3: loss_flow is not finite")
+        return step(trainer, batch)
+
+    monkeypatch.setattr(Trainer, "train_step", diverging_step)
+    flags = ["--scenes", str(scene_dir), "--configs", "tiny.txt", "--seeds", "1", "--every", "2", "--out", "kept"]
+    time_to_accuracy.main(flags)
+    (run,) = json.loads(Path("kept/time_to_accuracy.json").read_text())
+    assert [row["step"] for row in run["rows"]] == [2, 3] and run["ended"] == "step 3: loss_flow is not finite"
+    assert "scene, tiny, seed 0 diverged: step 3" in capsys.readouterr().out
+
+
+def test_two_of_one_name_are_refused(scene_dir, tmp_path, capsys):
+    for scenes, configs in (([scene_dir, scene_dir], ["a.txt"]), ([scene_dir], ["a.txt", "b/a.txt"])):
+        for name in configs:
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_text(tiny_config())
+        flags = ["--scenes", *map(str, scenes), "--configs", *(str(tmp_path / name) for name in configs)]
+        with pytest.raises(SystemExit) as refusal:
+            time_to_accuracy.main([*flags, "--out", str(tmp_path / "kept")])
+        assert refusal.value.code == 2 and "give each another name" in capsys.readouterr().err
 
 
 def test_a_run_that_the_user_stops_is_not_kept(scene_dir, tmp_path, monkeypatch):
