@@ -81,6 +81,27 @@ def test_without_it_all_is_adam():
     assert all(value.abs().max() < 3.1e-3 for value in change.values())
 
 
+@pytest.mark.parametrize(("schedule", "share"), [("step", 0.25), ("square", 0.01 + 0.99 * 0.25), ("cosine", 0.505)])
+def test_the_flag_decides_how_rates_fall(schedule, share):
+    flags = Namespace(**vars(FLAGS) | {"lr_schedule": schedule, "num_iters": 8, "lr_muon": 0.01})
+    model, _ = make(0.01)
+    optimiser = Optimiser(model.named_parameter_groups(), model.coupling_matrices(), flags)
+    take_steps(model, optimiser, 4)
+    assert optimiser.rate == pytest.approx(share * 2e-3)
+    assert optimiser.muon.param_groups[0]["lr"] == pytest.approx(share * 0.01)
+
+
+def test_a_schedule_of_an_earlier_version_goes_on():
+    """What it called the length of its cosine is forgotten; flags say how rates fall."""
+    model, optimiser = make(0.01)
+    take_steps(model, optimiser, 4)
+    saved = checkpoint_of(model, optimiser)
+    saved["scheduler"] = saved["scheduler"] | {"cosine_steps": 9}
+    again = make(0.01)[1]
+    again.load(saved, FLAGS)
+    assert again.rate == optimiser.rate and "cosine_steps" not in again.state()["scheduler"]
+
+
 def go_on(flags: list[str], *steps: tuple[float, int]) -> dict:
     """Runs of the same command one after the other, each up to a step with a rate of Muon; the last checkpoint."""
     for rate, num_iters in steps:

@@ -26,15 +26,16 @@ def test_rates_rise_in_equal_steps_and_then_decay():
     assert rates(6, 4, 0.5, warmup=4) == pytest.approx([0.025, 0.05, 0.075, 0.1, 0.05, 0.05])
 
 
-def test_a_square_falls_from_the_rate_to_the_floor_and_stays_there():
-    found = rates(13, 1, 0.5, square_steps=10)
-    assert found[0] == 0.1 and found[5] == pytest.approx(0.1 * (1 + 3 * FLOOR) / 4)
+@pytest.mark.parametrize(("fall", "middle"), [("square", (1 + 3 * FLOOR) / 4), ("cosine", (1 + FLOOR) / 2)])
+def test_a_fall_goes_from_the_rate_to_the_floor_and_stays_there(fall, middle):
+    found = rates(13, 1, 0.5, fall=fall, num_steps=10)
+    assert found[0] == 0.1 and found[5] == pytest.approx(0.1 * middle)
     assert all(a > b for a, b in pairwise(found[:11]))
     assert found[10:] == pytest.approx([0.1 * FLOOR] * 3)
 
 
 def test_a_state_goes_on_where_it_was():
-    options = {"warmup": 3, "square_steps": 20}
+    options = {"warmup": 3, "fall": "square", "num_steps": 20}
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
     schedule = RateSchedule(optimizer, 5, 0.5, **options)
     for _ in range(8):

@@ -25,8 +25,8 @@ class Optimiser:
         rates = {"feature": args.lr_feature, "deform": args.lr_deform, "color": args.lr_color}
         adam = [{"params": list(groups[name].values()), "lr": rate} for name, rate in rates.items()]
         self.adam, self.muon = torch.optim.Adam(adam, fused=True), None
-        square_steps = args.num_iters if args.lr_schedule == "square" else 0
-        schedule = args.lrate_decay_steps, args.lrate_decay_factor, args.lr_warmup, square_steps
+        decay = args.lrate_decay_steps, args.lrate_decay_factor
+        schedule = *decay, args.lr_warmup, args.lr_schedule, args.num_iters
         self.schedules = [RateSchedule(self.adam, *schedule)]
         if args.lr_muon > 0 and matrices:  # nets two wide may have none
             # The rate is per entry, as Adam's is.
@@ -69,9 +69,11 @@ class Optimiser:
                 _take_over(self.muon, checkpoint["muon"])
         for schedule in self.schedules:
             if args.load_scheduler:
-                asked = {name: schedule.state_dict()[name] for name in RateSchedule.ASKED}
+                ours = schedule.state_dict()
+                asked = {name: ours[name] for name in RateSchedule.ASKED}
+                saved = {name: value for name, value in checkpoint["scheduler"].items() if name in ours}
                 released = "flags" not in checkpoint and schedule.optimizer is self.adam
-                schedule.load_state_dict(checkpoint["scheduler"] | ({} if released else asked))
+                schedule.load_state_dict(saved | ({} if released else asked))
             schedule.apply()
 
 

@@ -1,35 +1,48 @@
 """How learning rates change over a run."""
 
+import math
+
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import StepLR
 
-FLOOR = 0.01  # what a square ends at: the last steps still move the networks
+FLOOR = 0.01  # what a fall ends at: the last steps still move the networks
+# By the share of a run that is done, from 1 to 0.
+FALLS = {"cosine": lambda done: (1 + math.cos(math.pi * done)) / 2, "square": lambda done: (1 - done) ** 2}
 
 
 class RateSchedule(StepLR):
-    """The released decay, or a fall by the square of what is left down to `FLOOR` of the rates; after a linear rise.
+    """The released decay, or a fall over the whole run down to `FLOOR` of the rates; both times a linear rise at first.
 
-    A rate is a function of the step alone: a run that goes on has the rates of one that was never stopped.
+    A rate is a function of the step alone: a run that goes on has the rates of one that was never stopped. The fall
+    begins with the first step, so that after a rise of 6 % of a run `square` is at 0.88 of the rates, its largest.
 
     Args:
-        optimizer: its groups' rates are the ones to reach.
+        optimizer: its groups' rates are what the factors here multiply.
         step_size, gamma: every `step_size` steps the rates are multiplied by `gamma`.
         warmup: steps of the rise.
-        square_steps: length of the fall, (1 − step / length)², which then takes the place of the decay; 0 for none.
+        fall: one of `FALLS`, which then takes the place of the decay, or `step` for none.
+        num_steps: of the run, which a fall is as long as.
     """
 
-    ASKED = ("base_lrs", "step_size", "gamma", "warmup", "square_steps")  # what flags decide
+    ASKED = ("base_lrs", "step_size", "gamma", "warmup", "fall", "num_steps")  # what flags decide
 
-    def __init__(self, optimizer: Optimizer, step_size: int, gamma: float, warmup: int = 0, square_steps: int = 0):
-        self.warmup, self.square_steps = warmup, square_steps
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        step_size: int,
+        gamma: float,
+        warmup: int = 0,
+        fall: str = "step",
+        num_steps: int = 0,
+    ):
+        self.warmup, self.fall, self.num_steps = warmup, fall, num_steps
         super().__init__(optimizer, step_size, gamma)
 
     def get_lr(self) -> list[float]:
         """The rates of the coming step."""
         done = self.last_epoch
-        if self.square_steps:
-            left = 1 - min(done / self.square_steps, 1)
-            factor = FLOOR + (1 - FLOOR) * left**2
+        if self.fall in FALLS:
+            factor = FLOOR + (1 - FLOOR) * FALLS[self.fall](min(done / self.num_steps, 1))
         else:
             factor = self.gamma ** (done // self.step_size)
         return [rate * factor * min((done + 1) / max(self.warmup, 1), 1) for rate in self.base_lrs]

@@ -2,6 +2,8 @@
 
 import argparse
 
+from utils.rate_schedule import FALLS
+
 TRUE, FALSE = {"true", "yes", "1", "on"}, {"false", "no", "0", "off"}
 
 
@@ -50,7 +52,12 @@ def add_training_flags(parser: argparse.ArgumentParser) -> None:
     add("--lr_color", type=float, default=3e-4, help="learning rate of the volume")
     add("--lrate_decay_steps", type=int, default=20000, help="steps between two decays of the learning rates")
     add("--lrate_decay_factor", type=float, default=0.5, help="factor of each decay")
-    add("--lr_schedule", choices=["step", "square"], default="step", help="square: (1 - step / num_iters)^2, no decays")
+    add(
+        "--lr_schedule",
+        choices=["step", *FALLS],
+        default="step",
+        help="square: rates fall as (1 - step / num_iters)^2 to a hundredth, without decays; cosine: as half a cosine",
+    )
     add("--lr_warmup", type=int, default=0, help="steps over which the rates rise")
     add("--grad_clip", type=float, default=0.0, help="largest gradient norm (0: no limit)")
     add("--micro_batch", type=int, default=0, help="pairs whose hidden layers are in memory at a time (0: all)")
