@@ -202,7 +202,10 @@ def _clear_far(paths: SequencePaths, names: list[str]) -> None:
 
 
 def record(paths: SequencePaths, names: list[str], settings: Settings, complete: bool) -> None:
-    """Write down settings, versions and frames, before the products of these grow; call `check` first."""
+    """Write down settings, versions and frames, before the products of these grow; call `check` first.
+
+    Of a complete folder versions stay those that made it.
+    """
     found, wanted = read_manifest(paths) or {}, settings.by_stage()
     kept = found.get("settings", {}) if complete else {}
     for stage, name in WEIGHTS:
@@ -214,6 +217,8 @@ def record(paths: SequencePaths, names: list[str], settings: Settings, complete:
         frames = known | frames
     versions = {package: version(package) for package in PACKAGES}
     versions["opencv"] = cv2.__version__  # installed under several names: opencv-python, -headless, -contrib
+    if complete:
+        versions = found.get("versions", versions)
     content = {"settings": wanted, "versions": versions, "frames": frames}
     text = json.dumps(content, indent=1)
     if not paths.manifest.is_file() or paths.manifest.read_text() != text:

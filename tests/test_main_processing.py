@@ -72,6 +72,15 @@ def test_opencv_by_any_of_its_names_will_do(paths, monkeypatch):
     assert read_manifest(paths)["versions"]["opencv"] == cv2.__version__
 
 
+def test_a_complete_folder_keeps_the_versions_that_made_it(paths):
+    preprocess(paths, UNCHAINED)
+    record_of_old = read_manifest(paths) | {"versions": {"torch": "2.9.0"}}
+    paths.manifest.write_text(json.dumps(record_of_old, indent=1))
+    before = paths.manifest.read_bytes()
+    preprocess(paths, UNCHAINED)
+    assert paths.manifest.read_bytes() == before, "the training's file would be made anew"
+
+
 def test_dis_makes_everything_training_needs(paths):
     assert "12 flows in raft_exhaustive" in is_complete(paths, NAMES, CHAINED)
     preprocess(paths, Settings(flow="dis"))
