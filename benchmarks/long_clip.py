@@ -80,9 +80,9 @@ def main() -> None:
     # One set of error maps and one of pictures on the way.
     every = ["--i_cache", str(max(1, args.num_iters // 2)), "--i_img", str(args.num_iters)]
     run = [*COMMON, "--data_dir", str(paths.root), "--save_dir", str(out), "--num_iters", str(args.num_iters), *every]
-    source = ["--data_dir", str(paths.root), "--flow", "dis", "--pairs", "sparse", "--device", "cpu"]
+    source = ["--data_dir", str(paths.root), "--flow", "dis", "--pairs", "sparse", "--chain", "false"]
     commands = {
-        "preprocessing": ["preprocessing/main_processing.py", *source],
+        "preprocessing": ["preprocessing/main_processing.py", *source, "--device", "cpu"],
         "training": ["train.py", *run],
         "viz": ["viz.py", *run],
     }

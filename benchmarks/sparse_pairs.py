@@ -3,7 +3,8 @@
 Makes a scene with exact tracks twice, preprocesses it with all and with sparse pairs (--flow dis), and prints for each:
 pairs, seconds, bytes; of the chained flow by gap, how many visible points are valid and how many of these are wrong by
 more than 5 px; TAP-Vid scores of following the raw flow. The folders stay in --out as `long_all` and `long_sparse`,
-for training: `python train.py --config configs/demo.txt --synthetic false --data_dir data/long_sparse --pairs sparse`.
+for training: `python train.py --config configs/demo.txt --synthetic false --chain true --data_dir data/long_sparse
+--pairs sparse`.
 """
 
 import argparse

@@ -11,6 +11,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import argparse
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -93,7 +94,9 @@ def require_complete(paths: SequencePaths, names: list[str], settings: Settings)
     """Raise InputError unless training has all it needs, made in this way from these frames."""
     missing = is_complete(paths, names, settings)
     if missing:
-        raise InputError(f"--preprocess never, but {paths.root} lacks {missing}; preprocess or drop the flag")
+        unchained = settings.chain and is_complete(paths, names, replace(settings, chain=False)) is None
+        advice = "drop the flag, or preprocess first" + (", or give --chain false" if unchained else "")
+        raise InputError(f"--preprocess never, but {paths.root} lacks {missing}; {advice}")
     if not is_published(paths, names):
         manifest.check(paths, names, settings, complete=True)
 

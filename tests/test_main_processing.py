@@ -292,6 +292,15 @@ def test_never_preprocessing_still_refuses_what_was_made_otherwise(paths):
         require_complete(paths, NAMES, CHAINED)
 
 
+def test_never_preprocessing_says_how_to_do_without_chaining(paths):
+    preprocess(paths, UNCHAINED)
+    with pytest.raises(InputError, match=r"lacks 12 flows in chained.*, or give --chain false$"):
+        require_complete(paths, NAMES, CHAINED)
+    paths.flow(NAMES[0], NAMES[1]).unlink()
+    with pytest.raises(InputError, match=r"lacks 1 flows in raft_exhaustive.*; drop the flag, or preprocess first$"):
+        require_complete(paths, NAMES, UNCHAINED)
+
+
 def test_changed_frames_are_noticed(paths):
     preprocess(paths, Settings(flow="dis"), num_frames=3)
     preprocess(paths, Settings(flow="dis"))
