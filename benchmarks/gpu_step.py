@@ -8,6 +8,7 @@ and libraries come on top. `benchmarks.gpu_memory` counts the same bytes without
 
 import argparse
 import json
+import shlex
 import statistics
 import time
 from pathlib import Path
@@ -21,6 +22,7 @@ from runs import build_model, make_cheaper
 from trainer import Trainer
 from utils.config import parse_config
 from utils.errors import InputError, exits_on_input_error
+from utils.provenance import provenance
 
 FLAGS = (
     *("", "--tf32 true", "--amp true", "--compile true", "--compile true --tf32 true --amp true"),
@@ -62,16 +64,17 @@ def main(argv: list[str] | None = None) -> None:
     if not torch.cuda.is_available():
         raise InputError("torch sees no GPU here: run this where torch.cuda.is_available() is true")
     if args.only is not None:
-        print(json.dumps(measure(args.only.split())))
+        print(json.dumps(measure(shlex.split(args.only))))
         return
-    rows = {}
+    print(torch.cuda.get_device_name(), flush=True)
+    rows, made_by = {}, provenance()
     for config in args.configs:
         for flags in FLAGS:
-            name = f"--config {config} {flags}".strip()
-            row = rows[name] = alone("gpu_step", f"--only={name}")
+            name = f"--config {shlex.quote(config)} {flags}".strip()
+            row = alone("gpu_step", f"--only={name}")
             print(f"{name:80s}", *(f"{value:8.2f} {unit}" for unit, value in row.items()), flush=True)
-    print(torch.cuda.get_device_name())
-    write_json(args.json, rows)
+            rows[name] = row | made_by
+            write_json(args.json, rows)
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ def alone(module: str, *words: str) -> dict[str, float]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def write_json(path: Path | None, rows: dict[str, dict[str, float]]) -> None:
+def write_json(path: Path | None, rows: dict[str, dict]) -> None:
     """Leave the figures there, if a file was asked for."""
     if path:
         path.write_text(json.dumps(rows, indent=1))

@@ -1,6 +1,7 @@
 """Every benchmark can be imported; preprocessing, tracking, precision and the work of points are measured here, too."""
 
 import importlib
+import json
 from argparse import Namespace
 from pathlib import Path
 from types import SimpleNamespace
@@ -89,11 +90,40 @@ def test_flow_is_compared_with_exact_tracks():
     assert as_text({"1": {"valid": 0.5, "wrong": 0.25}}, VALID_WRONG) == "gap 1 50%, 25.0%"
 
 
-def test_a_training_step_is_timed_and_a_gpu_is_asked_for(monkeypatch, capsys):
+def test_a_training_step_is_timed_after_the_depth_prior(monkeypatch):
     monkeypatch.setattr(gpu_step, "WARM_UP", 1)
     monkeypatch.setattr(gpu_step, "STEPS", 3)
-    row = gpu_step.measure([*TINY.split(), "--num_iters", "3600000"], "cpu")
+    steps, train_step = [], gpu_step.Trainer.train_step
+    monkeypatch.setattr(
+        gpu_step.Trainer,
+        "train_step",
+        lambda self, batch: steps.append(batch.src_px.shape) or train_step(self, batch),
+    )
+    row = gpu_step.measure([*TINY.split(), "--depth_prior", "5", "--num_iters", "3600000"], "cpu")
+    assert steps == [(4, 16, 2)] * 4
     assert row["hours"] == pytest.approx(row["ms"]) and row["ms"] > 0
+
+
+def test_each_row_of_a_gpu_is_kept_as_soon_as_it_is_there(monkeypatch, tmp_path, capsys):
+    def row_of(module, word):
+        if "--amp true" in word:
+            raise KeyboardInterrupt
+        return {"ms": 7.0}
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: "a GPU")
+    monkeypatch.setattr(gpu_step, "alone", row_of)
+    with pytest.raises(SystemExit):
+        gpu_step.main(["--configs", "my configs/x.txt", "--json", str(tmp_path / "rows.json")])
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert list(rows) == ["--config 'my configs/x.txt'", "--config 'my configs/x.txt' --tf32 true"]
+    assert all(
+        row["ms"] == 7.0 and row["torch"] == torch.__version__ and row["gpu"] == "a GPU" for row in rows.values()
+    )
+    assert "a GPU" in capsys.readouterr().out
+
+
+def test_without_a_gpu_there_is_nothing_to_time(monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(SystemExit) as refusal:
         gpu_step.main([])

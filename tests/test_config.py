@@ -139,3 +139,6 @@ def test_the_demo_is_fast_txt_on_its_own_clip_and_cpu_large_a_longer_one():
     length = {"expname", "num_iters", "schedule_scale", "lr_warmup", "i_img"}
     for name, own in (("demo.txt", {"data_dir", "synthetic", "i_print"}), ("cpu_large.txt", set())):
         assert {line.split(" = ")[0] for line in settings(name) ^ settings("fast.txt")} == length | own
+    for name in ("fast.txt", "demo.txt", "cpu_large.txt"):
+        args = parse_config(["--config", str(REPOSITORY / "configs" / name), "--data_dir", "x"])
+        assert args.schedule_scale == args.num_iters / 100_000 and args.lr_warmup == 0.06 * args.num_iters
