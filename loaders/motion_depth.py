@@ -1,8 +1,9 @@
-"""A first guess of depth from motion: what does not move as most of the picture does is taken to be in front.
+"""A first guess of depth: what does not move as most of the picture does is in front, and before what it hides.
 
 Nothing in optical flow says which of two surfaces hides the other until one does, and an optimisation that has settled
 on the wrong order seldom finds back. A camera's motion over a distant background is close to a homography; objects
-that move by themselves are mostly nearer. It is a guess to start from, not a measurement.
+that move by themselves are mostly nearer, and which of them is in front of which is seen where they meet
+(`loaders.hiding`). It is a guess to start from, not a measurement.
 """
 
 import cv2
@@ -11,19 +12,41 @@ from scipy import ndimage
 from tqdm import tqdm
 
 from loaders.flow_store import FlowStore
+from loaders.hiding import along_tracks, hiding_votes
 
 GAPS = (2, 4)  # frames: slow motion shows, and flow still holds
-NEAR, FAR = 0.5, 1.5  # depths given to what moves by itself and to the background
+NEAR, FAR = 0.5, 1.5  # depths given to what moves by itself and is never hidden, and to the background
+HIDDEN = 0.4  # of the way from FAR to NEAR: what moves by itself, and is always hidden where it meets others
+ENOUGH = 2.0  # votes from which on hiding counts; with fewer, a pixel takes after the nearest one that has them
+HEAVIER = 3.0  # a vote to be hidden, since nearly all votes to hide are against the background
 # Own motion in a frame, as a share of the longer side: below `STILL` there is none, from `MOVING` on it is sure.
 STILL, MOVING = 0.0026, 0.0078
+STAYS, GOES = 0.25, 0.75  # share of a track in which there is own motion: none of the point's, and surely its own
 INLIER = 0.005  # of the longer side: what RANSAC takes for the same homography
 FEWEST_POINTS, FITTED_POINTS = 50, 4000
 
 
 def motion_depth(store: FlowStore, num_frames: int, height: int, width: int) -> np.ndarray:
-    """Depth expected at every pixel, float32 [T,H,W]; NaN in frames where no flow says anything."""
-    frames = tqdm(range(num_frames), desc="depth from motion", unit="frame", leave=False)
-    return np.stack([_depth_of(own_motion(store, i, num_frames, height, width), max(height, width)) for i in frames])
+    """Depth expected at every pixel, float32 [T,H,W]; NaN where no flow says anything."""
+    moving = np.zeros((num_frames, height, width), np.float16)
+    for i in tqdm(range(num_frames), desc="depth from motion", unit="frame", leave=False):
+        motion = own_motion(store, i, num_frames, height, width) / max(height, width)
+        moving[i] = np.clip((motion - STILL) / (MOVING - STILL), 0, 1)
+    known = ~np.isnan(moving)
+    maps = np.where(known, moving, 0), known, *hiding_votes(store, num_frames)
+    return np.stack([_depth_of(*along_tracks(store, i, maps)) for i in range(num_frames)])
+
+
+def _depth_of(moving: np.ndarray, known: np.ndarray, hides: np.ndarray, hidden: np.ndarray) -> np.ndarray:
+    """Depth [H,W] of what was counted along the tracks of a frame's points."""
+    with np.errstate(invalid="ignore"):  # where nothing is known
+        own = np.clip((moving / known - STAYS) / (GOES - STAYS), 0, 1)
+    unknown = hides + hidden < ENOUGH
+    in_front = np.where(unknown, 0.5, hides / np.maximum(hides + HEAVIER * hidden, ENOUGH))
+    if not unknown.all():
+        nearest = ndimage.distance_transform_edt(unknown, return_distances=False, return_indices=True)
+        in_front = in_front[tuple(nearest)]
+    return (FAR - (FAR - NEAR) * own * (HIDDEN + (1 - HIDDEN) * in_front)).astype(np.float32)
 
 
 def own_motion(store: FlowStore, i: int, num_frames: int, height: int, width: int) -> np.ndarray:
@@ -51,14 +74,3 @@ def _carried_by_homography(px: np.ndarray, moved: np.ndarray, inlier: float) -> 
     some = slice(None, None, max(1, len(px) // FITTED_POINTS))
     homography, _ = cv2.findHomography(px[some], moved[some], cv2.RANSAC, inlier)
     return None if homography is None else cv2.perspectiveTransform(px[None], homography)[0]
-
-
-def _depth_of(motion: np.ndarray, longer_side: int) -> np.ndarray:
-    """Depth [H,W] of own motion in pixels a frame; unknown pixels have that of the nearest known one."""
-    unknown = np.isnan(motion)
-    if unknown.all():
-        return np.full(motion.shape, np.nan, np.float32)
-    nearest = ndimage.distance_transform_edt(unknown, return_distances=False, return_indices=True)
-    smooth = cv2.medianBlur(motion[tuple(nearest)].astype(np.float32), 5)
-    share = np.clip((smooth / longer_side - STILL) / (MOVING - STILL), 0, 1)
-    return (FAR - (FAR - NEAR) * share).astype(np.float32)
