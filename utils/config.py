@@ -254,7 +254,7 @@ def _data_flags(parser: configargparse.ArgumentParser) -> None:
     add("--raft_half", **SWITCH, default=False, help="RAFT in float16, for GPUs")
     add("--dino_batch", type=int, default=1, help="DINO's frames side by side")
     add("--dino_half", **SWITCH, default=False, help="DINO in float16, for GPUs")
-    add("--chain", **SWITCH, default=True, help="chain adjacent flow into denser correspondences")
+    add("--chain", **SWITCH, default=True, help="chain adjacent flow into denser correspondences (fast.txt: false)")
     add("--map_flow", **SWITCH, default=True, help="train from one file of all valid flow, made beside the flow")
     add("--draw_on_device", **SWITCH, default=False, help="draw the pixels of flow on the device that trains")
     add("--raft_weights", default=None, help="RAFT weights file instead of the download")
