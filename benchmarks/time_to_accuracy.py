@@ -138,10 +138,16 @@ def kept(path: Path, config: Path, args: argparse.Namespace) -> dict | None:
     if not path.exists():
         return None
     run, wanted = json.loads(path.read_text(encoding="utf-8")), settings(config, args)
-    different = [name for name in wanted if run["settings"][name] != wanted[name]]
+    found, wanted = ({**made, "config": _set(made["config"])} for made in (run["settings"], wanted))
+    different = [name for name in wanted if found[name] != wanted[name]]
     if different:
         raise InputError(f"{path} was made with another {different[0]}: give another --out, or remove that file")
     return run
+
+
+def _set(text: str) -> set[str]:
+    """The lines of a config that set something."""
+    return {line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("#")}
 
 
 def table(runs: list[dict]) -> str:

@@ -54,7 +54,13 @@ def test_runs_are_measured_while_they_train_and_kept(scene_dir, tmp_path, monkey
     printed = capsys.readouterr().out
     assert "scene, direct flow" in printed and "scene, tiny" in printed
     monkeypatch.setattr(time_to_accuracy, "train", lambda *_: pytest.fail("made again"))
+    Path("tiny.txt").write_text("# a comment\n" + tiny_config())
     time_to_accuracy.main([*flags, "--seconds", "0.2", "--every", "2"])
+    Path("tiny.txt").write_text(tiny_config().replace("num_pts = 16", "num_pts = 8"))
+    with pytest.raises(SystemExit):
+        time_to_accuracy.main([*flags, "--seconds", "0.2", "--every", "2"])
+    assert "scene_tiny_0.json was made with another config" in capsys.readouterr().err
+    Path("tiny.txt").write_text(tiny_config())
     with pytest.raises(SystemExit) as refusal:
         time_to_accuracy.main([*flags, "--seconds", "0.2", "--every", "1"])
     assert refusal.value.code == 2 and "scene_tiny_0.json was made with another every" in capsys.readouterr().err
