@@ -14,24 +14,25 @@ APART = 3.0  # pixels from which on two points are two, as in the cycle test
 BLUR = 1.5  # pixels: arrivals are rounded, which leaves gaps between them
 
 
-def hiding_votes(store: FlowStore, num_frames: int) -> tuple[np.ndarray, np.ndarray]:
-    """How often each pixel was seen to hide another one, and to be hidden: two of [T,H,W], float16.
+def hiding_votes(store: FlowStore, num_frames: int) -> np.ndarray:
+    """How often each pixel was seen to hide another one, and to be hidden: [2,T,H,W], float16.
 
     A point whose flow to another frame fails the cycle test, and arrives where something else is seen that did come
     back, is hidden there by that. Both places of what hides it get a vote, in the one frame and in the other.
     """
-    hides, hidden = (np.zeros((num_frames, *store.size), np.float32) for _ in range(2))
+    counts = np.zeros((2, num_frames, *store.size), np.uint16)
+    hides, hidden = counts
     for i in tqdm(range(num_frames), desc="who hides whom", unit="frame", leave=False):
         for j in _others(store, i, HIDING_GAPS, num_frames):
-            if not store.known[j, i]:
-                continue
-            behind, front, arrived = _collisions(store, i, j)
-            np.add.at(hidden[i], behind, 1)
-            np.add.at(hides[i], front, 1)
-            np.add.at(hides[j], arrived, 1)
-    return tuple(
-        np.stack([cv2.GaussianBlur(v, (0, 0), BLUR).astype(np.float16) for v in votes]) for votes in (hides, hidden)
-    )
+            if store.known[j, i]:
+                behind, front, arrived = _collisions(store, i, j)
+                np.add.at(hidden[i], behind, 1)
+                np.add.at(hides[i], front, 1)
+                np.add.at(hides[j], arrived, 1)
+    votes = np.empty(counts.shape, np.float16)
+    for kind, frame in np.ndindex(2, num_frames):
+        votes[kind, frame] = cv2.GaussianBlur(counts[kind, frame].astype(np.float32), (0, 0), BLUR)
+    return votes
 
 
 def along_tracks(store: FlowStore, i: int, maps: Sequence[np.ndarray]) -> list[np.ndarray]:

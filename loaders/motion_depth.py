@@ -33,8 +33,11 @@ def motion_depth(store: FlowStore, num_frames: int, height: int, width: int) -> 
         motion = own_motion(store, i, num_frames, height, width) / max(height, width)
         moving[i] = np.clip((motion - STILL) / (MOVING - STILL), 0, 1)
     known = ~np.isnan(moving)
-    maps = np.where(known, moving, 0), known, *hiding_votes(store, num_frames)
-    return np.stack([_depth_of(*along_tracks(store, i, maps)) for i in range(num_frames)])
+    moving[~known] = 0
+    maps, depth = (moving, known, *hiding_votes(store, num_frames)), np.empty(moving.shape, np.float32)
+    for i in range(num_frames):
+        depth[i] = _depth_of(*along_tracks(store, i, maps))
+    return depth
 
 
 def _depth_of(moving: np.ndarray, known: np.ndarray, hides: np.ndarray, hidden: np.ndarray) -> np.ndarray:
@@ -46,7 +49,7 @@ def _depth_of(moving: np.ndarray, known: np.ndarray, hides: np.ndarray, hidden: 
     if not unknown.all():
         nearest = ndimage.distance_transform_edt(unknown, return_distances=False, return_indices=True)
         in_front = in_front[tuple(nearest)]
-    return (FAR - (FAR - NEAR) * own * (HIDDEN + (1 - HIDDEN) * in_front)).astype(np.float32)
+    return FAR - (FAR - NEAR) * own * (HIDDEN + (1 - HIDDEN) * in_front)
 
 
 def own_motion(store: FlowStore, i: int, num_frames: int, height: int, width: int) -> np.ndarray:
