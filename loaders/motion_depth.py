@@ -8,17 +8,17 @@ that move by themselves are mostly nearer, and which of them is in front of whic
 
 import cv2
 import numpy as np
-from scipy import ndimage
 from tqdm import tqdm
 
 from loaders.flow_store import FlowStore
 from loaders.hiding import along_tracks, hiding_votes
+from loaders.spreading import spread
 
 GAPS = (2, 4)  # frames: slow motion shows, and flow still holds
 NEAR, FAR = 0.5, 1.5  # depths given to what moves by itself and is never hidden, and to the background
 HIDDEN = 0.4  # of the way from FAR to NEAR: what moves by itself, and is always hidden where it meets others
-ENOUGH = 2.0  # votes from which on hiding counts; with fewer, a pixel takes after the nearest one that has them
-HEAVIER = 3.0  # a vote to be hidden, since nearly all votes to hide are against the background
+SURE = 20.0  # votes from which on their shares are sure
+FINEST = 256  # pixels of the longer side on which they are spread
 # Own motion in a frame, as a share of the longer side: below `STILL` there is none, from `MOVING` on it is sure.
 STILL, MOVING = 0.0026, 0.0078
 STAYS, GOES = 0.25, 0.75  # share of a track in which there is own motion: none of the point's, and surely its own
@@ -35,20 +35,30 @@ def motion_depth(store: FlowStore, num_frames: int, height: int, width: int) -> 
     known = ~np.isnan(moving)
     moving[~known] = 0
     maps, depth = (moving, known, *hiding_votes(store, num_frames)), np.empty(moving.shape, np.float32)
-    for i in range(num_frames):
-        depth[i] = _depth_of(*along_tracks(store, i, maps))
+    for i in tqdm(range(num_frames), desc="depth from motion", unit="frame", leave=False):
+        depth[i] = _depth_of(*along_tracks(store, i, maps), _motion(store, i, num_frames))
     return depth
 
 
-def _depth_of(moving: np.ndarray, known: np.ndarray, hides: np.ndarray, hidden: np.ndarray) -> np.ndarray:
-    """Depth [H,W] of what was counted along the tracks of a frame's points."""
+def _motion(store: FlowStore, i: int, num_frames: int) -> np.ndarray:
+    """How the pixels of frame i move to its neighbours, [H,W,C] in pixels a frame; C = 0 where there is no flow."""
+    frames = [j for j in (i - 2, i - 1, i + 1, i + 2) if 0 <= j < num_frames and store.known[i, j]]
+    return np.concatenate([np.empty((*store.size, 0)), *(store.flow(i, j) / (j - i) for j in frames)], -1)
+
+
+def _depth_of(
+    moving: np.ndarray, known: np.ndarray, hides: np.ndarray, hidden: np.ndarray, motion: np.ndarray
+) -> np.ndarray:
+    """Depth [H,W] by what was counted along the tracks of a frame's points."""
+    if not known.any() or not motion.size:
+        return np.full(known.shape, np.nan, np.float32)
     with np.errstate(invalid="ignore"):  # where nothing is known
         own = np.clip((moving / known - STAYS) / (GOES - STAYS), 0, 1)
-    unknown = hides + hidden < ENOUGH
-    in_front = np.where(unknown, 0.5, hides / np.maximum(hides + HEAVIER * hidden, ENOUGH))
-    if not unknown.all():
-        nearest = ndimage.distance_transform_edt(unknown, return_distances=False, return_indices=True)
-        in_front = in_front[tuple(nearest)]
+    votes = hides + hidden
+    share, sure = hides / np.maximum(votes, 1e-6), np.minimum(votes / SURE, 1)
+    step = -(-max(votes.shape) // FINEST)
+    coarse = spread(*(part[::step, ::step] for part in (share, sure, motion))).clip(0, 1)
+    in_front = cv2.resize(coarse, votes.shape[::-1], interpolation=cv2.INTER_NEAREST)
     return FAR - (FAR - NEAR) * own * (HIDDEN + (1 - HIDDEN) * in_front)
 
 

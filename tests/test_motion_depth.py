@@ -48,7 +48,7 @@ def test_what_moves_by_itself_is_expected_in_front():
     assert depth.shape == (NUM_FRAMES, HEIGHT, WIDTH) and depth.dtype == np.float32
     for i in range(NUM_FRAMES):
         square = depth[i][store.square(i)]
-        assert (square < (NEAR + FAR) / 2).mean() > 0.95 and np.median(square) == pytest.approx(NEAR, abs=0.01)
+        assert (square < (NEAR + FAR) / 2).mean() > 0.95 and np.median(square) == pytest.approx(NEAR, abs=0.05)
         background = depth[i][~store.square(i)]
         known = ~np.isnan(background)  # all but what leaves the picture within 4 frames
         assert known.mean() > 0.85 and (np.abs(background[known] - FAR) < 0.01).mean() > 0.95
