@@ -28,7 +28,7 @@ def quality(store: FlowStore, truth: TrackTruth) -> dict[str, dict[str, float]]:
         seen = ~truth.occluded[:, i] & ~truth.occluded[:, j]
         x, y = np.round(truth.points[seen, i]).astype(int).T
         mask = store.mask(i, j)
-        valid = (mask.consistent | mask.rescued)[y, x]
+        valid = mask.valid[y, x]
         error = np.linalg.norm(truth.points[seen, i] + store.flow(i, j)[y, x] - truth.points[seen, j], axis=-1)
         sums[bucket] += len(error), error.sum(), (error < RIGHT).sum(), valid.sum(), (valid & (error > WRONG)).sum()
     last = len(store.names) - 1

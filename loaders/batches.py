@@ -154,7 +154,7 @@ class FlowBatches(PairBatches):
         j = self.partner(i, max_gap, rng)
         mask = self.store.mask(i, j)
         # Adjacent flow is believed everywhere: without it a pixel that is never valid would have no motion at all.
-        valid = np.ones_like(mask.consistent) if abs(i - j) == 1 else mask.consistent | mask.rescued
+        valid = np.ones_like(mask.consistent) if abs(i - j) == 1 else mask.valid
         weight = pair_weight(abs(i - j), max_gap) if valid.any() else 0.0
         index = self._choose_pixels(i, valid if valid.any() else np.ones_like(valid), rng)
         y, x = np.unravel_index(index, valid.shape)

@@ -4,6 +4,7 @@ Flow and masks are decoded when asked for: opening a store reads only the statis
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,11 @@ class PairMask:
 
     consistent: np.ndarray  # bool: forward and backward flow agree
     rescued: np.ndarray  # bool: hidden in the target frame, but the motion is plausible
+
+    @property
+    def valid(self) -> np.ndarray:
+        """Those that are believed."""
+        return self.consistent | self.rescued
 
 
 class FlowStore:
@@ -63,6 +69,11 @@ class FlowStore:
         if not np.isfinite(flow).all():
             raise InputError(f"{self.raw.flow(a, b)} is not finite everywhere: preprocess again with --redo")
         return flow
+
+    def around(self, i: int, gaps: Sequence[int]) -> list[int]:
+        """The frames at these distances from i, before and after it, that there is flow to."""
+        frames = (i + sign * gap for gap in gaps for sign in (-1, 1))
+        return [j for j in frames if 0 <= j < len(self.known) and self.known[i, j]]
 
     def flow_at(self, i: int, j: int, mask: PairMask, index: np.ndarray) -> np.ndarray:
         """The flow of single pixels of frame i, flat `index` [N], to frame j: [N,2] float32. `mask` is theirs."""

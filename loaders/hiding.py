@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from loaders.flow_store import FlowStore, PairMask
+from loaders.flow_store import FlowStore
 
 HIDING_GAPS = (1, 2, 3, 4, 6, 8)  # frames: the farther, the wider is what gets hidden, and the worse its flow
 TRACK_GAPS = (1, 2, 4, 8, 16)
@@ -23,7 +23,7 @@ def hiding_votes(store: FlowStore, num_frames: int) -> np.ndarray:
     counts = np.zeros((2, num_frames, *store.size), np.uint16)
     hides, hidden = counts
     for i in tqdm(range(num_frames), desc="who hides whom", unit="frame", leave=False):
-        for j in _others(store, i, HIDING_GAPS, num_frames):
+        for j in store.around(i, HIDING_GAPS):
             if store.known[j, i]:
                 behind, front, arrived = _collisions(store, i, j)
                 np.add.at(hidden[i], behind, 1)
@@ -38,9 +38,9 @@ def hiding_votes(store: FlowStore, num_frames: int) -> np.ndarray:
 def along_tracks(store: FlowStore, i: int, maps: Sequence[np.ndarray]) -> list[np.ndarray]:
     """For the points of frame i, sums [H,W] of each of `maps` [T,H,W] over the places where valid flow takes them."""
     sums = [values[i].astype(np.float32) for values in maps]
-    for j in _others(store, i, TRACK_GAPS, len(maps[0])):
+    for j in store.around(i, TRACK_GAPS):
         mask = store.mask(i, j)
-        index = np.flatnonzero(mask.consistent | mask.rescued)
+        index = np.flatnonzero(mask.valid)
         arrived = _rounded(index, store.flow_at(i, j, mask, index), store.size)
         inside = _inside(arrived, store.size)
         rows, columns = arrived[inside].T
@@ -51,8 +51,7 @@ def along_tracks(store: FlowStore, i: int, maps: Sequence[np.ndarray]) -> list[n
 
 def _collisions(store: FlowStore, i: int, j: int) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
     """Rows and columns: of points of frame i that frame j hides, of what hides them, in frame i and in frame j."""
-    lost, seen = ~_valid(store.mask(i, j)), store.mask(j, i).consistent
-    index = np.flatnonzero(lost)
+    index, seen = np.flatnonzero(~store.mask(i, j).valid), store.mask(j, i).consistent
     arrived = _rounded(index, store.flow(i, j).reshape(-1, 2)[index], store.size)
     kept = _inside(arrived, store.size)
     index, arrived = index[kept], arrived[kept]
@@ -63,16 +62,6 @@ def _collisions(store: FlowStore, i: int, j: int) -> tuple[tuple[np.ndarray, np.
     behind = np.stack(np.unravel_index(index, store.size), -1)
     kept = _inside(front, store.size) & (np.linalg.norm(front - behind, axis=-1) > APART)
     return tuple(tuple(places[kept].T) for places in (behind, front, arrived))
-
-
-def _others(store: FlowStore, i: int, gaps: Sequence[int], num_frames: int) -> list[int]:
-    """The frames at these gaps from i that have flow from it."""
-    near = (i + sign * gap for gap in gaps for sign in (-1, 1))
-    return [j for j in near if 0 <= j < num_frames and store.known[i, j]]
-
-
-def _valid(mask: PairMask) -> np.ndarray:
-    return mask.consistent | mask.rescued
 
 
 def _rounded(index: np.ndarray, flow: np.ndarray, size: tuple[int, int]) -> np.ndarray:

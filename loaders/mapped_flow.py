@@ -60,7 +60,7 @@ class MappedFlowStore(FlowStore):
             return super().flow_at(i, j, mask, index)
         steps = self._map(np.int16, self._starts[i, j] + 2 * self._plane_bytes, (self._stored[i, j], 2))
         if abs(i - j) != 1:
-            index = np.searchsorted(np.flatnonzero(mask.consistent | mask.rescued), index)
+            index = np.searchsorted(np.flatnonzero(mask.valid), index)
         return steps[index].astype(np.float32) / STEPS_PER_PX
 
     def packed(self, i: int, j: int) -> tuple[np.ndarray, np.ndarray]:
@@ -91,7 +91,7 @@ class MappedFlowStore(FlowStore):
                 out.write(MAGIC)
                 for i, j in tqdm(pairs.tolist(), desc="mapped flow", unit="pair"):
                     mask, steps = super().mask(i, j), flow_steps(self.flow(i, j))
-                    valid = mask.consistent | mask.rescued
+                    valid = mask.valid
                     for plane in (mask.consistent, mask.rescued):
                         out.write(np.packbits(plane).tobytes())
                     out.write((steps.reshape(-1, 2) if abs(i - j) == 1 else steps[valid]).tobytes())

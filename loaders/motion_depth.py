@@ -30,20 +30,20 @@ def motion_depth(store: FlowStore, num_frames: int, height: int, width: int) -> 
     """Depth expected at every pixel, float32 [T,H,W]; NaN where no flow says anything."""
     moving = np.zeros((num_frames, height, width), np.float16)
     for i in tqdm(range(num_frames), desc="depth from motion", unit="frame", leave=False):
-        motion = own_motion(store, i, num_frames, height, width) / max(height, width)
+        motion = own_motion(store, i, height, width) / max(height, width)
         moving[i] = np.clip((motion - STILL) / (MOVING - STILL), 0, 1)
     known = ~np.isnan(moving)
     moving[~known] = 0
     maps, depth = (moving, known, *hiding_votes(store, num_frames)), np.empty(moving.shape, np.float32)
     for i in tqdm(range(num_frames), desc="depth from motion", unit="frame", leave=False):
-        depth[i] = _depth_of(*along_tracks(store, i, maps), _motion(store, i, num_frames))
+        depth[i] = _depth_of(*along_tracks(store, i, maps), _motion(store, i))
     return depth
 
 
-def _motion(store: FlowStore, i: int, num_frames: int) -> np.ndarray:
+def _motion(store: FlowStore, i: int) -> np.ndarray:
     """How the pixels of frame i move to its neighbours, [H,W,C] in pixels a frame; C = 0 where there is no flow."""
-    frames = [j for j in (i - 2, i - 1, i + 1, i + 2) if 0 <= j < num_frames and store.known[i, j]]
-    return np.concatenate([np.empty((*store.size, 0)), *(store.flow(i, j) / (j - i) for j in frames)], -1)
+    flows = (store.flow(i, j) / (j - i) for j in store.around(i, (1, 2)))
+    return np.concatenate([np.empty((*store.size, 0)), *flows], -1)
 
 
 def _depth_of(
@@ -62,15 +62,13 @@ def _depth_of(
     return FAR - (FAR - NEAR) * own * (HIDDEN + (1 - HIDDEN) * in_front)
 
 
-def own_motion(store: FlowStore, i: int, num_frames: int, height: int, width: int) -> np.ndarray:
+def own_motion(store: FlowStore, i: int, height: int, width: int) -> np.ndarray:
     """Pixels a frame by which the points of frame i move otherwise than the picture, [H,W]; NaN where unknown."""
     grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1).astype(np.float32).reshape(-1, 2)
     total, count = np.zeros(len(grid)), np.zeros(len(grid))
-    for j in (i + sign * gap for gap in GAPS for sign in (-1, 1)):
-        if not 0 <= j < num_frames or not store.known[i, j]:
-            continue
+    for j in store.around(i, GAPS):
         mask = store.mask(i, j)
-        index = np.flatnonzero(mask.consistent | mask.rescued)
+        index = np.flatnonzero(mask.valid)
         px = grid[index]
         moved = px + store.flow_at(i, j, mask, index)
         carried = _carried_by_homography(px, moved, INLIER * max(height, width))

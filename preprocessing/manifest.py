@@ -215,8 +215,8 @@ def record(paths: SequencePaths, names: list[str], settings: Settings, complete:
     frames = {name: digest(paths.color / name) for name in names}
     if list(known)[: len(names)] == names:  # a longer clip, used in part
         frames = known | frames
-    versions = {package: version(package) for package in PACKAGES}
-    versions["opencv"] = cv2.__version__  # installed under several names: opencv-python, -headless, -contrib
+    # Of OpenCV the module's own: it is installed under several names, opencv-python, -headless, -contrib.
+    versions = {package: version(package) for package in PACKAGES} | {"opencv": cv2.__version__}
     if complete:
         versions = found.get("versions", versions)
     content = {"settings": wanted, "versions": versions, "frames": frames}

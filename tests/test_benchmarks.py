@@ -14,6 +14,7 @@ from test_same_computation import KINDS, make_model
 
 from benchmarks import gpu_step, inference, looking, measure, precision, preprocess
 from benchmarks.correspondence import VALID_WRONG, as_text, quality
+from loaders.flow_store import PairMask
 from loaders.truth import TrackTruth
 from utils.paths import SequencePaths
 
@@ -80,7 +81,7 @@ def test_flow_is_compared_with_exact_tracks():
     truth, yes = TrackTruth(points, occluded, (8, 8), exact=True), np.ones((8, 8), bool)
     valid = yes.copy()
     valid[2, 2] = False  # where the first point is
-    mask = SimpleNamespace(consistent=valid, rescued=~yes)
+    mask = PairMask(consistent=valid, rescued=~yes)
     for off, right, wrong in ((0, 1, 0), (4, 0, 0), (6, 0, 1)):
         flow = np.tile(np.float32((0, off)), (8, 8, 1))
         store = SimpleNamespace(names="abc", known=~np.eye(3, dtype=bool), flow=lambda *_: flow, mask=lambda *_: mask)  # noqa: B023

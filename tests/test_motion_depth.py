@@ -55,7 +55,7 @@ def test_what_moves_by_itself_is_expected_in_front():
 
 
 def test_own_motion_is_counted_in_pixels_a_frame():
-    motion = own_motion(MovingSquare(), 3, NUM_FRAMES, HEIGHT, WIDTH)
+    motion = own_motion(MovingSquare(), 3, HEIGHT, WIDTH)
     square = MovingSquare().square(3)
     assert np.median(motion[square]) == pytest.approx(5, abs=0.3) and np.median(motion[~square]) < 0.1
 
