@@ -14,13 +14,13 @@ from loaders.flow_store import FlowStore
 from loaders.hiding import along_tracks, hiding_votes
 from loaders.spreading import spread
 
-GAPS = (2, 4)  # frames: slow motion shows, and flow still holds
+GAPS = (4, 8)  # frames: slow motion shows, and the cycle test has sorted out the flow at rims that is none
 NEAR, FAR = 0.5, 1.5  # depths given to what moves by itself and is never hidden, and to the background
 HIDDEN = 0.4  # of the way from FAR to NEAR: what moves by itself, and is always hidden where it meets others
 SURE = 20.0  # votes from which on their shares are sure
 FINEST = 256  # pixels of the longer side on which they are spread
 # Own motion in a frame, as a share of the longer side: below `STILL` there is none, from `MOVING` on it is sure.
-STILL, MOVING = 0.0026, 0.0078
+STILL, MOVING = 0.0009, 0.0026
 STAYS, GOES = 0.25, 0.75  # share of a track in which there is own motion: none of the point's, and surely its own
 INLIER = 0.005  # of the longer side: what RANSAC takes for the same homography
 FEWEST_POINTS, FITTED_POINTS = 50, 4000

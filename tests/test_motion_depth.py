@@ -13,19 +13,20 @@ from loaders.motion_depth import FAR, NEAR, motion_depth, own_motion
 from train import main
 from utils.paths import SequencePaths
 
-HEIGHT, WIDTH, NUM_FRAMES = 48, 64, 6
+HEIGHT, WIDTH, NUM_FRAMES = 48, 64, 12
 
 
 class MovingSquare(FlowStore):
     """Exact flow of a square that moves over a background which a camera passes, turning a little."""
 
-    def __init__(self, valid: bool = True):
-        self.valid, self.known = valid, ~np.eye(NUM_FRAMES, dtype=bool)
+    def __init__(self, valid: bool = True, speed: float = 2.0):
+        self.valid, self.known, self.speed = valid, ~np.eye(NUM_FRAMES, dtype=bool), speed
         self.size = (HEIGHT, WIDTH)
 
     def square(self, i: int) -> np.ndarray:
         square = np.zeros((HEIGHT, WIDTH), bool)
-        square[14:34, 10 + 3 * i : 30 + 3 * i] = True
+        left = round(21 + self.speed * (i - (NUM_FRAMES - 1) / 2))
+        square[14:34, left : left + 20] = True
         return square
 
     def mask(self, i: int, j: int) -> PairMask:
@@ -36,9 +37,9 @@ class MovingSquare(FlowStore):
 
     def flow(self, i: int, j: int) -> np.ndarray:
         y, x = np.indices(self.size)
-        turn = 0.004 * (j - i)
-        background = np.stack([-2.0 * (j - i) - turn * (y - 24), turn * (x - 32)], -1)
-        own = np.where(self.square(i)[..., None], [3.0 * (j - i), 0.0], background)
+        turn = 0.002 * (j - i)
+        background = np.stack([-1.0 * (j - i) - turn * (y - 24), turn * (x - 32)], -1)
+        own = np.where(self.square(i)[..., None], [self.speed * (j - i), 0.0], background)
         return own.astype(np.float32)
 
 
@@ -50,14 +51,22 @@ def test_what_moves_by_itself_is_expected_in_front():
         square = depth[i][store.square(i)]
         assert (square < (NEAR + FAR) / 2).mean() > 0.95 and np.median(square) == pytest.approx(NEAR, abs=0.05)
         background = depth[i][~store.square(i)]
-        known = ~np.isnan(background)  # all but what leaves the picture within 4 frames
+        known = ~np.isnan(background)  # all but what leaves the picture within 8 frames
         assert known.mean() > 0.85 and (np.abs(background[known] - FAR) < 0.01).mean() > 0.95
+
+
+def test_what_moves_slowly_is_no_background():
+    store = MovingSquare(speed=-0.8)  # 0.2 pixels a frame by itself, as 0.6 in 192
+    depth = motion_depth(store, NUM_FRAMES, HEIGHT, WIDTH)
+    for i in range(NUM_FRAMES):
+        square = store.square(i)
+        assert np.nanmedian(depth[i][square]) < FAR - 0.3 and np.nanmedian(depth[i][~square]) == pytest.approx(FAR)
 
 
 def test_own_motion_is_counted_in_pixels_a_frame():
     motion = own_motion(MovingSquare(), 3, HEIGHT, WIDTH)
     square = MovingSquare().square(3)
-    assert np.median(motion[square]) == pytest.approx(5, abs=0.3) and np.median(motion[~square]) < 0.1
+    assert np.median(motion[square]) == pytest.approx(3, abs=0.3) and np.nanmedian(motion[~square]) < 0.1
 
 
 def test_what_flow_says_nothing_about_has_no_depth():
@@ -67,10 +76,10 @@ def test_what_flow_says_nothing_about_has_no_depth():
             mask.consistent[20:26, 20:40] = False
             return mask
 
-    whole, holes = (motion_depth(store(), NUM_FRAMES, HEIGHT, WIDTH)[2] for store in (MovingSquare, Holes))
-    unknown = np.isnan(holes)
-    assert unknown[20:26, 20:40].all() and unknown.sum() == 6 * 20 and not np.isnan(whole).any()
-    assert np.abs(whole - holes)[~unknown].mean() < 0.02
+    whole, holes = (motion_depth(store(), NUM_FRAMES, HEIGHT, WIDTH)[6] for store in (MovingSquare, Holes))
+    unknown = np.isnan(holes) & ~np.isnan(whole)
+    assert unknown[20:26, 20:40].all() and unknown.sum() == 6 * 20 and np.isnan(whole).mean() < 0.05
+    assert np.nanmean(np.abs(whole - holes)) < 0.02
     assert np.isnan(motion_depth(MovingSquare(valid=False), NUM_FRAMES, HEIGHT, WIDTH)).all()
 
 
@@ -90,4 +99,4 @@ def test_the_guess_counts_in_the_first_fifth_alone(tiny_flags, scene_dir):
     assert 0 < first["loss/loss_depth_prior"] < 2
     store = FlowStore(SequencePaths(scene_dir), [p.name for p in sorted((scene_dir / "color").iterdir())])
     depth = motion_depth(store, 6, 40, 56)
-    assert np.isnan(depth).mean() < 0.1 and NEAR <= np.nanmin(depth) < np.nanmax(depth) <= FAR
+    assert np.isnan(depth).mean() < 0.3 and NEAR <= np.nanmin(depth) < np.nanmax(depth) <= FAR
