@@ -180,7 +180,7 @@ class Trainer:
     def _expected_depth(self, batch: Batch) -> Tensor:
         """The depth [P,N] that motion lets expect at the source points of a batch."""
         if self._motion_depth is None:
-            guess = motion_depth(self.store, *self.video.shape[:3])
+            guess = motion_depth(self.store)
             self._motion_depth = torch.from_numpy(guess).to(self.model.device)
         height, width = self.video.shape[1:3]
         x, y = batch.src_px.round().long().unbind(-1)

@@ -42,6 +42,7 @@ from utils.tables import Row, format_table
 from utils.video_io import write_image
 
 SHOWN = ("<d_avg", "AJ", "OA", "TC", "px occluded")
+PROVENANCE = provenance()  # of the code that is loaded now, whatever is committed during the runs
 PANELS = (("minutes", "<d_avg"), ("minutes", "px occluded"), ("TFLOP", "<d_avg"))  # abscissa and ordinate of curves
 
 
@@ -69,7 +70,7 @@ def train(scene: Path, config: Path, seed: int, args: argparse.Namespace) -> dic
 
     One that diverges is whole: what it had come to is its last row, and `ended` says what happened.
     """
-    made_by = {"settings": settings(config, args), **provenance()}
+    made_by = {"settings": settings(config, args), **PROVENANCE}
     flags = ["--config", str(config), "--data_dir", str(scene), "--synthetic", "false", "--loader_seed", str(seed)]
     save_dir = args.out / "checkpoints"
     options = parse_config(
@@ -101,8 +102,8 @@ def train(scene: Path, config: Path, seed: int, args: argparse.Namespace) -> dic
         options, model, clip.video, clip.names, store, None, folder, log, images=lambda step: {}, scores=measure
     )
     batch = trainer.dataset()[0].to(device)
-    flops, _ = gflop_of(lambda: trainer.train_step(batch))  # the first step, which is taken
     watch, ended = Stopwatch(), "at its last step or by the time"
+    flops, _ = gflop_of(lambda: trainer.train_step(batch))  # the first step, which is taken
     try:
         if not trainer.train() and not (rows and rows[-1]["seconds"] > args.seconds):
             raise KeyboardInterrupt  # the user's: the run is not whole

@@ -14,12 +14,13 @@ APART = 3.0  # pixels from which on two points are two, as in the cycle test
 BLUR = 1.5  # pixels: arrivals are rounded, which leaves gaps between them
 
 
-def hiding_votes(store: FlowStore, num_frames: int) -> np.ndarray:
+def hiding_votes(store: FlowStore) -> np.ndarray:
     """How often each pixel was seen to hide another one, and to be hidden: [2,T,H,W], float16.
 
     A point whose flow to another frame fails the cycle test, and arrives where something else is seen that did come
     back, is hidden there by that. Both places of what hides it get a vote, in the one frame and in the other.
     """
+    num_frames = len(store.known)
     counts = np.zeros((2, num_frames, *store.size), np.uint16)
     hides, hidden = counts
     for i in tqdm(range(num_frames), desc="who hides whom", unit="frame", leave=False):
@@ -36,7 +37,7 @@ def hiding_votes(store: FlowStore, num_frames: int) -> np.ndarray:
 
 
 def along_tracks(store: FlowStore, i: int, maps: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """For the points of frame i, sums [H,W] of each of `maps` [T,H,W] over the places where valid flow takes them."""
+    """For the points of frame i, sums [H,W] of each of `maps` [T,H,W] over where they are and valid flow takes them."""
     sums = [values[i].astype(np.float32) for values in maps]
     for j in store.around(i, TRACK_GAPS):
         mask = store.mask(i, j)
@@ -51,7 +52,7 @@ def along_tracks(store: FlowStore, i: int, maps: Sequence[np.ndarray]) -> list[n
 
 def _collisions(store: FlowStore, i: int, j: int) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
     """Rows and columns: of points of frame i that frame j hides, of what hides them, in frame i and in frame j."""
-    index, seen = np.flatnonzero(~store.mask(i, j).valid), store.mask(j, i).consistent
+    index, seen = np.flatnonzero(~store.mask(i, j).consistent), store.mask(j, i).consistent
     arrived = _rounded(index, store.flow(i, j).reshape(-1, 2)[index], store.size)
     kept = _inside(arrived, store.size)
     index, arrived = index[kept], arrived[kept]

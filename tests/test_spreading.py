@@ -7,7 +7,7 @@ from loaders.spreading import ALIKE, LOOSE, STIFFNESS, spread
 
 def test_it_is_the_minimum_that_it_claims():
     rng = np.random.default_rng(0)
-    values, confidence, motion = rng.random((5, 6)), rng.random((5, 6)), rng.normal(0, 0.3, (5, 6, 3))
+    values, confidence, motion = rng.random((5, 6)), rng.random((5, 6)), rng.normal(0, ALIKE, (5, 6, 3))
     confidence[rng.random((5, 6)) < 0.5] = 0
     system = np.diag(confidence.ravel())
     for p in np.ndindex(5, 6):
@@ -23,7 +23,7 @@ def test_it_is_the_minimum_that_it_claims():
 
 def test_one_known_pixel_is_enough_for_what_moves_alike():
     motion = np.zeros((20, 30, 2))
-    motion[:, 12:] = 3.0
+    motion[:, 12:] = 10 * ALIKE
     values, confidence = np.zeros((20, 30)), np.zeros((20, 30))
     for column, value in ((3, 0.2), (25, 0.9)):
         values[10, column], confidence[10, column] = value, 1
@@ -31,5 +31,12 @@ def test_one_known_pixel_is_enough_for_what_moves_alike():
     assert np.abs(found[:, :12] - 0.2).max() < 0.02 and np.abs(found[:, 12:] - 0.9).max() < 0.02
 
 
-def test_where_nothing_is_known_it_stays_finite():
-    assert np.isfinite(spread(np.zeros((4, 5)), np.zeros((4, 5)), np.zeros((4, 5, 2)))).all()
+def test_it_reaches_across_an_image():
+    """Rows that are all alike: the minimum is that of one row, a system of 256 unknowns."""
+    confidence = np.full(256, 1e-3)
+    confidence[:3] = 1
+    values = (confidence == 1).astype(float)
+    steps = np.diff(np.eye(256), axis=0)
+    row = np.linalg.solve(np.diag(confidence) + (STIFFNESS + LOOSE) * steps.T @ steps, confidence * values)
+    found = spread(np.tile(values, (20, 1)), np.tile(confidence, (20, 1)), np.zeros((20, 256, 2)))
+    np.testing.assert_allclose(found, np.tile(row, (20, 1)), atol=0.02)
