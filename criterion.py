@@ -87,11 +87,11 @@ def depth_range_loss(depths: Tensor, near: float, far: float) -> Tensor:
 
 
 def depth_prior_loss(depths: Tensor, weights: Tensor, expected: Tensor) -> Tensor:
-    """Mean |rendered − expected depth| of rays with samples at `depths` and of `weights` [*,K].
+    """Mean |rendered − expected depth| of rays with samples at `depths` and of `weights` [*,K], 0 where none counts.
 
-    `expected` [*] is NaN where nothing is expected.
+    `expected` [*] is NaN where nothing is expected. A ray that holds nothing is rendered at depth 0.
     """
-    rendered = (weights * depths).sum(-1) / (weights.sum(-1) + 1e-3)  # empty rays are pulled nowhere
+    rendered = (weights * depths).sum(-1) / (weights.sum(-1) + 1e-3)
     known = ~expected.isnan()
     return mean_where((rendered - torch.where(known, expected, 0)).abs(), known)
 

@@ -169,6 +169,8 @@ class Trainer:
         options = {"max_padding": args.max_padding, "mask_near": mask_near, "shard": shard}
         if depth_prior_weight(self.step, args.depth_prior, args.num_iters) > 0:
             options["expected_depth"] = self._expected_depth(batch)
+        else:
+            self._motion_depth = None  # 4 bytes for each pixel of the video
         return compute_losses(self.model, batch, depths, wanted=wanted, micro_batch=micro_batch, **options)
 
     def _weights(self) -> dict[str, float]:

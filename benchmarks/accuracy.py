@@ -16,12 +16,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 
 from utils.atomic import atomic_path, write_whole
 from utils.config import build_parser, parse_config
 from utils.errors import InputError, exits_on_input_error
-from utils.tables import Row, markdown_table
+from utils.provenance import code_and_machine
+from utils.tables import Row, markdown_table, mean_and_deviation
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 CONFIGS = [REPOSITORY / "configs" / name for name in ("demo.txt", "cpu_large.txt")]
@@ -183,13 +184,13 @@ def report(runs: list[dict]) -> str:
         if len(names) > 1:
             blocks[f"mean of {len(names)}"] = over_scenes(list(blocks.values()))
         cells = [
-            [name, tracker, str(len(rows)), *(_cell([row[key] for row in rows]) for key in columns)]
+            [name, tracker, str(len(rows)), *(mean_and_deviation([row[key] for row in rows]) for key in columns)]
             for name, trackers in blocks.items()
             for tracker, rows in trackers.items()
         ]
         lines.append(markdown_table(["scene", "tracker", "runs", *columns], cells))
-    made = {f"{run['scores']['commit']} on {run['scores']['gpu'] or run['scores']['processor']}" for run in runs}
-    return "\n\n".join([*lines, f"± standard deviation over the seeds. Code and machine: {'; '.join(sorted(made))}."])
+    made = code_and_machine(run["scores"] for run in runs)
+    return "\n\n".join([*lines, f"± standard deviation over the seeds. Code and machine: {made}."])
 
 
 def write_report(out: Path) -> str:
@@ -204,13 +205,6 @@ def write_report(out: Path) -> str:
 def _mean(values: list[float | None]) -> float | None:
     known = [value for value in values if value is not None]  # JSON's null: a figure that does not exist
     return mean(known) if known else None
-
-
-def _cell(values: list[float | None]) -> str:
-    known = [value for value in values if value is not None]
-    if not known:
-        return "-"
-    return f"{mean(known):.3f}" + (f" ± {stdev(known):.3f}" if len(known) > 1 else "")
 
 
 @exits_on_input_error

@@ -1,10 +1,10 @@
 """Accuracy against training time: `python -m benchmarks.time_to_accuracy --scenes DIR … --configs FILE … --seconds S`.
 
 Trains each config on each scene (a folder with `color/` and `gt_tracks.npz`; preprocessed first, in a copy) with each
-seed, and scores it every --every steps until the training has taken --seconds; preprocessing and scoring do not count.
-Each whole run is kept in --out as one JSON, and the same command does those that are missing. Prints a table, and
-writes curves (PNG) and `time_to_accuracy.json` of the runs that were asked for. `--own_scenes N` adds N scenes of
-`benchmarks.other_scenes`, with other sizes, counts of objects, camera motions and textures.
+seed, and scores it every --every steps until it ends, or finds that the training has taken --seconds; preprocessing and
+scoring do not count. Each whole run is kept in --out as one JSON, and the same command does those that are missing.
+Prints a table, and writes curves (PNG) and `time_to_accuracy.json` of the runs that were asked for. `--own_scenes N`
+adds N scenes of `benchmarks.other_scenes`, with other sizes, counts of objects, camera motions and textures.
 """
 
 import os
@@ -17,8 +17,8 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import nan
 from pathlib import Path
-from statistics import mean
 
 from matplotlib.figure import Figure
 
@@ -36,12 +36,14 @@ from utils.config import parse_config, pick_device
 from utils.draw import figure_image
 from utils.errors import InputError, exits_on_input_error
 from utils.paths import SequencePaths
-from utils.provenance import provenance
+from utils.provenance import code_and_machine, provenance
 from utils.run_log import RunLog
-from utils.tables import Row, format_table
+from utils.tables import Row, markdown_table, mean_and_deviation
 from utils.video_io import write_image
 
-SHOWN = ("<d_avg", "AJ", "OA", "TC", "px occluded")
+SHOWN = ("AJ", "<d_avg", "OA", "TC", "px visible", "px occluded", "TFLOP")
+WHOLE = "at its last step or by the time"
+DASHED = {"color": "grey", "linestyle": "--", "linewidth": 0.8}
 PROVENANCE = provenance()  # of the code that is loaded now, whatever is committed during the runs
 PANELS = (("minutes", "<d_avg"), ("minutes", "px occluded"), ("TFLOP", "<d_avg"))  # abscissa and ordinate of curves
 
@@ -102,7 +104,7 @@ def train(scene: Path, config: Path, seed: int, args: argparse.Namespace) -> dic
         options, model, clip.video, clip.names, store, None, folder, log, images=lambda step: {}, scores=measure
     )
     batch = trainer.dataset()[0].to(device)
-    watch, ended = Stopwatch(), "at its last step or by the time"
+    watch, ended = Stopwatch(), WHOLE
     flops, _ = gflop_of(lambda: trainer.train_step(batch))  # the first step, which is taken
     try:
         if not trainer.train() and not (rows and rows[-1]["seconds"] > args.seconds):
@@ -151,34 +153,39 @@ def _set(text: str) -> set[str]:
     return {line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("#")}
 
 
-def table(runs: list[dict]) -> str:
-    """Mean over the seeds of each scene and config at some shares of the time, worst seed beside it."""
-    rows: dict[str, Row] = {}
-    for scene, config in sorted({(run["scene"], run["config"]) for run in runs}):
-        same = [run for run in runs if (run["scene"], run["config"]) == (scene, config)]
-        rows.update({f"{scene}, {name}": _shown(row) for name, row in same[0]["flow"].items()})
-        longest = min(run["rows"][-1]["seconds"] for run in same)
-        for share in (0.25, 0.5, 1.0):
-            reached = [at(run["rows"], share * longest) for run in same]
-            name = f"{scene}, {config}, {share * longest / 60:.1f} min"
-            rows[name] = {key: mean(row[key] for row in reached) for key in SHOWN}
-            rows[name]["TFLOP"] = mean(spent(run, row)["TFLOP"] for run, row in zip(same, reached, strict=True))
-            rows[name]["worst <d_avg"] = min(row["<d_avg"] for row in reached)
-    return format_table(rows)
+def table(runs: list[dict], minutes: list[float]) -> str:
+    """Markdown: each scene's flow, and each config after some minutes and at its end, over the seeds."""
+    cells = []
+    for scene in sorted({run["scene"] for run in runs}):
+        of_scene = [run for run in runs if run["scene"] == scene]
+        cells += [[scene, name, *_cells([row])] for name, row in of_scene[0]["flow"].items()]
+        for config in sorted({run["config"] for run in of_scene}):
+            same = [run for run in of_scene if run["config"] == config]
+            diverged = sum(run["ended"] != WHOLE for run in same)
+            name = f"{config} ({diverged} of {len(same)} diverged)" if diverged else config
+            end = max(run["rows"][-1]["seconds"] for run in same) / 60
+            for after in [*sorted(m for m in minutes if m < end), end]:
+                reached = [at(run, 60 * after) for run in same]
+                if None not in reached:
+                    cells.append([scene, f"{name}, {after:.3g} min", *_cells(reached)])
+    made = f"Mean ± standard deviation over the seeds, and the worst. Code and machine: {code_and_machine(runs)}."
+    return f"{markdown_table(['scene', 'tracker', *SHOWN, 'worst <d_avg'], cells)}\n\n{made}"
 
 
-def at(rows: list[Row], seconds: float) -> Row:
-    """The last row that was measured within a training time, the first one where there is none."""
-    return max((row for row in rows if row["seconds"] <= seconds), key=lambda row: row["seconds"], default=rows[0])
+def _cells(rows: list[Row]) -> list[str]:
+    worst = min(row["<d_avg"] for row in rows)
+    return [*(mean_and_deviation([row.get(key) for row in rows]) for key in SHOWN), f"{worst:.3f}"]
+
+
+def at(run: dict, seconds: float) -> Row | None:
+    """The last figures that were measured within a training time, with what they had taken; None before the first."""
+    rows = [row for row in run["rows"] if row["seconds"] <= seconds]
+    return rows[-1] | spent(run, rows[-1]) if rows else None
 
 
 def spent(run: dict, row: Row) -> Row:
     """What a run had taken when a row of it was measured."""
     return {"minutes": row["seconds"] / 60, "TFLOP": row["step"] * run["GFLOP of a step"] / 1000}
-
-
-def _shown(row: Row) -> Row:
-    return {key: row[key] for key in SHOWN} | {"worst <d_avg": row["<d_avg"]}
 
 
 def curves(runs: list[dict]) -> Figure:
@@ -190,13 +197,17 @@ def curves(runs: list[dict]) -> Figure:
         for axes, (abscissa, ordinate) in zip(line, PANELS, strict=True):
             for run in (run for run in runs if run["scene"] == scene):
                 x = [spent(run, row)[abscissa] for row in run["rows"]]
-                axes.plot(x, [row[ordinate] for row in run["rows"]], color=f"C{configs.index(run['config'])}")
-                axes.axhline(run["flow"]["direct flow"][ordinate], color="grey", linestyle="--", linewidth=0.8)
+                y = [row.get(ordinate, nan) for row in run["rows"]]  # the truth may not know hidden points
+                axes.plot(x, y, color=f"C{configs.index(run['config'])}")
+                axes.axhline(run["flow"]["direct flow"].get(ordinate, nan), **DASHED)
+            if ordinate.startswith("px"):
+                axes.set_yscale("log")
             axes.set_title(f"{scene}: {ordinate}", fontsize=9)
             axes.set_xlabel(f"{abscissa} of training", fontsize=8)
             axes.tick_params(labelsize=8)
     handles = [panels[0, 0].plot([], [], color=f"C{k}", label=name)[0] for k, name in enumerate(configs)]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(configs))
+    handles.append(panels[0, 0].plot([], [], label="direct flow", **DASHED)[0])
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     return figure
 
 
@@ -234,6 +245,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=3, help="runs of each scene and config")
     parser.add_argument("--seconds", type=float, default=600, help="of training in each run")
     parser.add_argument("--every", type=int, default=300, help="steps between two scores")
+    parser.add_argument("--minutes", nargs="*", type=float, default=[5, 10, 20], help="rows of the table")
     parser.add_argument("--out", type=Path, default=Path("out/time_to_accuracy"), help="where everything is kept")
     args = parser.parse_args(argv)
     if min(args.seeds, args.every, len(args.scenes) + args.own_scenes) < 1 or not args.seconds > 0:
@@ -250,7 +262,7 @@ def main(argv: list[str] | None = None) -> None:
                 temporary.write_text(json.dumps(runs[k], indent=1), encoding="utf-8")
     (args.out / "time_to_accuracy.json").write_text(json.dumps(runs, indent=1), encoding="utf-8")
     write_image(args.out / "time_to_accuracy.png", figure_image(curves(runs)))
-    print(table(runs))
+    print(table(runs, args.minutes))
 
 
 if __name__ == "__main__":

@@ -64,6 +64,21 @@ def test_what_moves_slowly_is_no_background():
         assert np.nanmedian(depth[i][~square]) == pytest.approx(FAR)
 
 
+def test_inexact_flow_moves_no_background():
+    class Inexact(MovingSquare):
+        def flow(self, i: int, j: int) -> np.ndarray:
+            flow = super().flow(i, j)
+            return flow + np.random.default_rng((i, j)).normal(0, 0.2, flow.shape).astype(np.float32)
+
+        def mask(self, i: int, j: int) -> PairMask:
+            return MovingSquare().mask(i, j)
+
+    store = Inexact()
+    depth = motion_depth(store)
+    square = np.stack([store.square(i) for i in range(NUM_FRAMES)])
+    assert np.nanmedian(depth[square]) < NEAR + 0.1 and np.nanmedian(depth[~square]) > FAR - 0.02
+
+
 @pytest.mark.parametrize("num_frames", range(2, 9))
 def test_short_clips_have_a_guess(num_frames):
     store = MovingSquare(num_frames=num_frames)

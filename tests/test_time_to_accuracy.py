@@ -4,12 +4,13 @@ import json
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import tiny_config
 
 from benchmarks import time_to_accuracy
-from benchmarks.time_to_accuracy import Stopwatch, at, table
+from benchmarks.time_to_accuracy import PANELS, WHOLE, Stopwatch, at, curves, table
 from divergence import TrainingDiverged
 from trainer import Trainer
 
@@ -22,23 +23,55 @@ def test_pauses_take_no_time(monkeypatch):
     assert watch.seconds == 15
 
 
+def run_of(seed: int, reached: float, **figures: float) -> dict:
+    """A run that was measured after 1, 2 and 4 minutes."""
+    figures = {"AJ": 0.5, "OA": 0.5, "TC": 0.5, "px visible": 1.0} | figures
+    rows = [{"seconds": 60.0 * k, "step": 2.0 * k, "<d_avg": reached * k / 4, **figures} for k in (1, 2, 4)]
+    run = {"scene": "a", "config": "fast", "seed": seed, "rows": rows, "flow": {"direct flow": rows[0]}}
+    return run | {"GFLOP of a step": 1000.0, "ended": WHOLE, "commit": "abc", "gpu": None, "processor": "one"}
+
+
+def cells_of(text: str) -> dict[str, list[str]]:
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[0:1] == "|"]
+    return {f"{line[0]}, {line[1]}": line[2:] for line in lines}
+
+
 def test_what_is_reached_is_what_was_measured_last():
-    rows = [{"seconds": 10.0, "AJ": 0.1}, {"seconds": 20.0, "AJ": 0.2}, {"seconds": 30.0, "AJ": 0.3}]
-    assert [at(rows, seconds)["AJ"] for seconds in (5, 10, 29, 31)] == [0.1, 0.1, 0.2, 0.3]
+    run = run_of(0, 0.8)
+    assert at(run, 59) is None
+    assert [at(run, seconds)["<d_avg"] for seconds in (60, 119, 120, 1000)] == [0.2, 0.2, 0.4, 0.8]
+    assert at(run, 1000)["minutes"] == 4 and at(run, 1000)["TFLOP"] == 8
 
 
 def test_the_table_has_the_mean_and_the_worst_seed():
-    def run(seed: int, reached: float) -> dict:
-        figures = dict.fromkeys(("AJ", "OA", "TC", "px occluded"), 0.5)
-        rows = [{"seconds": 60.0 * k, "step": 2.0 * k, "<d_avg": reached * k / 4, **figures} for k in (1, 2, 4)]
-        flow = {"direct flow": {"<d_avg": 0.4, **figures}}
-        return {"scene": "a", "config": "fast", "seed": seed, "rows": rows, "flow": flow, "GFLOP of a step": 1000.0}
+    text = table([run_of(0, 0.8), run_of(1, 0.6)], [0.5, 2, 10])
+    cells = cells_of(text)
+    header, *rows = cells
+    assert cells[header] == ["AJ", "<d_avg", "OA", "TC", "px visible", "px occluded", "TFLOP", "worst <d_avg"]
+    assert rows[1:] == ["a, direct flow", "a, fast, 2 min", "a, fast, 4 min"], "none before the first, nor past the end"
+    assert cells["a, fast, 2 min"][1] == "0.350 ± 0.071" and cells["a, fast, 2 min"][5:] == [
+        "-",
+        "4.000 ± 0.000",
+        "0.300",
+    ]
+    assert cells["a, fast, 4 min"][1] == "0.700 ± 0.141" and cells["a, fast, 4 min"][7] == "0.600"
+    assert "abc on one" in text
 
-    lines = [line.split() for line in table([run(0, 0.8), run(1, 0.6)]).splitlines()]
-    header, cells = lines[0], {" ".join(line[:-7]): line[-7:] for line in lines[1:]}
-    assert header == ["<d_avg", "AJ", "OA", "TC", "px", "occluded", "worst", "<d_avg", "TFLOP"]
-    assert cells["a, fast, 2.0 min"] == ["0.350", "0.500", "0.500", "0.500", "0.500", "0.300", "4.000"]
-    assert cells["a, fast, 4.0 min"][0] == "0.700" and cells["a, fast, 4.0 min"][5] == "0.600"
+
+def test_a_run_that_diverged_is_told_and_hides_no_time_of_the_others():
+    whole, lost = run_of(0, 0.8), run_of(1, 0.4)
+    lost["rows"], lost["ended"] = lost["rows"][:1], "step 3: loss_flow is not finite"
+    cells = cells_of(table([whole, lost], [2]))
+    assert cells["a, fast (1 of 2 diverged), 4 min"][1] == "0.450 ± 0.495", "at what it had come to"
+    assert "a, fast (1 of 2 diverged), 2 min" in cells
+
+
+def test_hidden_points_that_the_truth_does_not_know_leave_a_panel_empty():
+    figure = curves([run_of(0, 0.8)])
+    assert len(figure.axes) == len(PANELS)
+    known = curves([run_of(0, 0.8, **{"px occluded": 2.0})])
+    lines = [np.isfinite(drawn.axes[1].lines[0].get_ydata()).any() for drawn in (figure, known)]
+    assert lines == [False, True]
 
 
 def test_runs_are_measured_while_they_train_and_kept(scene_dir, tmp_path, monkeypatch, capsys):
@@ -49,10 +82,10 @@ def test_runs_are_measured_while_they_train_and_kept(scene_dir, tmp_path, monkey
     (run,) = json.loads(Path("kept/time_to_accuracy.json").read_text())
     assert [row["step"] for row in run["rows"]] == list(range(2, 2 * len(run["rows"]) + 1, 2))
     assert run["rows"][-1]["seconds"] > 0.2 >= max([row["seconds"] for row in run["rows"][:-1]], default=0)
-    assert run["ended"] == "at its last step or by the time" and run["settings"]["config"] == tiny_config()
+    assert run["ended"] == WHOLE and run["settings"]["config"] == tiny_config()
     assert Path("kept/time_to_accuracy.png").stat().st_size > 10_000
     printed = capsys.readouterr().out
-    assert "scene, direct flow" in printed and "scene, tiny" in printed
+    assert {"scene, direct flow"} < set(cells_of(printed)) and "tiny, " in printed
     monkeypatch.setattr(time_to_accuracy, "train", lambda *_: pytest.fail("made again"))
     Path("tiny.txt").write_text("# a comment\n" + tiny_config())
     time_to_accuracy.main([*flags, "--seconds", "0.2", "--every", "2"])

@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -25,6 +26,11 @@ def provenance() -> dict[str, str | int | None]:
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
+
+
+def code_and_machine(records: Iterable[Mapping[str, str | int | None]]) -> str:
+    """Of all figures that have these beside them, each once."""
+    return "; ".join(sorted({f"{made['commit']} on {made['gpu'] or made['processor']}" for made in records}))
 
 
 def _commit() -> str | None:

@@ -1,5 +1,8 @@
 """Named figures as text."""
 
+from collections.abc import Sequence
+from statistics import mean, stdev
+
 Row = dict[str, float]
 
 
@@ -23,3 +26,11 @@ def markdown_table(header: list[str], cells: list[list[str]]) -> str:
     lines = [" | ".join(text.ljust(size) for text, size in zip(line, widths, strict=True)) for line in [header, *cells]]
     rule = " | ".join("-" * size for size in widths)
     return "\n".join(f"| {line} |" for line in [lines[0], rule, *lines[1:]])
+
+
+def mean_and_deviation(values: Sequence[float | None]) -> str:
+    """Mean ± standard deviation of those that are known, a dash where none is."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return "-"
+    return f"{mean(known):.3f}" + (f" ± {stdev(known):.3f}" if len(known) > 1 else "")
