@@ -20,7 +20,7 @@ from tqdm import tqdm
 from divergence import TrainingDiverged, suspects
 from loaders.batches import Batch, PairBatches, iterate_batches
 from loaders.flow_store import FlowStore
-from loaders.motion_depth import motion_depth
+from loaders.motion_depth import motion_depth, own_share
 from loaders.sequence import thumbnails
 from loaders.track_file import InputTracks
 from losses import compute_losses, weighted_sum
@@ -181,13 +181,16 @@ class Trainer:
 
     def _expected_depth(self, batch: Batch) -> Tensor:
         """The depth [P,N] that motion lets expect at the source points of a batch."""
-        if self._motion_depth is None:
-            guess = motion_depth(self.store)
-            self._motion_depth = torch.from_numpy(guess).to(self.model.device)
         height, width = self.video.shape[1:3]
         x, y = batch.src_px.round().long().unbind(-1)
         frames = batch.src_ids.to(x.device).unsqueeze(-1)
-        return self._motion_depth[frames, y.clamp(0, height - 1), x.clamp(0, width - 1)]
+        return self._guessed_depth()[frames, y.clamp(0, height - 1), x.clamp(0, width - 1)]
+
+    def _guessed_depth(self) -> Tensor:
+        """What motion says of depth, [T,H,W], kept until nothing needs it."""
+        if self._motion_depth is None:
+            self._motion_depth = torch.from_numpy(motion_depth(self.store)).to(self.model.device)
+        return self._motion_depth
 
     def _is_printed(self, step: int) -> bool:
         return step % self.args.i_print == 0 or step == 1
@@ -229,8 +232,9 @@ class Trainer:
         self._require_finite()
         sampling = sampling_config(self.args, self.shard)
         error_maps = error_maps_at(self.step, self.args, self.model, self.video, self.store, self.run_dir, self.shard)
-        device = self.model.device
-        return make_dataset(self.args, sampling, self.video, self.store, self.tracks, error_maps, device)
+        own_motion = own_share(self._guessed_depth().numpy(force=True)) if self.args.motion_share > 0 else None
+        guides, device = (error_maps, own_motion), self.model.device
+        return make_dataset(self.args, sampling, self.video, self.store, self.tracks, *guides, device)
 
     def _jittered_depths(self, batch: Batch) -> Tensor:
         # A generator of its own seed space: pairs and rays of a step must not share their draws.

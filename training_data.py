@@ -28,6 +28,7 @@ def sampling_config(args: Namespace, shard: Shard) -> SamplingConfig:
         schedule_scale=args.schedule_scale,
         neighbour_weight=args.neighbour_weight,
         pair_exponent=args.pair_exponent,
+        motion_share=args.motion_share,
         rank=shard.rank,
         world_size=shard.size,
     )
@@ -40,14 +41,15 @@ def make_dataset(
     store: FlowStore | None,
     tracks: InputTracks | None,
     error_maps: np.ndarray | None,
+    own_motion: np.ndarray | None,
     device: torch.device,
 ) -> PairBatches:
-    """The batches of flow, tracks or both, whichever is there; `error_maps` as of `FlowBatches`."""
+    """The batches of flow, tracks or both, whichever is there; the two before the device as of `FlowBatches`."""
     if args.draw_on_device:
-        return DeviceFlowBatches(video, store, sampling, error_maps, device=device)
+        return DeviceFlowBatches(video, store, sampling, error_maps, own_motion, device=device)
     parts: list[PairBatches] = []
     if store is not None:
-        parts.append(FlowBatches(video, store, sampling, error_maps))
+        parts.append(FlowBatches(video, store, sampling, error_maps, own_motion))
     if tracks is not None:
         parts.append(TrackBatches(video, tracks, sampling))
     return parts[0] if len(parts) == 1 else MixedBatches(parts, args.dataset_weights)

@@ -103,8 +103,8 @@ def train(scene: Path, config: Path, seed: int, args: argparse.Namespace) -> dic
     trainer = Trainer(
         options, model, clip.video, clip.names, store, None, folder, log, images=lambda step: {}, scores=measure
     )
-    batch = trainer.dataset()[0].to(device)
     watch, ended = Stopwatch(), WHOLE
+    batch = trainer.dataset()[0].to(device)
     flops, _ = gflop_of(lambda: trainer.train_step(batch))  # the first step, which is taken
     try:
         if not trainer.train() and not (rows and rows[-1]["seconds"] > args.seconds):

@@ -23,6 +23,8 @@ from utils.errors import InputError
 from utils.schedules import max_frame_gap
 from utils.transfer import to_device
 
+MOST_OFTEN = 8.0  # what moves by itself is drawn at most so many times as often for it: it may be a few wrong pixels
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -57,6 +59,7 @@ class SamplingConfig:
     schedule_scale: float = 1.0
     neighbour_weight: float = 0.5
     pair_exponent: float = 1.0
+    motion_share: float = 0.0
     rank: int = 0
     world_size: int = 1
 
@@ -127,6 +130,7 @@ class FlowBatches(PairBatches):
         video, config: as of `PairBatches`.
         store: the flow products.
         error_maps: flow errors [T,H,W] in pixels, > 0; None before the first set.
+        own_motion: how surely each pixel moves by itself, [T,H,W] in [0,1], for `motion_share`; error maps overrule it.
     """
 
     def __init__(
@@ -135,12 +139,12 @@ class FlowBatches(PairBatches):
         store: FlowStore,
         config: SamplingConfig,
         error_maps: np.ndarray | None = None,
+        own_motion: np.ndarray | None = None,
     ):
         mean_errors = None if error_maps is None else error_maps.mean((1, 2))
         super().__init__(video, config, None if mean_errors is None else mean_errors / mean_errors.sum())
-        self.store, self.by_error = store, error_maps is not None
-        weights = (self._count_weights(i) for i in range(len(video))) if error_maps is None else error_maps
-        self.keep_weights(weights)
+        self.store, self.by_error, self.own_motion = store, error_maps is not None, own_motion
+        self.keep_weights(map(self._weights, range(len(video))) if error_maps is None else error_maps)
 
     def keep_weights(self, weights: Iterable[np.ndarray]) -> None:
         """Sum up the weights [H,W] of every frame, to draw pixels by."""
@@ -175,6 +179,15 @@ class FlowBatches(PairBatches):
         by_error = draw_pixels(valid, self.cumulative_weights[i], num_pts // 2, rng)
         uniform = draw_pixels(valid, self.cumulative_ones, num_pts - num_pts // 2, rng)
         return np.concatenate([by_error, uniform])
+
+    def _weights(self, i: int) -> np.ndarray:
+        weights = self._count_weights(i)
+        if self.own_motion is None:
+            return weights
+        own, share = self.own_motion[i], self.config.motion_share
+        moving, still = (weights * own).sum(), (weights * (1 - own)).sum()
+        wanted = share / (1 - share) * still  # of what moves, for that share of all
+        return weights * (1 + own * (np.clip(wanted / max(moving, 1e-9), 1, MOST_OFTEN) - 1))
 
     def _count_weights(self, i: int) -> np.ndarray:
         """1/√(count + 1): pixels with few correspondences are drawn more often when they have one."""

@@ -43,6 +43,11 @@ def motion_depth(store: FlowStore) -> np.ndarray:
     return depth
 
 
+def own_share(depth: np.ndarray) -> np.ndarray:
+    """How surely pixels of a guessed depth move by themselves, 0 to 1; 0 where nothing was guessed."""
+    return np.nan_to_num(np.clip((FAR - depth) / ((FAR - NEAR) * HIDDEN), 0, 1))
+
+
 def _motion(store: FlowStore, i: int) -> np.ndarray:
     """How the pixels of frame i move to its neighbours, valid or not: [H,W,C], shares of the longer side a frame.
 

@@ -162,6 +162,7 @@ FLAGS = [
     ("pair_exponent", "nan", "pair_exponent is nan"),
     ("pair_exponent", "1e6", "pair_exponent is 1000000"),
     ("depth_prior", "-1", "depth_prior is -1.0"),
+    ("motion_share", "1", "motion_share is 1.0"),
     ("chunk_size", "0", "chunk_size is 0"),
     ("query_frame_id", "6", "query_frame_id is 6, expected one of the clip's frames, 0 to 5"),
     ("query_frame_id", "-1", "query_frame_id is -1"),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from loaders.batches import Batch, FlowBatches, SamplingConfig, iterate_batches
+from loaders.batches import MOST_OFTEN, Batch, FlowBatches, SamplingConfig, iterate_batches
 from loaders.error_maps import load_error_maps, save_error_maps
 from loaders.flow_store import FlowStore, PairMask
 from loaders.pair_sampling import choose_pixels, cycled_frames, pair_weight, partner_probabilities
@@ -67,6 +67,23 @@ def test_hidden_points_teach_nothing_backwards(dataset):
             x, y = batch.tgt_px[p].long().T.numpy()
             consistent = dataset.store.mask(int(batch.tgt_ids[p]), int(batch.src_ids[p])).consistent[y, x]
             assert ((batch.weights[p] > 0).numpy() == consistent).all()
+
+
+@pytest.mark.parametrize("columns, share", [(14, 0.7), (1, 0.7), (50, 0.3)], ids=["raised", "limited", "enough"])
+def test_a_share_of_the_points_is_of_what_moves_by_itself(dataset, columns, share):
+    own_motion = np.zeros(dataset.video.shape[:3], np.float32)
+    own_motion[:, :, :columns] = 1
+    config = replace(CONFIG, motion_share=share)
+    guided = FlowBatches(dataset.video, dataset.store, config, own_motion=own_motion)
+    weights, plain = (np.diff(of.cumulative_weights, prepend=0) for of in (guided, dataset))
+    moving = own_motion.reshape(weights.shape) > 0
+    np.testing.assert_allclose(weights[~moving], plain[~moving], rtol=1e-6)
+    for i in range(len(weights)):
+        drawn, as_they_come = (of[i, moving[i]].sum() / of[i].sum() for of in (weights, plain))
+        if columns == 1:
+            np.testing.assert_allclose(weights[i, moving[i]], MOST_OFTEN * plain[i, moving[i]], rtol=1e-6)
+        else:
+            assert drawn == pytest.approx(max(share, as_they_come))
 
 
 def test_a_batch_is_a_function_of_seed_rank_and_step(dataset):

@@ -84,6 +84,8 @@ def test_unknown_names_are_refused(tmp_path, capsys):
         ["--data_dir", "x", "--dataset_types", "tracks", "--tracks", "t.npz", "--dataset_weights", "1", "1"],
         ["--data_dir", "x", "--dataset_types", "tracks", "--tracks", "t.npz", "--dataset_weights", "nan"],
         ["--data_dir", "x", "--dataset_types", "tracks", "--tracks", "t.npz", "--use_error_map"],
+        ["--data_dir", "x", "--dataset_types", "tracks", "--tracks", "t.npz", "--depth_prior", "5"],
+        ["--data_dir", "x", "--dataset_types", "tracks", "--tracks", "t.npz", "--motion_share", "0.5"],
     ],
 )
 def test_impossible_values_are_refused(flags):

@@ -9,7 +9,7 @@ import torch
 
 import criterion
 from loaders.flow_store import FlowStore, PairMask
-from loaders.motion_depth import FAR, NEAR, motion_depth, own_motion
+from loaders.motion_depth import FAR, HIDDEN, NEAR, motion_depth, own_motion, own_share
 from train import main
 from utils.paths import SequencePaths
 
@@ -107,6 +107,11 @@ def test_what_flow_says_nothing_about_has_no_depth():
     assert unknown[20:26, 20:40].all() and unknown.sum() == 6 * 20 and np.isnan(whole).mean() < 0.05
     assert np.nanmean(np.abs(whole - holes)) < 0.02
     assert np.isnan(motion_depth(MovingSquare(valid=False))).all()
+
+
+def test_own_share_by_hand():
+    depth = np.array([np.nan, FAR, FAR - HIDDEN / 2, FAR - HIDDEN, NEAR])
+    np.testing.assert_allclose(own_share(depth), [0, 0, 0.5, 1, 1])
 
 
 def test_the_loss_by_hand():

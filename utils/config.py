@@ -26,7 +26,8 @@ AT_LEAST = {
     **dict.fromkeys(("num_layers", "coupling_width", "coupling_depth", "code_size", "code_width", "code_depth"), 1),
     **dict.fromkeys(("affine_width", "affine_depth", "volume_width", "volume_depth", "pe_freq", "max_side"), 1),
     **dict.fromkeys(("plane_channels", "plane_interval", "volume_plane_channels"), 1),
-    **dict.fromkeys(("plane_size", "volume_plane_size", "soft_bound", "pair_exponent", "depth_prior"), 0),
+    **dict.fromkeys(("plane_size", "volume_plane_size", "soft_bound", "pair_exponent"), 0),
+    **dict.fromkeys(("depth_prior", "motion_share"), 0),
     **dict.fromkeys(("i_print", "i_img", "i_weight", "i_cache", "raft_batch", "dino_batch"), 1),
     **dict.fromkeys(("num_workers", "num_threads", "lr_warmup", "micro_batch", "loader_seed", "first_frame"), 0),
     **dict.fromkeys(("lr_feature", "lr_deform", "lr_muon", "lr_color", "lrate_decay_factor", "grad_clip"), 0),
@@ -36,6 +37,7 @@ AT_LEAST = {
 AT_MOST = {
     **dict.fromkeys(("load_opt", "load_scheduler", "occlusion_th"), 1),
     **{"lr_muon": 1e30, "neighbour_weight": 1e9, "pair_exponent": 10},  # larger ones overflow
+    "motion_share": 0.9,
     "soft_bound": 8,  # where the others are cut off
     **dict.fromkeys(("num_layers", "code_depth", "coupling_depth", "affine_depth", "volume_depth", "pe_freq"), 1000),
     **{"num_workers": 1024, "num_threads": 1024},
@@ -144,8 +146,9 @@ def _check_inputs(args: argparse.Namespace) -> None:
         )
     if args.use_error_map and not uses_flow(args):
         raise InputError("error maps compare with flow, which --dataset_types tracks lacks: --use_error_map false")
-    if args.depth_prior > 0 and not uses_flow(args):
-        raise InputError("--depth_prior guesses depth from flow, which --dataset_types tracks lacks: --depth_prior 0")
+    for name in ("depth_prior", "motion_share"):
+        if getattr(args, name) > 0 and not uses_flow(args):
+            raise InputError(f"--{name} asks flow what moves, which --dataset_types tracks lacks: --{name} 0")
 
 
 def run_name(args: argparse.Namespace) -> str:
