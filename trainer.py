@@ -232,7 +232,8 @@ class Trainer:
         self._require_finite()
         sampling = sampling_config(self.args, self.shard)
         error_maps = error_maps_at(self.step, self.args, self.model, self.video, self.store, self.run_dir, self.shard)
-        own_motion = own_share(self._guessed_depth().numpy(force=True)) if self.args.motion_share > 0 else None
+        by_motion = self.args.motion_share > 0 and error_maps is None
+        own_motion = own_share(self._guessed_depth().numpy(force=True)) if by_motion else None
         guides, device = (error_maps, own_motion), self.model.device
         return make_dataset(self.args, sampling, self.video, self.store, self.tracks, *guides, device)
 

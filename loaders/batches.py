@@ -23,7 +23,7 @@ from utils.errors import InputError
 from utils.schedules import max_frame_gap
 from utils.transfer import to_device
 
-MOST_OFTEN = 8.0  # what moves by itself is drawn at most so many times as often for it: it may be a few wrong pixels
+MOST_OFTEN = 20.0  # what moves by itself is drawn at most so many times as often for it: it may be a few wrong pixels
 
 
 @dataclass(frozen=True)
