@@ -204,7 +204,7 @@ def curves(runs: list[dict]) -> Figure:
                 axes.set_yscale("log")
             axes.set_title(f"{scene}: {ordinate}", fontsize=9)
             axes.set_xlabel(f"{abscissa} of training", fontsize=8)
-            axes.tick_params(labelsize=8)
+            axes.tick_params(which="both", labelsize=8)
     handles = [panels[0, 0].plot([], [], color=f"C{k}", label=name)[0] for k, name in enumerate(configs)]
     handles.append(panels[0, 0].plot([], [], label="direct flow", **DASHED)[0])
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
