@@ -234,8 +234,8 @@ class Trainer:
         error_maps = error_maps_at(self.step, self.args, self.model, self.video, self.store, self.run_dir, self.shard)
         by_motion = self.args.motion_share > 0 and error_maps is None
         own_motion = own_share(self._guessed_depth().numpy(force=True)) if by_motion else None
-        guides, device = (error_maps, own_motion), self.model.device
-        return make_dataset(self.args, sampling, self.video, self.store, self.tracks, *guides, device)
+        device = self.model.device
+        return make_dataset(self.args, sampling, self.video, self.store, self.tracks, error_maps, own_motion, device)
 
     def _jittered_depths(self, batch: Batch) -> Tensor:
         # A generator of its own seed space: pairs and rays of a step must not share their draws.

@@ -44,7 +44,7 @@ def make_dataset(
     own_motion: np.ndarray | None,
     device: torch.device,
 ) -> PairBatches:
-    """The batches of flow, tracks or both, whichever is there; the two before the device as of `FlowBatches`."""
+    """The batches of flow, tracks or both, whichever is there; `error_maps` and `own_motion` as of `FlowBatches`."""
     if args.draw_on_device:
         return DeviceFlowBatches(video, store, sampling, error_maps, own_motion, device=device)
     parts: list[PairBatches] = []

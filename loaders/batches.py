@@ -143,8 +143,9 @@ class FlowBatches(PairBatches):
     ):
         mean_errors = None if error_maps is None else error_maps.mean((1, 2))
         super().__init__(video, config, None if mean_errors is None else mean_errors / mean_errors.sum())
-        self.store, self.by_error, self.own_motion = store, error_maps is not None, own_motion
-        self.keep_weights(map(self._weights, range(len(video))) if error_maps is None else error_maps)
+        self.store, self.by_error = store, error_maps is not None
+        own = [None] * len(video) if own_motion is None else own_motion
+        self.keep_weights(map(self._weights, range(len(video)), own) if error_maps is None else error_maps)
 
     def keep_weights(self, weights: Iterable[np.ndarray]) -> None:
         """Sum up the weights [H,W] of every frame, to draw pixels by."""
@@ -180,11 +181,10 @@ class FlowBatches(PairBatches):
         uniform = draw_pixels(valid, self.cumulative_ones, num_pts - num_pts // 2, rng)
         return np.concatenate([by_error, uniform])
 
-    def _weights(self, i: int) -> np.ndarray:
-        weights = self._count_weights(i)
-        if self.own_motion is None:
+    def _weights(self, i: int, own: np.ndarray | None) -> np.ndarray:
+        weights, share = self._count_weights(i), self.config.motion_share
+        if own is None:
             return weights
-        own, share = self.own_motion[i], self.config.motion_share
         moving, still = (weights * own).sum(), (weights * (1 - own)).sum()
         wanted = share / (1 - share) * still  # of what moves, for that share of all
         return weights * (1 + own * (np.clip(wanted / max(moving, 1e-9), 1, MOST_OFTEN) - 1))

@@ -198,13 +198,26 @@ def test_changed_rates_take_effect_when_going_on(tiny_flags):
     assert rates(fresh) == pytest.approx([1e-3, 1e-5, 3e-4]) and fresh["scheduler"]["last_epoch"] == 1
 
 
-def test_any_decay_resumes_bit_for_bit(tiny_flags, monkeypatch, tmp_path):
-    decay = ["--lrate_decay_steps", "1", "--lrate_decay_factor", "0.7"]
-    whole = train(tiny_flags, *decay, "--num_iters", "7")
-    (tmp_path / "again").mkdir()
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--lrate_decay_steps", "1", "--lrate_decay_factor", "0.7"],
+        ["--motion_share", "0.9", "--use_error_map", "false"],
+    ],
+    ids=["decay", "motion share"],
+)
+def test_what_flags_change_resumes_bit_for_bit(tiny_flags, monkeypatch, tmp_path, flags):
+    whole = train(tiny_flags, *flags, "--num_iters", "7")
+    for folder in ("again", "without"):
+        (tmp_path / folder).mkdir()
     monkeypatch.chdir(tmp_path / "again")
-    train(tiny_flags, *decay, "--num_iters", "5")
-    assert_same_state(learned(whole), learned(train(tiny_flags, *decay, "--num_iters", "7")))
+    train(tiny_flags, *flags, "--num_iters", "5")
+    assert_same_state(learned(whole), learned(train(tiny_flags, *flags, "--num_iters", "7")))
+    monkeypatch.chdir(tmp_path / "without")
+    without = train(tiny_flags, *flags[2:], "--num_iters", "7")["model"]
+    assert any(not torch.equal(whole["model"][name], without[name]) for name in without), (
+        "the first flag does something"
+    )
 
 
 def test_a_run_from_a_named_checkpoint_is_gone_on_with(tiny_flags, monkeypatch, capsys):

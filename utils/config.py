@@ -37,7 +37,7 @@ AT_LEAST = {
 AT_MOST = {
     **dict.fromkeys(("load_opt", "load_scheduler", "occlusion_th"), 1),
     **{"lr_muon": 1e30, "neighbour_weight": 1e9, "pair_exponent": 10},  # larger ones overflow
-    "motion_share": 0.9,
+    "motion_share": 0.9,  # what stands still has to be learned, too
     "soft_bound": 8,  # where the others are cut off
     **dict.fromkeys(("num_layers", "code_depth", "coupling_depth", "affine_depth", "volume_depth", "pe_freq"), 1000),
     **{"num_workers": 1024, "num_threads": 1024},
