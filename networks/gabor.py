@@ -22,7 +22,9 @@ class GaborFilter(nn.Module):
         super().__init__()
         self.linear = ExactLinear(size_in, size_out)  # its output is a phase, of many turns
         self.mu = nn.Parameter(2 * torch.rand(size_out, size_in) - 1)
-        self.gamma = nn.Parameter(torch.distributions.Gamma(alpha, 1.0, validate_args=False).sample((size_out,)))
+        gamma = torch.distributions.Gamma(alpha, 1.0, validate_args=False)
+        # Without memory there is nothing to draw, and torch 2.11 cannot.
+        self.gamma = nn.Parameter(torch.empty(size_out) if self.mu.is_meta else gamma.sample((size_out,)))
         with torch.no_grad():
             self.linear.weight *= scale * self.gamma.sqrt().unsqueeze(-1)
             self.linear.bias.uniform_(-math.pi, math.pi)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from networks.gabor import GaborNet
 from networks.official_checkpoint import read_as_ours
 from utils.atomic import atomic_path
 from utils.checkpoint import checkpoint_path, find_checkpoint, read_checkpoint, save_checkpoint, set_aside
@@ -66,6 +67,20 @@ def test_a_foreign_dict_is_an_error(tmp_path):
     save_checkpoint(tmp_path / "model.pth", {"weights": torch.zeros(2)})
     with pytest.raises(InputError, match="lacks model_config"):
         read_as_ours(tmp_path / "model.pth", 8, 8)
+
+
+def test_sizes_are_compared_without_drawing(monkeypatch):
+    """torch 2.11 has no gamma distribution without memory: every checkpoint was called damaged there."""
+
+    def refuse(*args, **kwargs):
+        raise NotImplementedError
+
+    monkeypatch.setattr("torch.distributions.gamma._standard_gamma", refuse)
+    with pytest.raises(NotImplementedError):
+        GaborNet(3, 8, 4, num_layers=1, alpha=1.0)
+    with torch.device("meta"):
+        net = GaborNet(3, 8, 4, num_layers=1, alpha=1.0)
+    assert [len(gabor.gamma) for gabor in net.filters] == [8, 8]
 
 
 def test_earlier_runs_are_kept_apart(tmp_path):
