@@ -127,7 +127,8 @@ class Trainer:
         with tqdm(total=args.num_iters, initial=self.step, **look) as bar:
             while self.step < args.num_iters and not stopped:
                 # Batches between two sets of error maps come from one dataset.
-                segment_end = min((self.step // args.i_cache + 1) * args.i_cache, args.num_iters)
+                next_maps = (self.step // args.i_cache + 1) * args.i_cache if args.use_error_map else args.num_iters
+                segment_end = min(next_maps, args.num_iters)
                 for batch in iterate_batches(self.dataset(), range(self.step, segment_end), num_workers):
                     terms = self.train_step(batch.to(self.model.device))
                     bar.update()
@@ -189,7 +190,8 @@ class Trainer:
     def _guessed_depth(self) -> Tensor:
         """What motion says of depth, [T,H,W], kept until nothing needs it."""
         if self._motion_depth is None:
-            self._motion_depth = torch.from_numpy(motion_depth(self.store)).to(self.model.device)
+            depth = motion_depth(self.store, quiet=self.shard.rank > 0)
+            self._motion_depth = torch.from_numpy(depth).to(self.model.device)
         return self._motion_depth
 
     def _is_printed(self, step: int) -> bool:
@@ -233,9 +235,9 @@ class Trainer:
         sampling = sampling_config(self.args, self.shard)
         error_maps = error_maps_at(self.step, self.args, self.model, self.video, self.store, self.run_dir, self.shard)
         by_motion = self.args.motion_share > 0 and error_maps is None
-        own_motion = own_share(self._guessed_depth().numpy(force=True)) if by_motion else None
+        own = map(own_share, self._guessed_depth().numpy(force=True)) if by_motion else None
         device = self.model.device
-        return make_dataset(self.args, sampling, self.video, self.store, self.tracks, error_maps, own_motion, device)
+        return make_dataset(self.args, sampling, self.video, self.store, self.tracks, error_maps, own, device)
 
     def _jittered_depths(self, batch: Batch) -> Tensor:
         # A generator of its own seed space: pairs and rays of a step must not share their draws.

@@ -1,6 +1,7 @@
 """What a step is drawn from: batches of flow, tracks or both, guided by where the model is still wrong."""
 
 from argparse import Namespace
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -41,15 +42,15 @@ def make_dataset(
     store: FlowStore | None,
     tracks: InputTracks | None,
     error_maps: np.ndarray | None,
-    own_motion: np.ndarray | None,
+    own: Iterable[np.ndarray] | None,
     device: torch.device,
 ) -> PairBatches:
-    """The batches of flow, tracks or both, whichever is there; `error_maps` and `own_motion` as of `FlowBatches`."""
+    """The batches of flow, tracks or both, whichever is there; `error_maps` and `own` as of `FlowBatches`."""
     if args.draw_on_device:
-        return DeviceFlowBatches(video, store, sampling, error_maps, own_motion, device=device)
+        return DeviceFlowBatches(video, store, sampling, error_maps, own, device=device)
     parts: list[PairBatches] = []
     if store is not None:
-        parts.append(FlowBatches(video, store, sampling, error_maps, own_motion))
+        parts.append(FlowBatches(video, store, sampling, error_maps, own))
     if tracks is not None:
         parts.append(TrackBatches(video, tracks, sampling))
     return parts[0] if len(parts) == 1 else MixedBatches(parts, args.dataset_weights)

@@ -77,8 +77,7 @@ def main() -> None:
     out, (width, height) = args.out.resolve(), args.size
     paths, file = SequencePaths(out / "clip"), out / "figures.json"
     write_frames(paths, args.num_frames, height, width)
-    # One set of error maps and one of pictures on the way.
-    every = ["--i_cache", str(max(1, args.num_iters // 2)), "--i_img", str(args.num_iters)]
+    every = ["--i_img", str(args.num_iters)]
     run = [*COMMON, "--data_dir", str(paths.root), "--save_dir", str(out), "--num_iters", str(args.num_iters), *every]
     source = ["--data_dir", str(paths.root), "--flow", "dis", "--pairs", "sparse", "--chain", "false"]
     commands = {

@@ -44,7 +44,6 @@ from utils.video_io import write_image
 SHOWN = ("AJ", "<d_avg", "OA", "TC", "px visible", "px occluded", "TFLOP")
 WHOLE = "at its last step or by the time"
 DASHED = {"color": "grey", "linestyle": "--", "linewidth": 0.8}
-PROVENANCE = provenance()  # of the code that is loaded now, whatever is committed during the runs
 PANELS = (("minutes", "<d_avg"), ("minutes", "px occluded"), ("TFLOP", "<d_avg"))  # abscissa and ordinate of curves
 
 
@@ -72,7 +71,7 @@ def train(scene: Path, config: Path, seed: int, args: argparse.Namespace) -> dic
 
     One that diverges is whole: what it had come to is its last row, and `ended` says what happened.
     """
-    made_by = {"settings": settings(config, args), **PROVENANCE}
+    made_by = {"settings": settings(config, args), **provenance()}
     flags = ["--config", str(config), "--data_dir", str(scene), "--synthetic", "false", "--loader_seed", str(seed)]
     save_dir = args.out / "checkpoints"
     options = parse_config(
@@ -165,7 +164,7 @@ def table(runs: list[dict], minutes: list[float]) -> str:
             name = f"{config} ({diverged} of {len(same)} diverged)" if diverged else config
             end = max(run["rows"][-1]["seconds"] for run in same) / 60
             for after in [*sorted(m for m in minutes if m < end), end]:
-                reached = [at(run, 60 * after) for run in same]
+                reached = [at(run, after) for run in same]
                 if None not in reached:
                     cells.append([scene, f"{name}, {after:.3g} min", *_cells(reached)])
     made = f"Mean ± standard deviation over the seeds, and the worst. Code and machine: {code_and_machine(runs)}."
@@ -177,9 +176,9 @@ def _cells(rows: list[Row]) -> list[str]:
     return [*(mean_and_deviation([row.get(key) for row in rows]) for key in SHOWN), f"{worst:.3f}"]
 
 
-def at(run: dict, seconds: float) -> Row | None:
+def at(run: dict, minutes: float) -> Row | None:
     """The last figures that were measured within a training time, with what they had taken; None before the first."""
-    rows = [row for row in run["rows"] if row["seconds"] <= seconds]
+    rows = [row for row in run["rows"] if row["seconds"] / 60 <= minutes]
     return rows[-1] | spent(run, rows[-1]) if rows else None
 
 

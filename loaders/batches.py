@@ -130,7 +130,8 @@ class FlowBatches(PairBatches):
         video, config: as of `PairBatches`.
         store: the flow products.
         error_maps: flow errors [T,H,W] in pixels, > 0; None before the first set.
-        own_motion: how surely each pixel moves by itself, [T,H,W] in [0,1], for `motion_share`; error maps overrule it.
+        own: of every frame, how surely pixels move by themselves and are in front, [H,W] in [0,1], for `motion_share`;
+            error maps overrule it.
     """
 
     def __init__(
@@ -139,12 +140,12 @@ class FlowBatches(PairBatches):
         store: FlowStore,
         config: SamplingConfig,
         error_maps: np.ndarray | None = None,
-        own_motion: np.ndarray | None = None,
+        own: Iterable[np.ndarray] | None = None,
     ):
         mean_errors = None if error_maps is None else error_maps.mean((1, 2))
         super().__init__(video, config, None if mean_errors is None else mean_errors / mean_errors.sum())
         self.store, self.by_error = store, error_maps is not None
-        own = [None] * len(video) if own_motion is None else own_motion
+        own = [None] * len(video) if own is None else own
         self.keep_weights(map(self._weights, range(len(video)), own) if error_maps is None else error_maps)
 
     def keep_weights(self, weights: Iterable[np.ndarray]) -> None:

@@ -32,12 +32,12 @@ class DeviceFlowBatches(FlowBatches):
         store: MappedFlowStore,
         config: SamplingConfig,
         error_maps: np.ndarray | None = None,
-        own_motion: np.ndarray | None = None,
+        own: Iterable[np.ndarray] | None = None,
         *,
         device: torch.device,
     ):
         self.device = device
-        super().__init__(video, store, config, error_maps, own_motion)
+        super().__init__(video, store, config, error_maps, own)
         self.frames = torch.from_numpy(video).to(device)
         self._bits = torch.arange(7, -1, -1, dtype=torch.uint8, device=device)  # numpy packs the highest bit first
 

@@ -14,7 +14,7 @@ APART = 3.0  # pixels from which on two points are two, as in the cycle test
 BLUR = 1.5  # pixels: arrivals are rounded, which leaves gaps between them
 
 
-def hiding_votes(store: FlowStore) -> np.ndarray:
+def hiding_votes(store: FlowStore, quiet: bool = False) -> np.ndarray:
     """How often each pixel was seen to hide another one, and to be hidden: [2,T,H,W], float16.
 
     A point whose flow to another frame fails the cycle test, and arrives where something else is seen that did come
@@ -23,7 +23,7 @@ def hiding_votes(store: FlowStore) -> np.ndarray:
     num_frames = len(store.known)
     counts = np.zeros((2, num_frames, *store.size), np.uint16)
     hides, hidden = counts
-    for i in tqdm(range(num_frames), desc="who hides whom", unit="frame", leave=False):
+    for i in tqdm(range(num_frames), desc="who hides whom", unit="frame", leave=False, disable=quiet):
         for j in store.around(i, HIDING_GAPS):
             if store.known[j, i]:
                 behind, front, arrived = _collisions(store, i, j)

@@ -28,23 +28,26 @@ INLIER = 0.005  # of the longer side: what RANSAC takes for the same homography
 FEWEST_POINTS, FITTED_POINTS = 50, 4000
 
 
-def motion_depth(store: FlowStore) -> np.ndarray:
-    """Depth expected at every pixel, float32 [T,H,W]; NaN where no flow says anything."""
+def motion_depth(store: FlowStore, quiet: bool = False) -> np.ndarray:
+    """Depth expected at every pixel, float32 [T,H,W]; NaN where no flow says anything. `quiet`: without bars."""
     num_frames = len(store.known)
     moving = np.zeros((num_frames, *store.size), np.float16)
-    for i in tqdm(range(num_frames), desc="depth from motion", unit="frame", leave=False):
+    for i in tqdm(range(num_frames), desc="depth from motion", unit="frame", leave=False, disable=quiet):
         motion = own_motion(store, i) / max(store.size)
         moving[i] = np.clip((motion - STILL) / (MOVING - STILL), 0, 1)
     known = ~np.isnan(moving)
     moving[~known] = 0
-    maps, depth = (moving, known, *hiding_votes(store)), np.empty(moving.shape, np.float32)
-    for i in tqdm(range(num_frames), desc="depth from motion", unit="frame", leave=False):
+    maps, depth = (moving, known, *hiding_votes(store, quiet)), np.empty(moving.shape, np.float32)
+    for i in tqdm(range(num_frames), desc="depth from motion", unit="frame", leave=False, disable=quiet):
         depth[i] = _depth_of(*along_tracks(store, i, maps), _motion(store, i))
     return depth
 
 
 def own_share(depth: np.ndarray) -> np.ndarray:
-    """How surely pixels of a guessed depth move by themselves, 0 to 1; 0 where nothing was guessed."""
+    """How surely pixels of a guessed depth move by themselves, 0 to 1; 0 where nothing was guessed.
+
+    Unsure ones count for more the farther in front they are: depth holds both.
+    """
     return np.nan_to_num(np.clip((FAR - depth) / ((FAR - NEAR) * HIDDEN), 0, 1))
 
 

@@ -70,13 +70,13 @@ def test_hidden_points_teach_nothing_backwards(dataset):
 
 
 @pytest.mark.parametrize("columns, share", [(14, 0.7), (1, 0.7), (50, 0.3)], ids=["raised", "limited", "enough"])
-def test_a_share_of_the_points_is_of_what_moves_by_itself(dataset, columns, share):
-    own_motion = np.zeros(dataset.video.shape[:3], np.float32)
-    own_motion[:, :, :columns] = 1
+def test_a_share_of_the_weight_is_of_what_moves_by_itself(dataset, columns, share):
+    own = np.zeros(dataset.video.shape[:3], np.float32)
+    own[:, :, :columns] = 1
     config = replace(CONFIG, motion_share=share)
-    guided = FlowBatches(dataset.video, dataset.store, config, own_motion=own_motion)
+    guided = FlowBatches(dataset.video, dataset.store, config, own=own)
     weights, plain = (np.diff(of.cumulative_weights, prepend=0) for of in (guided, dataset))
-    moving = own_motion.reshape(weights.shape) > 0
+    moving = own.reshape(weights.shape) > 0
     np.testing.assert_allclose(weights[~moving], plain[~moving], rtol=1e-6)
     for i in range(len(weights)):
         drawn, as_they_come = (of[i, moving[i]].sum() / of[i].sum() for of in (weights, plain))

@@ -11,7 +11,7 @@ from conftest import TINY
 from test_drawing import VALID, WEIGHTS, SmallStore, assert_sets_come_as_stated
 from test_trainer import train
 
-from loaders.batches import Batch, SamplingConfig
+from loaders.batches import Batch, FlowBatches, SamplingConfig
 from loaders.device_batches import DeviceFlowBatches, choose_on_device
 from loaders.mapped_flow import MappedFlowStore
 from loaders.sequence import colors_at, load_video
@@ -79,6 +79,14 @@ def test_a_batch_is_a_function_of_seed_rank_and_step(batches):
     for change in ({"seed": 4}, {"rank": 1, "world_size": 2}):
         other = DeviceFlowBatches(batches.video, batches.store, replace(CONFIG, **change), device=CPU)
         assert not same(batches[7], other[7])
+
+
+def test_what_moves_by_itself_weighs_as_on_the_cpu(batches):
+    own, config = np.random.default_rng(0).random(batches.video.shape[:3]), replace(CONFIG, motion_share=0.7)
+    here = DeviceFlowBatches(batches.video, batches.store, config, own=own, device=CPU)
+    there = np.diff(FlowBatches(batches.video, batches.store, config, own=own).cumulative_weights, prepend=0)
+    np.testing.assert_allclose(here.weights.numpy(), there, rtol=1e-4)
+    assert not np.allclose(here.weights.numpy(), batches.weights.numpy())
 
 
 def test_it_trains_past_the_first_error_maps(tiny_flags):

@@ -122,7 +122,7 @@ def test_the_loss_by_hand():
 
 
 def test_the_guess_counts_in_the_first_fifth_alone(tiny_flags, scene_dir):
-    main([*tiny_flags, "--num_iters", "10", "--depth_prior", "3", "--i_print", "1"])
+    main([*tiny_flags, "--num_iters", "10", "--depth_prior", "3", "--motion_share", "0.5", "--i_print", "1"])
     lines = [json.loads(line) for line in Path("logs/tiny_scene/metrics.jsonl").read_text().splitlines()]
     with_guess = {line["step"] for line in lines if "loss/loss_depth_prior" in line}
     assert with_guess == {1, 2}
@@ -131,3 +131,11 @@ def test_the_guess_counts_in_the_first_fifth_alone(tiny_flags, scene_dir):
     store = FlowStore(SequencePaths(scene_dir), [p.name for p in sorted((scene_dir / "color").iterdir())])
     depth = motion_depth(store)
     assert np.isnan(depth).mean() < 0.3 and NEAR <= np.nanmin(depth) < np.nanmax(depth) <= FAR
+
+
+def test_the_guess_is_made_once(tiny_flags, monkeypatch):
+    made = []
+    monkeypatch.setattr("trainer.motion_depth", lambda *args, **options: made.append(motion_depth(*args)) or made[-1])
+    flags = ["--depth_prior", "3", "--motion_share", "0.5", "--use_error_map", "false"]
+    main([*tiny_flags, *flags, "--num_iters", "10"])  # more than two times i_cache
+    assert len(made) == 1

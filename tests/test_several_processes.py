@@ -82,7 +82,7 @@ def losses() -> list[float]:
 
 def test_two_processes_train_as_one_with_both_batches(tiny_flags, monkeypatch, tmp_path):
     # i_cache is 4: the second call starts with error maps, which the first process alone makes.
-    tiny_flags += ["--i_print", "1", "--num_pairs", "2"]
+    tiny_flags += ["--i_print", "1", "--num_pairs", "2", "--motion_share", "0.5"]
     for num_iters in ("3", "6"):
         process = together(tiny_flags, "--num_iters", num_iters)
         output = process.communicate(timeout=120)[0]

@@ -1,6 +1,8 @@
 """Figures as text."""
 
-from utils.tables import format_table
+from math import nan
+
+from utils.tables import format_table, mean_and_deviation
 
 
 def test_columns_are_aligned_and_what_is_lacking_is_a_dash():
@@ -9,3 +11,8 @@ def test_columns_are_aligned_and_what_is_lacking_is_a_dash():
     assert lines[1].split() == ["model", "1.000", "0.500"]
     assert lines[2].split() == ["flow", "0.250", "-"]
     assert len({len(line) for line in lines}) == 1
+
+
+def test_what_is_not_known_is_left_out_of_means():
+    assert mean_and_deviation([0.5, nan, None, 0.7]) == "0.600 ± 0.141"
+    assert mean_and_deviation([nan, 0.5]) == "0.500" and mean_and_deviation([nan, None]) == "-"

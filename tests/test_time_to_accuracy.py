@@ -38,9 +38,15 @@ def cells_of(text: str) -> dict[str, list[str]]:
 
 def test_what_is_reached_is_what_was_measured_last():
     run = run_of(0, 0.8)
-    assert at(run, 59) is None
-    assert [at(run, seconds)["<d_avg"] for seconds in (60, 119, 120, 1000)] == [0.2, 0.2, 0.4, 0.8]
-    assert at(run, 1000)["minutes"] == 4 and at(run, 1000)["TFLOP"] == 8
+    assert at(run, 0.99) is None
+    assert [at(run, minutes)["<d_avg"] for minutes in (1, 1.99, 2, 20)] == [0.2, 0.2, 0.4, 0.8]
+    assert at(run, 20)["minutes"] == 4 and at(run, 20)["TFLOP"] == 8
+
+
+def test_the_last_row_is_the_last_score_whatever_its_second():
+    run = run_of(0, 0.8)
+    run["rows"][-1]["seconds"] = 1006.633369570616  # 60 times a 60th of which is less
+    assert cells_of(table([run], []))["a, fast, 16.8 min"][1] == "0.800"
 
 
 def test_the_table_has_the_mean_and_the_worst_seed():

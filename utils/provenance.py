@@ -5,6 +5,7 @@ import platform
 import subprocess
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -33,8 +34,9 @@ def code_and_machine(records: Iterable[Mapping[str, str | int | None]]) -> str:
     return "; ".join(sorted({f"{made['commit']} on {made['gpu'] or made['processor']}" for made in records}))
 
 
+@cache  # of the code that is loaded, whatever is committed while it runs
 def _commit() -> str | None:
-    """The commit that the code was run from."""
+    """The commit that the code was run from, as it was when first asked for."""
     try:
         head, changes = (
             subprocess.run(["git", "-C", str(REPOSITORY), *command], capture_output=True, text=True, check=True).stdout

@@ -1,6 +1,7 @@
 """Named figures as text."""
 
 from collections.abc import Sequence
+from math import isnan
 from statistics import mean, stdev
 
 Row = dict[str, float]
@@ -29,8 +30,8 @@ def markdown_table(header: list[str], cells: list[list[str]]) -> str:
 
 
 def mean_and_deviation(values: Sequence[float | None]) -> str:
-    """Mean ± standard deviation of those that are known, a dash where none is."""
-    known = [value for value in values if value is not None]
+    """Mean ± standard deviation of those that are known (None and NaN are not), a dash where none is."""
+    known = [value for value in values if value is not None and not isnan(value)]
     if not known:
         return "-"
     return f"{mean(known):.3f}" + (f" ± {stdev(known):.3f}" if len(known) > 1 else "")

@@ -68,7 +68,12 @@ def add_training_flags(parser: argparse.ArgumentParser) -> None:
     add("--use_error_map", **SWITCH, default=False, help="draw frames and pixels by flow error")
     add("--use_count_map", **SWITCH, default=False, help="draw rarely valid pixels more often")
     add("--depth_prior", type=float, default=0.0, help="weight, at first, of depths guessed from motion (0: none)")
-    add("--motion_share", type=float, default=0.0, help="of a frame's points, drawn from what moves by itself (0: any)")
+    add(
+        "--motion_share",
+        type=float,
+        default=0.0,
+        help="of a frame's weight in drawing, for what moves by itself; until there are error maps",
+    )
     add("--mask_near", **SWITCH, default=False, help="hide the nearest samples early on")
     add(
         "--neighbour_weight",
