@@ -21,6 +21,7 @@ from trainer import Trainer
 from training_data import sampling_config
 from utils.checkpoint import find_checkpoint
 from utils.config import parse_config, run_dir
+from utils.errors import exits_on_input_error
 from utils.shard import ALONE
 from utils.side_by_side import torch_threads
 
@@ -50,12 +51,14 @@ def median_step(flags: list[str], trained: bool) -> float:
     return float(np.median(times))
 
 
+@exits_on_input_error
 def main() -> None:
     """Print the four medians."""
-    if sys.argv[1] in ("kept", "flushed"):
+    if sys.argv[1:2] in (["kept"], ["flushed"]):
         torch.set_flush_denormal(sys.argv[1] == "flushed")  # before the threads are made, which inherit it
         print(json.dumps(median_step(sys.argv[3:], sys.argv[2] == "trained")))
         return
+    parse_config(sys.argv[1:])  # --help, and mistakes, before anything is measured
     for state in ("new", "trained"):
         for subnormals in ("kept", "flushed"):
             command = [sys.executable, "-m", "benchmarks.step_time", subnormals, state, *sys.argv[1:]]

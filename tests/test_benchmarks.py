@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import sys
 from argparse import Namespace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ import torch
 from conftest import TINY
 from test_same_computation import KINDS, make_model
 
-from benchmarks import gpu_step, inference, looking, measure, precision, preprocess
+from benchmarks import gpu_step, inference, looking, measure, precision, preprocess, step_time
 from benchmarks.correspondence import VALID_WRONG, as_text, quality
 from loaders.flow_store import PairMask
 from loaders.truth import TrackTruth
@@ -129,3 +130,11 @@ def test_without_a_gpu_there_is_nothing_to_time(monkeypatch, capsys):
     with pytest.raises(SystemExit) as refusal:
         gpu_step.main([])
     assert refusal.value.code == 2 and "torch sees no GPU here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flags", [[], ["--nonsense", "1"]])
+def test_a_mistake_is_told_before_steps_are_timed(monkeypatch, capsys, flags):
+    monkeypatch.setattr(sys, "argv", ["step_time", *flags])
+    with pytest.raises(SystemExit) as refusal:
+        step_time.main()
+    assert refusal.value.code == 2 and capsys.readouterr().err.startswith("error: ")
