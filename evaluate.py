@@ -12,12 +12,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from argparse import Namespace
 
-from evaluation import Results, evaluate_runs, evaluate_stored, mean_rows
-from loaders.truth import Truth
-from scoring import title
+from evaluation.ground_truth import Truth
+from evaluation.runs import Results, evaluate_runs, evaluate_stored, mean_rows
+from evaluation.scoring import title
+from evaluation.tables import format_table
 from utils.config import build_parser, parse_config
-from utils.errors import InputError, exits_on_input_error
-from utils.tables import format_table
+from utils.errors import InputError, exit_on_input_error
 
 
 def print_results(results: Results, truth: Truth, args: Namespace) -> None:
@@ -32,7 +32,7 @@ def print_results(results: Results, truth: Truth, args: Namespace) -> None:
         print(f"\nmean of {len(results)} videos\n{format_table(mean_rows(results))}")
 
 
-@exits_on_input_error
+@exit_on_input_error
 def main(argv: list[str] | None = None) -> None:
     """Score what the flags name, print and write the scores."""
     args = build_parser().parse_args(argv)

@@ -15,54 +15,58 @@ from argparse import Namespace
 from contextlib import ExitStack
 from pathlib import Path
 
-from divergence import TrainingDiverged
-from loaders.synthetic import make_scene, write_scene
+from evaluation.ground_truth import exact_tracks
+from evaluation.scoring import comparison, score_model
+from loaders.clip import open_clip
 from loaders.track_file import read_tracks
-from loaders.truth import exact_tracks
-from runs import build_model, make_cheaper, open_clip, open_store, read_start, starting_point
-from scoring import comparison, score_model
+from loaders.training_data import open_store
+from networks.checkpoints import checkpoint_path, find_checkpoint, set_aside
+from networks.divergence import TrainingDiverged
+from networks.run_checkpoints import build_model, find_resume_checkpoint, load_resume_checkpoint
+from networks.runtime import configure_runtime
+from preprocessing.synthetic import make_scene, write_scene
 from trainer import Trainer
-from training_images import training_images
 from utils.atomic import remove_partial
-from utils.checkpoint import checkpoint_path, find_checkpoint, set_aside
-from utils.config import parse_config, pick_device, run_dir, run_name, uses_flow, write_config
-from utils.errors import exits_on_input_error, explains_failed_writes
+from utils.config import parse_config, run_dir, run_name, uses_flow, write_config
+from utils.device import pick_device
+from utils.distributed import Context
+from utils.errors import exit_on_input_error, explain_failed_writes
 from utils.lock import locked
 from utils.paths import SequencePaths
 from utils.run_log import RunLog
-from utils.shard import Shard
-from visuals import View, query_points, save_grid, save_trails
+from visualization.tensorboard import training_images
+from visualization.view import View, query_points, save_grid, save_trails
 
 
-@exits_on_input_error
+@exit_on_input_error
 def main(argv: list[str] | None = None) -> None:
     """Make the run's folder this run's alone, then do everything."""
     args = parse_config(argv)
-    shard, folder = Shard.join(), run_dir(args)
-    with explains_failed_writes(folder), ExitStack() as held:
-        shard.first(lambda: held.enter_context(locked(folder)))  # for all processes of the run
-        _run(args, shard, folder)
+    context, folder = Context.join(), run_dir(args)
+    with explain_failed_writes(folder), ExitStack() as held:
+        context.on_rank0(lambda: held.enter_context(locked(folder)))  # for all processes of the run
+        _run(args, context, folder)
 
 
-def _run(args: Namespace, shard: Shard, folder: Path) -> None:
+def _run(args: Namespace, context: Context, folder: Path) -> None:
     """Prepare, train, draw, compare."""
     log_dir = Path("logs") / run_name(args)
-    device, say = shard.device(pick_device(args.device)), print if shard.rank == 0 else _keep_quiet
-    start = starting_point(args)
+    device, say = context.device(pick_device(args.device)), print if context.rank == 0 else _ignore
+    start = find_resume_checkpoint(args)
     if args.synthetic:
-        shard.first(lambda: write_scene(make_scene(), SequencePaths(Path(args.data_dir))))
-    clip = open_clip(args, shard)
+        context.on_rank0(lambda: write_scene(make_scene(), SequencePaths(Path(args.data_dir))))
+    clip = open_clip(args, context)
     video, queries = clip.video, query_points(args, clip)
     tracks = read_tracks(Path(args.tracks), *video.shape[:3]) if args.tracks else None
     has_truth = clip.paths.gt_tracks.exists()
     exact = exact_tracks(clip.paths.gt_tracks, video.shape[1:3], len(video)) if has_truth else None
-    checkpoint = start and read_start(start, args, video)
+    checkpoint = start and load_resume_checkpoint(start, args, video)
     model = build_model(args, video, checkpoint, device)
-    make_cheaper(model, args)
-    store = open_store(args, clip, device, shard) if uses_flow(args) else None
+    configure_runtime(model, args)
+    store = open_store(args, clip, device, context) if uses_flow(args) else None
     # Nothing was touched so far: whatever the flags ask for is possible from here on.
-    shard.wait()  # nor moved before all have read it
-    log = _open_run(args, start, checkpoint, log_dir) if shard.rank == 0 else None
+    context.barrier()  # nor moved before all have read it
+    log = _open_run(args, start, checkpoint, log_dir) if context.rank == 0 else None
     if start:
         left = "" if checkpoint["step"] < args.num_iters else f": all of the {args.num_iters} are done, drawing again"
         say(f"going on from {start} (step {checkpoint['step']}){left}")
@@ -80,10 +84,10 @@ def _run(args: Namespace, shard: Shard, folder: Path) -> None:
         images=lambda step: training_images(model, video, store, step, args),
         scores=exact and (lambda: score_model(model, exact, args)),
         checkpoint=checkpoint,
-        shard=shard,
+        context=context,
     )
     _train(trainer, start)
-    if shard.rank > 0:
+    if context.rank > 0:
         return
     model.eval()
     if exact:
@@ -96,7 +100,7 @@ def _run(args: Namespace, shard: Shard, folder: Path) -> None:
 
 def _train(trainer: Trainer, start: Path | None) -> None:
     """To the end of the run; where it is not reached, the process exits and says what is kept."""
-    leads = trainer.shard.rank == 0
+    leads = trainer.context.rank == 0
     try:
         finished = trainer.train()
     except TrainingDiverged as error:
@@ -122,7 +126,7 @@ def _open_run(args: Namespace, start: Path | None, checkpoint: dict | None, log_
     return RunLog(log_dir, resume_step=checkpoint["step"] if checkpoint else None)
 
 
-def _keep_quiet(text: str) -> None:
+def _ignore(text: str) -> None:
     """What all processes but the first say."""
 
 

@@ -15,16 +15,18 @@ import math
 
 import torch
 
-from exports import export_run
-from page import save_page
-from runs import load_trained, open_clip
-from utils.config import parse_config, pick_device
-from utils.draw_sheet import save_overview
-from utils.errors import exits_on_input_error
-from visuals import STYLES, View, query_points
+from loaders.clip import open_clip
+from networks.run_checkpoints import load_trained
+from utils.config import parse_config
+from utils.device import pick_device
+from utils.errors import exit_on_input_error
+from visualization.contact_sheet import save_overview
+from visualization.export import export_run
+from visualization.page import save_page
+from visualization.view import STYLES, View, query_points
 
 
-@exits_on_input_error
+@exit_on_input_error
 def main(argv: list[str] | None = None) -> None:
     """Load what the flags name, draw, and say where the files are."""
     args = parse_config(argv)

@@ -18,11 +18,11 @@ import time
 from pathlib import Path
 from statistics import mean
 
+from evaluation.provenance import code_and_machine
+from evaluation.tables import Row, markdown_table, mean_and_deviation
 from utils.atomic import atomic_path, write_whole
 from utils.config import build_parser, parse_config
-from utils.errors import InputError, exits_on_input_error
-from utils.provenance import code_and_machine
-from utils.tables import Row, markdown_table, mean_and_deviation
+from utils.errors import InputError, exit_on_input_error
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 CONFIGS = [REPOSITORY / "configs" / name for name in ("demo.txt", "cpu_large.txt")]
@@ -207,7 +207,7 @@ def _mean(values: list[float | None]) -> float | None:
     return mean(known) if known else None
 
 
-@exits_on_input_error
+@exit_on_input_error
 def main(argv: list[str] | None = None) -> None:
     """Do the runs that are missing and print what all of them gave."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)

@@ -15,8 +15,8 @@ import torch
 
 from preprocessing.consistency import NEAR_GAP, appearance_similarity, cycle_masks
 from preprocessing.features import sift_map
+from preprocessing.flow_files import read_flow
 from utils.coords import sample_bilinear
-from utils.flow_files import read_flow
 from utils.paths import SequencePaths
 from utils.video_io import list_frames, read_frame
 

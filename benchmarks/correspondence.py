@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from evaluation.ground_truth import TrackTruth, exact_tracks, frame_size
 from loaders.flow_store import FlowStore
-from loaders.truth import TrackTruth, exact_tracks, frame_size
 from utils.paths import SequencePaths
 from utils.video_io import list_frames
 

@@ -26,12 +26,12 @@ from tqdm import tqdm
 
 import preprocessing.main_processing as main_processing
 import train
-from benchmarks.disturbed import Command, log_of, logged_steps, newest_step, num_blocks, said
 from benchmarks.measure import write_json
-from loaders.synthetic import make_scene, write_scene
+from benchmarks.process_harness import Command, log_of, logged_steps, newest_step, num_blocks, said
+from evaluation.tables import format_table
+from preprocessing.synthetic import make_scene, write_scene
 from utils.paths import SequencePaths
 from utils.run_log import RunLog
-from utils.tables import format_table
 
 Row = dict[str, float]
 Trial = Callable[[Command, Path, float], Row | None]  # None: it ended before the moment

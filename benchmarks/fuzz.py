@@ -18,10 +18,10 @@ from pathlib import Path
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from tqdm import tqdm
 
+from evaluation.tables import format_table
 from tests.readers import READERS, damaged, prepare
 from utils.atomic import write_whole
 from utils.errors import InputError
-from utils.tables import format_table
 
 
 def fuzz(name: str, examples: int, start: int) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 The paper's batch, 8 pairs x 256 points x 32 samples, default networks with affine maps, Adam: the largest sum of the
 bytes of all tensors alive at one time in a step, weights and Adam's moments included. Tensors have shapes but no values
-here (torch's FakeTensorMode), so that no GPU and little memory is needed; the plain form (tests/plain_model.py), whose
+here (torch's FakeTensorMode), so that no GPU and little memory is needed; the plain form (tests/oracles/plain_model.py), whose
 shapes depend on values, is computed for 8 and 16 points and extended along the line through them. Not in it: the CUDA
 context and libraries (some 0.5 GB) and what the allocator leaves between tensors. `benchmarks.gpu_step` asks a GPU.
 """
@@ -21,9 +21,10 @@ from torch.utils._pytree import tree_leaves
 from benchmarks.measure import write_json
 from benchmarks.train_step import NUM_FRAMES, NUM_PAIRS, STEP, draw_batch
 from loaders.batches import Batch
-from losses import compute_losses, weighted_sum
-from networks.omnimotion import ModelConfig, OmniMotion
-from tests import plain_model
+from networks.model_config import ModelConfig
+from networks.omnimotion import OmniMotion
+from networks.prediction import compute_losses, weighted_sum
+from tests.oracles import plain_model
 from utils.schedules import loss_weights
 
 NUM_PTS, FEW_PTS = 256, (8, 16)

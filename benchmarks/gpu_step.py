@@ -18,11 +18,12 @@ import torch
 
 from benchmarks.measure import alone, write_json
 from benchmarks.train_step import NUM_FRAMES, draw_batch
-from runs import build_model, make_cheaper
+from evaluation.provenance import provenance
+from networks.run_checkpoints import build_model
+from networks.runtime import configure_runtime
 from trainer import Trainer
 from utils.config import parse_config
-from utils.errors import InputError, exits_on_input_error
-from utils.provenance import provenance
+from utils.errors import InputError, exit_on_input_error
 
 FLAGS = (
     *("", "--tf32 true", "--amp true", "--compile true", "--compile true --tf32 true --amp true"),
@@ -36,7 +37,7 @@ def measure(flags: list[str], name: str = "cuda") -> dict[str, float]:
     args, device = parse_config([*flags, "--data_dir", "random"]), torch.device(name)
     video = np.zeros((NUM_FRAMES, 480, 854, 3), np.uint8)
     model = build_model(args, video, None, device)
-    make_cheaper(model, args)
+    configure_runtime(model, args)
     names, folder = [f"{k:05d}.png" for k in range(NUM_FRAMES)], Path("unused")  # nothing is saved
     trainer = Trainer(args, model, video, names, None, None, folder, log=None, images=lambda step: {})
     trainer.step = args.num_iters // 2  # the depth prior, which needs a clip's flow, is over
@@ -53,7 +54,7 @@ def measure(flags: list[str], name: str = "cuda") -> dict[str, float]:
     return {"ms": 1000 * step, "hours": args.num_iters * step / 3600, **held}
 
 
-@exits_on_input_error
+@exit_on_input_error
 def main(argv: list[str] | None = None) -> None:
     """Print the table, write JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

@@ -3,7 +3,7 @@
 200 points of the middle frame through 24 frames, by default networks with affine maps as they start or by those of a
 checkpoint, ours or a released one (which must be asked for 24 frames: the time codes of other clips lie between those
 of its own). How much a score costs depends on what lies in front of the points, so on the training. The plain form
-(tests/plain_model.py) evaluates source rays, target rays and all mapped samples anew for every target frame. Times are
+(tests/oracles/plain_model.py) evaluates source rays, target rays and all mapped samples anew for every target frame. Times are
 medians of calls in turn; the speeds are those of the CPU times, which leave out what others had the cores. Work is
 counted by torch's FlopCounterMode, memory is how far a process of its own grows beyond what it holds before the call;
 "of peak" compares the work with that of large products in the same CPU time.
@@ -17,9 +17,10 @@ from pathlib import Path
 import torch
 
 from benchmarks.measure import Work, alone, gflop_of, resident_bytes, times_in_turn, write_json
-from networks.official_checkpoint import read_as_ours
-from networks.omnimotion import ModelConfig, OmniMotion, load_model
-from tests import plain_model
+from networks.model_config import ModelConfig
+from networks.omnimotion import OmniMotion, load_model
+from networks.released_checkpoint import load_released_checkpoint
+from tests.oracles import plain_model
 
 NUM_FRAMES, NUM_PTS, QUERY = 24, 200, 12
 SIZE = (96, 160)  # height and width, for which a released checkpoint is opened
@@ -31,7 +32,7 @@ def open_model(checkpoint: Path | None) -> OmniMotion:
     """New networks, or those of a checkpoint, for 24 frames."""
     if checkpoint is None:
         return OmniMotion.initialised(ModelConfig(NUM_FRAMES, *SIZE), num_layers=6, seed=0).eval()
-    state = read_as_ours(checkpoint, *SIZE)
+    state = load_released_checkpoint(checkpoint, *SIZE)
     state["model_config"]["num_frames"] = NUM_FRAMES
     return load_model(state)
 

@@ -1,7 +1,7 @@
 """What a pair of frames costs to draw: `python -m benchmarks.loader --data_dir SEQ [--batches 20] [--json FILE]`.
 
 `SEQ` is a preprocessed sequence; the released batch of 8 pairs x 256 points, count maps on. Rows: the plain way (whole
-flows and masks unpacked, a key for every valid pixel: tests/plain_loader.py), ours, and ours after the system was told
+flows and masks unpacked, a key for every valid pixel: tests/oracles/plain_loader.py), ours, and ours after the system was told
 to forget the file. Columns: near pairs as at the start of training, all pairs as at its end, the same by error maps
 (random ones). Time is the median over batches, drawn in turn in one process, divided by their pairs; memory is how
 far a process of its own grows at most beyond what it holds before (libraries, video), mapped pages included.
@@ -22,10 +22,10 @@ import torch
 
 from benchmarks.measure import alone, resident_bytes, seconds_of, write_json
 from loaders.batches import FlowBatches, SamplingConfig
+from loaders.clip import load_video
 from loaders.flow_store import FlowStore
 from loaders.mapped_flow import MappedFlowStore
-from loaders.sequence import load_video
-from tests.plain_loader import PlainBatches
+from tests.oracles.plain_loader import PlainBatches
 from utils.paths import SequencePaths
 from utils.video_io import list_frames
 

@@ -17,8 +17,8 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from evaluation.tables import format_table
 from utils.paths import SequencePaths
-from utils.tables import format_table
 from utils.video_io import write_image
 
 REPOSITORY = Path(__file__).resolve().parents[1]

@@ -5,8 +5,8 @@ import math
 
 import numpy as np
 
-from loaders.synthetic import Scene, make_scene
-from loaders.synthetic_layers import Role
+from preprocessing.synthetic import Scene, make_scene
+from preprocessing.synthetic_layers import Role
 
 NUM_FRAMES = 24
 SIZES = ((128, 192), (128, 128), (120, 200), (192, 128))  # height, width of scenes 1, 2, …, in turn

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
+from evaluation.provenance import provenance
+from evaluation.tables import markdown_table
 from tests.browser import Page, browser, find_chromium
 from utils.atomic import write_whole
-from utils.errors import InputError, exits_on_input_error
-from utils.provenance import provenance
-from utils.tables import markdown_table
+from utils.errors import InputError, exit_on_input_error
 
 MOVES = 100  # of the pointer in a frame
 # Moves all over the picture, each timed with the drawing that follows from it.
@@ -70,7 +70,7 @@ def script_seconds(shown: Page) -> float:
     return metrics["ScriptDuration"]
 
 
-@exits_on_input_error
+@exit_on_input_error
 def main() -> None:
     """Print the table, and write it with the machine."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

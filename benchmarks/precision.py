@@ -18,8 +18,9 @@ from torch import Tensor
 
 from benchmarks.measure import write_json
 from networks import coupling, linear
-from networks.official_checkpoint import read_as_ours
-from networks.omnimotion import ModelConfig, OmniMotion, load_model
+from networks.model_config import ModelConfig
+from networks.omnimotion import OmniMotion, load_model
+from networks.released_checkpoint import load_released_checkpoint
 from networks.warp import Warp
 
 SIZE = (480, 854)  # height and width, for which a released checkpoint is opened; the warp does not depend on them
@@ -67,7 +68,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures there as well")
     args = parser.parse_args()
     if args.checkpoint:
-        model = load_model(read_as_ours(args.checkpoint, *SIZE))
+        model = load_model(load_released_checkpoint(args.checkpoint, *SIZE))
     else:
         model = OmniMotion.initialised(ModelConfig(24, *SIZE), num_layers=6, seed=0)
     rows = {}

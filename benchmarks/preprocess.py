@@ -2,7 +2,7 @@
 
 Three parts, each in a process of its own:
 raft    pairs a second, each frame encoded once, or for each pair, or by torchvision's forward; random weights
-filter  filtering and chaining against `benchmarks.straightforward`, files and all, on the first frames
+filter  filtering and chaining against `tests.oracles.reference_filtering`, files and all, on the first frames
 whole   every stage on the whole clip with --flow dis: time, peak memory, bytes on disk
 """
 
@@ -24,7 +24,6 @@ import torch
 from torchvision.models.optical_flow import raft_large
 
 import preprocessing.main_processing as main_processing
-from benchmarks.straightforward import filter_and_chain
 from preprocessing.chain_flow import chain_flow
 from preprocessing.features import feature_extractor, write_features
 from preprocessing.filter_flow import filter_flow
@@ -34,6 +33,7 @@ from preprocessing.flow_raft import NUM_UPDATES, RaftFlow
 from preprocessing.frames import prepare_sequence
 from preprocessing.manifest import Settings
 from preprocessing.pairs import Pairs
+from tests.oracles.reference_filtering import reference_filter_and_chain
 from utils.paths import SequencePaths
 from utils.video_io import list_frames, read_frame
 
@@ -124,7 +124,7 @@ def part_filter(paths: SequencePaths, args: argparse.Namespace) -> dict:
             filter_flow(ours, names, kind)
             chain_flow(ours, names, kind)
             middle = time.perf_counter()
-            filter_and_chain(plain, kind, names)
+            reference_filter_and_chain(plain, kind, names)
             seconds = middle - start, time.perf_counter() - middle
             per_pair = [1000 * value / len(pairs.all()) for value in seconds]
             found[f"{kind}: ms a pair"], found[f"{kind}: ms a pair, straightforward"] = per_pair

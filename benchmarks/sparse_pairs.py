@@ -13,16 +13,16 @@ import time
 from pathlib import Path
 
 from benchmarks.correspondence import VALID_WRONG, as_text, quality
+from evaluation.flow_trackers import DirectFlowTracker
+from evaluation.ground_truth import TrackTruth
+from evaluation.scoring import score
+from evaluation.tables import format_table
 from loaders.flow_store import FlowStore
-from loaders.flow_tracker import DirectFlowTracker
-from loaders.synthetic import Scene, make_scene, write_scene
-from loaders.truth import TrackTruth
 from preprocessing.main_processing import preprocess
 from preprocessing.manifest import Settings
 from preprocessing.pairs import Pairs
-from scoring import score
+from preprocessing.synthetic import Scene, make_scene, write_scene
 from utils.paths import SequencePaths
-from utils.tables import format_table
 from utils.video_io import list_frames
 
 

@@ -15,15 +15,16 @@ import numpy as np
 import torch
 
 from loaders.batches import FlowBatches
+from loaders.clip import open_clip
 from loaders.flow_store import FlowStore
-from runs import build_model, open_clip, read_start
+from loaders.training_data import sampling_config
+from networks.checkpoints import find_checkpoint
+from networks.run_checkpoints import build_model, load_resume_checkpoint
 from trainer import Trainer
-from training_data import sampling_config
-from utils.checkpoint import find_checkpoint
 from utils.config import parse_config, run_dir
-from utils.errors import exits_on_input_error
-from utils.shard import ALONE
-from utils.side_by_side import torch_threads
+from utils.distributed import SINGLE_PROCESS
+from utils.errors import exit_on_input_error
+from utils.parallel import torch_threads
 
 STEPS = 30
 
@@ -33,14 +34,14 @@ def median_step(flags: list[str], trained: bool) -> float:
     args = parse_config(flags)
     clip = open_clip(args)
     path = find_checkpoint(run_dir(args), args.ckpt_path) if trained else None
-    checkpoint = path and read_start(path, args, clip.video)
+    checkpoint = path and load_resume_checkpoint(path, args, clip.video)
     model = build_model(args, clip.video, checkpoint, torch.device("cpu"))
     store = FlowStore(clip.paths, clip.names, prefer_chained=args.chain)
     folder = Path("unused")  # nothing is saved or logged
     trainer = Trainer(
         args, model, clip.video, clip.names, store, None, folder, log=None, images=None, checkpoint=checkpoint
     )
-    dataset = FlowBatches(clip.video, store, sampling_config(args, ALONE))
+    dataset = FlowBatches(clip.video, store, sampling_config(args, SINGLE_PROCESS))
     batches = [dataset[step] for step in range(STEPS)]
     times = []
     with torch_threads(args.num_threads):
@@ -51,7 +52,7 @@ def median_step(flags: list[str], trained: bool) -> float:
     return float(np.median(times))
 
 
-@exits_on_input_error
+@exit_on_input_error
 def main() -> None:
     """Print the four medians."""
     if sys.argv[1:2] in (["kept"], ["flushed"]):

@@ -25,21 +25,25 @@ from matplotlib.figure import Figure
 from benchmarks.accuracy import copy_scene
 from benchmarks.measure import gflop_of
 from benchmarks.other_scenes import other_scene
-from divergence import TrainingDiverged
-from loaders.synthetic import write_scene
-from loaders.truth import exact_tracks
-from runs import build_model, make_cheaper, open_clip, open_store
-from scoring import score, trackers_of
+from evaluation.ground_truth import exact_tracks
+from evaluation.provenance import code_and_machine, provenance
+from evaluation.scoring import score, trackers_of
+from evaluation.tables import Row, markdown_table, mean_and_deviation
+from loaders.clip import open_clip
+from loaders.training_data import open_store
+from networks.divergence import TrainingDiverged
+from networks.run_checkpoints import build_model
+from networks.runtime import configure_runtime
+from preprocessing.synthetic import write_scene
 from trainer import Trainer
 from utils.atomic import atomic_path
-from utils.config import parse_config, pick_device
-from utils.draw import figure_image
-from utils.errors import InputError, exits_on_input_error
+from utils.config import parse_config
+from utils.device import pick_device
+from utils.errors import InputError, exit_on_input_error
 from utils.paths import SequencePaths
-from utils.provenance import code_and_machine, provenance
 from utils.run_log import RunLog
-from utils.tables import Row, markdown_table, mean_and_deviation
 from utils.video_io import write_image
+from visualization.draw import figure_image
 
 SHOWN = ("AJ", "<d_avg", "OA", "TC", "px visible", "px occluded", "TFLOP")
 WHOLE = "at its last step or by the time"
@@ -81,7 +85,7 @@ def train(scene: Path, config: Path, seed: int, args: argparse.Namespace) -> dic
     store = open_store(options, clip, device)
     truth = exact_tracks(clip.paths.gt_tracks, clip.video.shape[1:3], len(clip.names))
     model = build_model(options, clip.video, None, device)
-    make_cheaper(model, options)
+    configure_runtime(model, options)
     trackers = trackers_of(model, clip.paths, clip.names, options)
     ours = trackers.pop("OmniMotion")
     rows: list[Row] = []
@@ -234,7 +238,7 @@ def make_scenes(args: argparse.Namespace) -> list[Path]:
     return scenes
 
 
-@exits_on_input_error
+@exit_on_input_error
 def main(argv: list[str] | None = None) -> None:
     """Do the runs that are missing, then show all of them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

@@ -1,7 +1,7 @@
 """What a training step costs: `python -m benchmarks.train_step [--steps 5] [--json FILE]`.
 
 Default networks with affine maps, 8 pairs x 32 points x 32 samples, pairs drawn by the training's probabilities for a
-60-frame clip. Rows: the plain form (tests/plain_model.py), ours, ours with
+60-frame clip. Rows: the plain form (tests/oracles/plain_model.py), ours, ours with
 `--checkpoint_activations`, with `--micro_batch 2`, with both. Time is the median wall time of steps in turn in one
 process; work is counted by torch's FlopCounterMode; memory is how far a process of its own grows beyond what it holds
 before the first step (libraries, weights: "GB before" in the JSON); "of peak" compares the work with that of large
@@ -20,10 +20,11 @@ from torch import Tensor
 from benchmarks.measure import alone, gflop_of, resident_bytes, times_in_turn, write_json
 from loaders.batches import Batch
 from loaders.pair_sampling import cycled_frames, partner_probabilities
-from losses import compute_losses, weighted_sum
-from networks.omnimotion import ModelConfig, OmniMotion
-from tests import plain_model
-from utils.rays import jitter_depths
+from networks.model_config import ModelConfig
+from networks.omnimotion import OmniMotion
+from networks.prediction import compute_losses, weighted_sum
+from networks.rendering import jitter_depths
+from tests.oracles import plain_model
 from utils.schedules import loss_weights
 
 NUM_FRAMES, NUM_PAIRS, NUM_PTS, STEP = 60, 8, 32, 1000

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from loaders.clip import colors_at
 from loaders.flow_store import FlowStore
 from loaders.pair_sampling import choose_pixels, cycled_frames, draw_pixels, pair_weight, partner_probabilities
-from loaders.sequence import colors_at
 from loaders.track_file import InputTracks
+from utils.device import to_device
 from utils.errors import InputError
 from utils.schedules import max_frame_gap
-from utils.transfer import to_device
 
 MOST_OFTEN = 20.0  # what moves by itself is drawn at most so many times as often for it: it may be a few wrong pixels
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from loaders.batches import Correspondences, FlowBatches, SamplingConfig
 from loaders.mapped_flow import MappedFlowStore
 from loaders.pair_sampling import pair_weight
+from preprocessing.flow_files import STEPS_PER_PX
 from utils.coords import sample_bilinear
-from utils.flow_files import STEPS_PER_PX
 
 
 class DeviceFlowBatches(FlowBatches):

@@ -9,8 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from utils.arrays import read_array
 from utils.atomic import write_array
+from utils.data_files import read_array
 from utils.errors import InputError
 
 BLUR = (5, 5)  # pixels; an error is spread to its neighbourhood (released constant)

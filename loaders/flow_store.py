@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from preprocessing.flow_files import read_flow, read_pair_mask
+from utils.data_files import read_json
 from utils.errors import InputError
-from utils.flow_files import read_flow, read_pair_mask
-from utils.json_files import read_json
 from utils.paths import SequencePaths
 from utils.video_io import decode_image, read_frame
 

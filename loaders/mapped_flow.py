@@ -12,9 +12,9 @@ import numpy as np
 from tqdm import tqdm
 
 from loaders.flow_store import FlowStore, PairMask
+from preprocessing.flow_files import STEPS_PER_PX, flow_steps
 from utils.atomic import atomic_path, remove_partial
 from utils.errors import InputError
-from utils.flow_files import STEPS_PER_PX, flow_steps
 from utils.lock import locked
 from utils.paths import SequencePaths
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from utils.conventions import px_from_corner
-from utils.coords import inside_image
+from utils.coords import is_inside_image
 from utils.errors import InputError
 
 # Trackers leave some points that are past the border marked as visible; a larger share of the visible ones means that
@@ -118,7 +118,7 @@ def _inside(path: Path, px: np.ndarray, visible: np.ndarray, height: int, width:
         raise InputError(
             f"{path}: point {point} is visible in frame {frame} but not finite there: give pixels, or mark it as hidden"
         )
-    inside = inside_image(torch.from_numpy(px), height, width).numpy()
+    inside = is_inside_image(torch.from_numpy(px), height, width).numpy()
     if seen.size and (seen.max() <= 1 or (~inside[visible]).mean() > MOST_OUTSIDE):
         (x0, y0), (x1, y1) = seen.min(0), seen.max(0)
         raise InputError(

@@ -4,11 +4,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from networks.activation_checkpointing import ActivationCheckpointing
 from networks.gabor import GaborNet
 from networks.linear import ExactLinear
 from networks.mlp import mlp
 from networks.planes import TriPlane
-from networks.recompute import Recomputed
 
 VOLUME_ALPHA = 3.0  # shape of the Gamma prior of the volume net's envelopes, released value
 
@@ -23,7 +23,7 @@ def contract(u: Tensor) -> Tensor:
     return (2 - 1 / norm) * u / norm
 
 
-class CanonicalVolume(Recomputed):
+class CanonicalVolume(ActivationCheckpointing):
     """Colour and density at canonical points; where `amp` is set, products between hidden layers are bfloat16's.
 
     A GaborNet, or with `plane_size` a small network of features in three planes of so many cells a side.
@@ -44,7 +44,7 @@ class CanonicalVolume(Recomputed):
     def forward(self, x_canonical: Tensor) -> tuple[Tensor, Tensor]:
         """[*,3] → colours [*,3] in (0, 1) and densities σ [*] ≥ 0."""
         with torch.autocast(x_canonical.device.type, torch.bfloat16, enabled=self.amp):
-            out = self.recomputed(self._network, contract(x_canonical))
+            out = self.checkpointed(self._network, contract(x_canonical))
         # −1 starts the volume out thin, so that gradients reach all samples of a ray (released constant).
         return torch.sigmoid(out[..., :3]), F.softplus(out[..., 3] - 1)
 

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from networks.activation_checkpointing import ActivationCheckpointing
 from networks.encoding import Coordinate
 from networks.linear import Linear, linear
 from networks.mlp import mlp
 from networks.planes import REACH, SpaceTimePlanes, look_up
-from networks.recompute import Recomputed
 
 # Without a soft bound e^±8 is the largest stretch one layer may apply: it keeps e^s finite and the inverse accurate in
 # float32.
@@ -27,18 +27,18 @@ NEAR_IDENTITY = 0.1
 
 
 @dataclass(frozen=True)
-class FrameShare:
+class FrameConditioning:
     """What a coupling network gets of P frames, whatever the point."""
 
     hidden: Tensor  # [P,width]: what the code adds to the first hidden layer
     plane: Tensor | None  # [P,C,h,w]: features over the two kept coordinates
 
-    def __getitem__(self, index: Tensor) -> "FrameShare":
+    def __getitem__(self, index: Tensor) -> "FrameConditioning":
         """That of the frames `index`."""
-        return FrameShare(self.hidden[index], None if self.plane is None else self.plane[index])
+        return FrameConditioning(self.hidden[index], None if self.plane is None else self.plane[index])
 
 
-class CouplingLayer(Recomputed):
+class CouplingLayer(ActivationCheckpointing):
     """Changes coordinate `axis` of points given as three coordinates [P,M,1], conditioned on their frames' codes.
 
     With `planes`, features of the frame at the two kept coordinates are added to their encoding. `soft_bound` B > 0
@@ -70,30 +70,30 @@ class CouplingLayer(Recomputed):
                 self.scale_shift[-1].weight *= NEAR_IDENTITY
                 self.scale_shift[-1].bias.zero_()
 
-    def share_of(self, code: Tensor, time: Tensor) -> FrameShare:
+    def condition_on(self, code: Tensor, time: Tensor) -> FrameConditioning:
         """What the network gets of frames with codes [P,C] and time codes [P].
 
         The first linear sees [code, encoding]; the code's share of it is the same for every point of a frame.
         """
         first = self.scale_shift[0]
         hidden = F.linear(self.code_mlp(code), first.weight[:, : code.shape[-1]], first.bias)
-        return FrameShare(hidden, None if self.planes is None else self.planes.at(time))
+        return FrameConditioning(hidden, None if self.planes is None else self.planes.at(time))
 
-    def to_canonical(self, x: list[Coordinate], share: FrameShare) -> list[Coordinate]:
+    def to_canonical(self, x: list[Coordinate], share: FrameConditioning) -> list[Coordinate]:
         """v ← (v − t)·e^(−s)."""
         log_scale, shift = self._log_scale_and_shift(x, share)
         return self._replace(x, (x[self.axis].value - shift) * (-log_scale).exp())
 
-    def to_local(self, y: list[Coordinate], share: FrameShare) -> list[Coordinate]:
+    def to_local(self, y: list[Coordinate], share: FrameConditioning) -> list[Coordinate]:
         """v ← v·e^s + t, the inverse of `to_canonical`."""
         log_scale, shift = self._log_scale_and_shift(y, share)
         return self._replace(y, y[self.axis].value * log_scale.exp() + shift)
 
-    def _log_scale_and_shift(self, x: list[Coordinate], share: FrameShare) -> tuple[Tensor, Tensor]:
+    def _log_scale_and_shift(self, x: list[Coordinate], share: FrameConditioning) -> tuple[Tensor, Tensor]:
         """(s, t), each [P,M,1], from the kept coordinates and the frames."""
         a, b = (x[i] for i in self.kept)
         features = torch.cat([a.value, b.value, a.waves, b.waves], -1)
-        log_scale, shift = self.recomputed(self._network, features, share.hidden, share.plane).split(1, -1)
+        log_scale, shift = self.checkpointed(self._network, features, share.hidden, share.plane).split(1, -1)
         if self.soft_bound > 0:
             return soften(log_scale, self.soft_bound), soften(shift, IMAGE_SIZE * self.soft_bound)
         return log_scale.clamp(-MAX_LOG_SCALE, MAX_LOG_SCALE), shift

@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor, nn
 
+from networks.activation_checkpointing import ActivationCheckpointing
 from networks.encoding import Coordinate
 from networks.mlp import mlp
-from networks.recompute import Recomputed
 
 
-class FrameAffine(Recomputed):
+class FrameAffine(ActivationCheckpointing):
     """Rotation, row scales and shift of (x, y), decided by time and depth; depth itself stays as it is.
 
     x' = e^θ1·(cos θ0·x − sin θ0·y) + θ2,  y' = e^θ3·(sin θ0·x + cos θ0·y) + θ4,  θ = network(time, z).
@@ -40,7 +40,7 @@ class FrameAffine(Recomputed):
     def _affine(self, z: Coordinate, time: Tensor) -> tuple[Tensor, ...]:
         waves = z.waves.unflatten(-1, (2, self.num_freqs)).mT.flatten(-2)  # sin, cos of each octave side by side
         time = time.to(z.value.dtype)[:, None, None].expand_as(z.value)
-        theta = self.recomputed(self._network, torch.cat([waves, time, z.value], -1))
+        theta = self.checkpointed(self._network, torch.cat([waves, time, z.value], -1))
         angle, log_scale_x, shift_x, log_scale_y, shift_y = theta.split(1, -1)
         return angle.cos(), angle.sin(), log_scale_x.exp(), shift_x, log_scale_y.exp(), shift_y
 

@@ -1,24 +1,32 @@
 """The whole model of one video, and the questions that it answers: tracks, flow, depth, colour."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from networks.ray_marcher import ModelConfig, RayMarcher
+from networks.checkpoints import newest_checkpoint, read_checkpoint
+from networks.model_config import ModelConfig
+from networks.ray_marcher import RayMarcher
+from networks.rendering import composite, density_to_alpha, gather_max_weight, project, render_weights
 from networks.warp import FrameMaps, random_axes
-from utils.checkpoint import newest_checkpoint, read_checkpoint
-from utils.chunking import chunked
-from utils.config import pick_device
-from utils.coords import inside_image, pixel_grid
+from utils.coords import is_inside_image, pixel_grid
+from utils.device import pick_device
 from utils.errors import InputError
-from utils.rays import project
-from utils.volrend import composite, density_to_alpha, render_weights, take_heaviest
 
 # A target sample hides the mapped point if it is nearer than this many sample spacings (released constant).
 OCCLUSION_MARGIN = 1.1
+
+
+@dataclass(frozen=True)
+class TrackingOptions:
+    """How points are tracked: by the heaviest sample or the composite, how many at a time, and when they are occluded."""
+
+    use_max_loc: bool = True
+    chunk_size: int = 10000
+    occlusion_th: float = 0.99
 
 
 @dataclass(frozen=True)
@@ -36,7 +44,7 @@ class Tracks:
 
     def occluded(self, threshold: float, height: int, width: int) -> Tensor:
         """bool [T,N]: hidden behind something nearer, or outside the image."""
-        return (self.occlusion > threshold) | ~inside_image(self.px, height, width)
+        return (self.occlusion > threshold) | ~is_inside_image(self.px, height, width)
 
 
 class OmniMotion(RayMarcher):
@@ -54,7 +62,7 @@ class OmniMotion(RayMarcher):
     def from_run(cls, run_dir: Path | str, device: torch.device | str = "auto") -> "OmniMotion":
         """The model of a run's folder (`out/<expname>_<name>`), as of its newest checkpoint, ready for questions.
 
-        `device` as the flag: auto, cuda, cuda:1, mps or cpu. Neither flow, frames nor the optimiser's state are needed.
+        `device` as the flag: auto, cuda, cuda:1, mps or cpu. Neither flow, frames nor the optimizer's state are needed.
 
         Raises:
             InputError: no such folder, no checkpoint in it, a damaged one or one of the released code; no such device.
@@ -66,7 +74,7 @@ class OmniMotion(RayMarcher):
             reason = str(error).splitlines()[0]
             raise InputError(
                 f"{path} does not hold a model of this code ({reason}): give another run, or for a checkpoint of the "
-                "released code use networks.official_checkpoint.read_as_ours"
+                "released code use networks.released_checkpoint.load_released_checkpoint"
             ) from error
         return model.to(device)
 
@@ -110,7 +118,7 @@ class OmniMotion(RayMarcher):
 
         def map_chunk(px: Tensor) -> tuple[Tensor, ...]:
             rays = self.march(source, self.rays(px).unsqueeze(0))
-            surface = take_heaviest(rays.weights, rays.x_canonical) if use_max_loc else rays.x_canonical
+            surface = gather_max_weight(rays.weights, rays.x_canonical) if use_max_loc else rays.x_canonical
             # Few points are mapped to many frames at once: small products would cost more around them than in them.
             at_once = max(1, chunk_size // len(px))
             points = []
@@ -176,7 +184,7 @@ class OmniMotion(RayMarcher):
 
         def surface_of(px: Tensor) -> tuple[Tensor]:
             rays = self.march(source, self.rays(px).unsqueeze(0))
-            return (take_heaviest(rays.weights, rays.x_canonical)[0],)
+            return (gather_max_weight(rays.weights, rays.x_canonical)[0],)
 
         (surface,) = chunked(surface_of, chunk_size, pixel_grid(height, width, self.device).flatten(0, 1))
         for tgt_id in range(self.config.num_frames) if tgt_ids is None else tgt_ids:
@@ -213,7 +221,15 @@ class OmniMotion(RayMarcher):
 
 
 def load_model(checkpoint: dict, device: torch.device | str = "cpu") -> OmniMotion:
-    """The networks held by one of our checkpoints (see `utils.checkpoint`), ready for inference."""
+    """The networks held by one of our checkpoints (see `networks.checkpoints`), ready for inference."""
     model = OmniMotion(ModelConfig(**checkpoint["model_config"]))
     model.load_state_dict(checkpoint["model"])
     return model.to(device).eval()
+
+
+def chunked(function: Callable[..., tuple[Tensor, ...]], chunk_size: int, *inputs: Tensor) -> tuple[Tensor, ...]:
+    """Apply `function` to pieces of at most `chunk_size` rows of `inputs` [N,*]; outputs joined along axis 0."""
+    pieces = [
+        function(*(x[start : start + chunk_size] for x in inputs)) for start in range(0, len(inputs[0]), chunk_size)
+    ]
+    return tuple(torch.cat(outputs) for outputs in zip(*pieces, strict=True))

@@ -1,51 +1,18 @@
 """The networks of one video, their sizes, and rays through them: what training needs of the model."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from networks.activation_checkpointing import ActivationCheckpointing
 from networks.canonical import CanonicalVolume
-from networks.recompute import Recomputed
+from networks.model_config import ModelConfig
+from networks.rendering import density_to_alpha, mask_near_samples, points_on_rays, render_weights, sample_depths
 from networks.warp import FrameMaps, Warp
-from utils.rays import points_on_rays, sample_depths
-from utils.volrend import density_to_alpha, hide_nearest, render_weights
 
 # Share of the nearest samples that `mask_near` switches off early in training (released constant).
 NEAR_SHARE = 0.2
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """All that is needed to build the networks anew; lies in the checkpoint beside their weights.
-
-    `axes` are the coordinates changed by the coupling layers, `min_depth`/`max_depth` the ends of every ray.
-    """
-
-    num_frames: int
-    height: int
-    width: int
-    axes: list[int] = field(default_factory=list)
-    code_size: int = 128
-    code_width: int = 256
-    code_depth: int = 2
-    coupling_width: int = 256
-    coupling_depth: int = 3
-    use_affine: bool = True
-    affine_width: int = 256
-    affine_depth: int = 7
-    volume_width: int = 512
-    volume_depth: int = 3
-    pe_freq: int = 4
-    num_samples_ray: int = 32
-    min_depth: float = 0.0
-    max_depth: float = 2.0
-    plane_size: int = 0
-    plane_channels: int = 16
-    plane_interval: int = 2
-    volume_plane_size: int = 0
-    volume_plane_channels: int = 8
-    soft_bound: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -93,7 +60,7 @@ class RayMarcher(nn.Module):
     def checkpoint_activations(self) -> None:
         """From here on compute hidden layers again for the gradient instead of keeping them."""
         for module in self.modules():
-            if isinstance(module, Recomputed):
+            if isinstance(module, ActivationCheckpointing):
                 module.checkpoint_activations = True
 
     def compile_networks(self) -> None:
@@ -140,7 +107,7 @@ class RayMarcher(nn.Module):
         rgbs, sigmas = self.volume(x_canonical)
         alphas = density_to_alpha(sigmas)
         if mask_near:
-            alphas = hide_nearest(alphas, NEAR_SHARE)
+            alphas = mask_near_samples(alphas, NEAR_SHARE)
         return Rendering(x_canonical, alphas, render_weights(alphas), rgbs)
 
     def rays(self, px: Tensor) -> Tensor:

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from networks.coupling import CouplingLayer, FrameShare
+from networks.coupling import CouplingLayer, FrameConditioning
 from networks.encoding import join_coordinates, split_coordinates
 from networks.frame_affine import FrameAffine
 from networks.gabor import GaborNet
 from networks.planes import SpaceTimePlanes
 from utils.coords import time_code
-from utils.transfer import index_on, to_device
+from utils.device import index_on, to_device
 
 CODE_ALPHA = 4.5  # shape of the Gamma prior of the code net's envelopes, released value
 
@@ -72,7 +72,7 @@ class Warp(nn.Module):
         weight = self.code_net.output.weight
         time = to_device(time_code(frame_ids, self.num_frames).to(weight.dtype), weight.device)
         code = self.code_net(time.unsqueeze(-1))
-        return FrameMaps(self, time, [layer.share_of(code, time) for layer in self.layers])
+        return FrameMaps(self, time, [layer.condition_on(code, time) for layer in self.layers])
 
     def to_canonical(self, x_local: Tensor, frame_ids: Tensor) -> Tensor:
         """Points [P,*,3] of frames [P] → canonical points [P,*,3]."""
@@ -89,7 +89,7 @@ class FrameMaps:
 
     warp: Warp
     time: Tensor  # [P] time codes
-    shares: list[FrameShare]  # of every coupling layer
+    shares: list[FrameConditioning]  # of every coupling layer
 
     def pick(self, rows: list[int]) -> "FrameMaps":
         """The maps of some of the frames, in any order and number."""

@@ -15,14 +15,14 @@ from tqdm import tqdm
 
 from preprocessing.weights import check_remembered
 from utils.atomic import atomic_folder, atomic_path
-from utils.errors import InputError, OneSentence
+from utils.errors import InputError, OneLineErrorParser
 from utils.paths import SequencePaths
 from utils.video_io import to_rgb
 
 
 def archive_flags(description: str, url: str) -> argparse.ArgumentParser:
     """Parser with `--archive FILE` or `--download` (of `url`), `--out` and `--sequences`."""
-    parser = OneSentence(description=description)
+    parser = OneLineErrorParser(description=description)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--archive", type=Path, help="the downloaded file")
     source.add_argument("--download", action="store_true", help=f"get {url} into --out once, and keep it there")

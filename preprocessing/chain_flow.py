@@ -17,12 +17,12 @@ from tqdm import tqdm
 
 from preprocessing.consistency import extend_chain, similar_colour
 from preprocessing.filter_flow import Device, FeatureMaps
+from preprocessing.flow_files import missing_flows, read_flow, read_pair_mask, write_flow
 from preprocessing.pair_files import missing_masks, write_counts, write_pair_mask
 from preprocessing.pairs import Pairs
-from utils.flow_files import missing_flows, read_flow, read_pair_mask, write_flow
+from utils.distributed import Context
+from utils.parallel import default_workers, run_in_threads
 from utils.paths import SequencePaths
-from utils.shard import Shard
-from utils.side_by_side import default_workers, side_by_side
 from utils.video_io import read_frame
 
 # Bytes of adjacent flows kept: every sweep goes through those on its side. A longer clip reads them again.
@@ -35,22 +35,22 @@ def chain_flow(
     features: str,
     device: Device = "cpu",
     pairs: Pairs | None = None,
-    shard: Shard | None = None,
+    context: Context | None = None,
 ) -> None:
     """Write chained flow, masks and counts into `paths.chained`; sweeps whose files are all there are kept.
 
     Args: see `preprocessing.filter_flow.filter_flow`; the sequence is filtered.
     """
-    pairs, shard = pairs or Pairs(len(names)), shard or Shard()
+    pairs, context = pairs or Pairs(len(names)), context or Context()
     chain = Chain(paths, names, features, device)
     jobs = [Job([(i, j) for j in js], chain.sweep(i, js)) for i, js in pairs.sweeps()]
-    _write(paths, names, jobs, shard, "chain", device)
+    _write(paths, names, jobs, context, "chain", device)
     for gap in pairs.doublings():
-        shard.wait()  # for the halves
+        context.barrier()  # for the halves
         jobs = [Job([pair], chain.join(pair)) for pair in pairs.at_gap(gap)]
-        _write(paths, names, jobs, shard, f"chain, gap {gap}", device)
-    shard.wait()
-    write_counts(paths.chained, names, pairs, "chain", shard)
+        _write(paths, names, jobs, context, f"chain, gap {gap}", device)
+    context.barrier()
+    write_counts(paths.chained, names, pairs, "chain", context)
 
 
 def read_chained(paths: SequencePaths, a: str, b: str) -> tuple[Tensor, Tensor]:
@@ -123,11 +123,13 @@ def _only(flow: Tensor, where: Tensor) -> Tensor:
     return torch.where(where[..., None], flow, torch.nan)
 
 
-def _write(paths: SequencePaths, names: list[str], jobs: list[Job], shard: Shard, label: str, device: Device) -> None:
+def _write(
+    paths: SequencePaths, names: list[str], jobs: list[Job], context: Context, label: str, device: Device
+) -> None:
     """Do this process's jobs that have a file missing."""
     every = [(names[i], names[j]) for job in jobs for i, j in job.pairs]
     missing = {*missing_flows(paths.chained, every), *missing_masks(paths.chained, every)}
-    todo = [job for job in shard.of(jobs) if any((names[i], names[j]) in missing for i, j in job.pairs)]
+    todo = [job for job in context.partition(jobs) if any((names[i], names[j]) in missing for i, j in job.pairs)]
 
     def work(job: Job) -> Iterator[None]:
         for (i, j), flow, valid, rescued in job.chained:
@@ -136,5 +138,5 @@ def _write(paths: SequencePaths, names: list[str], jobs: list[Job], shard: Shard
             bar.update()
             yield
 
-    with tqdm(total=sum(len(job.pairs) for job in todo), desc=label, unit="pair", disable=shard.rank > 0) as bar:
-        side_by_side(work, todo, default_workers(read_frame(paths.color / names[0])[..., 0].size, device))
+    with tqdm(total=sum(len(job.pairs) for job in todo), desc=label, unit="pair", disable=context.rank > 0) as bar:
+        run_in_threads(work, todo, default_workers(read_frame(paths.color / names[0])[..., 0].size, device))

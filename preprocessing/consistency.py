@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from utils.coords import inside_image, pixel_grid, sample_bilinear
+from utils.coords import is_inside_image, pixel_grid, sample_bilinear
 
 CYCLE_THRESHOLD = 3.0  # pixels, as released
 # A first cycle that fails clearly, by 1.5 times the threshold, while the second closes: the pixel lands on
@@ -61,7 +61,7 @@ def cycle_masks(flow: Tensor, back: Tensor, threshold: float = CYCLE_THRESHOLD) 
     """
     height, width = flow.shape[-3:-1]
     landing = targets(flow)
-    inside = inside_image(landing, height, width)
+    inside = is_inside_image(landing, height, width)
     returned = landing + lookup(back, landing)
     first = (returned - pixel_grid(height, width, flow.device)).norm(dim=-1)
     second = (returned + lookup(flow, returned) - landing).norm(dim=-1)
@@ -170,7 +170,7 @@ def extend_chain(flow: Tensor, valid: Tensor, step: Tensor, step_valid: Tensor) 
     sampled = lookup(torch.cat([step, step_valid[..., None].to(step)], -1), landing)
     carried = flow + sampled[..., :2]
     consistent = sampled[..., 2] >= MASK_ONE
-    inside = inside_image(landing, height, width) & inside_image(targets(carried), height, width)
+    inside = is_inside_image(landing, height, width) & is_inside_image(targets(carried), height, width)
     return carried, valid & consistent & inside
 
 

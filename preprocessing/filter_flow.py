@@ -15,14 +15,14 @@ from preprocessing.consistency import (
     cycle_masks,
     keep_similar,
 )
+from preprocessing.flow_files import read_flow
 from preprocessing.pair_files import missing_masks, write_counts, write_pair_mask
 from preprocessing.pairs import Pairs
-from utils.arrays import read_array
+from utils.data_files import read_array
+from utils.distributed import Context
 from utils.errors import InputError
-from utils.flow_files import read_flow
+from utils.parallel import default_workers, run_in_threads
 from utils.paths import SequencePaths
-from utils.shard import Shard
-from utils.side_by_side import default_workers, side_by_side
 from utils.video_io import read_frame
 
 Device = torch.device | str
@@ -60,7 +60,7 @@ def filter_flow(
     features: str,
     device: Device = "cpu",
     pairs: Pairs | None = None,
-    shard: Shard | None = None,
+    context: Context | None = None,
 ) -> None:
     """Write the masks of the pairs that have none yet, then the counts.
 
@@ -72,11 +72,11 @@ def filter_flow(
         features: kind of features, a key of `COSINE_THRESHOLD`.
         device: where to compute.
         pairs: the pairs that have flow; None: all.
-        shard: this process's part.
+        context: this process's part.
     """
-    pairs, shard = pairs or Pairs(len(names)), shard or Shard()
+    pairs, context = pairs or Pairs(len(names)), context or Context()
     missing = set(missing_masks(paths, pairs.names(names)))
-    todo = shard.of([(i, j) for i, j in pairs.all() if i < j])
+    todo = context.partition([(i, j) for i, j in pairs.all() if i < j])
     todo = [(i, j) for i, j in todo if {(names[i], names[j]), (names[j], names[i])} & missing]
     maps = FeatureMaps(paths, features, device)
 
@@ -91,7 +91,7 @@ def filter_flow(
         bar.update()
         yield
 
-    with tqdm(total=len(todo), desc="filter", unit="pair", disable=shard.rank > 0) as bar:
-        side_by_side(work, todo, default_workers(read_frame(paths.color / names[0])[..., 0].size, device))
-    shard.wait()
-    write_counts(paths, names, pairs, "filter", shard)
+    with tqdm(total=len(todo), desc="filter", unit="pair", disable=context.rank > 0) as bar:
+        run_in_threads(work, todo, default_workers(read_frame(paths.color / names[0])[..., 0].size, device))
+    context.barrier()
+    write_counts(paths, names, pairs, "filter", context)

@@ -13,7 +13,7 @@ import numpy as np
 
 from preprocessing.flow_pairs import Pair, Sweeps, compose
 from preprocessing.keypoints import MAX_KEYPOINTS, SMALL, KeypointMatches
-from utils.side_by_side import default_workers
+from utils.parallel import default_workers
 
 # Chosen on two 24-frame 192x128 scenes with exact tracks: level 0 (the preset stops at half resolution)
 # brings the mean error between neighbours from 0.63 px to 0.32 px; a denser patch grid and more iterations

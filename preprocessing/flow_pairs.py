@@ -16,11 +16,11 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from preprocessing.flow_files import missing_flows, read_flow, write_flow
 from preprocessing.pairs import Pairs
-from utils.flow_files import missing_flows, read_flow, write_flow
+from utils.distributed import Context
+from utils.parallel import run_in_threads
 from utils.paths import SequencePaths
-from utils.shard import Shard
-from utils.side_by_side import side_by_side
 
 Sweeps = list[tuple[int, list[int]]]  # sources with their targets by growing gap, all in one direction
 Pair = tuple[int, int]
@@ -55,19 +55,19 @@ def compose(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def write_flows(
-    paths: SequencePaths, names: list[str], pairs: Pairs, estimator: FlowEstimator, shard: Shard | None = None
+    paths: SequencePaths, names: list[str], pairs: Pairs, estimator: FlowEstimator, context: Context | None = None
 ) -> None:
     """Write the missing flows of the pairs; existing files are kept."""
-    shard = shard or Shard()
+    context = context or Context()
     swept = [Job([(i, j) for i, js in b for j in js], partial(estimator.sweep, b)) for b in _blocks(pairs, estimator)]
-    _write(paths, names, swept, estimator, shard, "flow")
+    _write(paths, names, swept, estimator, context, "flow")
     for gap in pairs.doublings():
-        shard.wait()  # for the halves
+        context.barrier()  # for the halves
         at_gap = pairs.at_gap(gap)
         chunks = [at_gap[k : k + estimator.block] for k in range(0, len(at_gap), estimator.block)]
         jumps = [Job(chunk, partial(_jump, paths, names, estimator, chunk)) for chunk in chunks]
-        _write(paths, names, jumps, estimator, shard, f"flow, gap {gap}")
-    shard.wait()
+        _write(paths, names, jumps, estimator, context, f"flow, gap {gap}")
+    context.barrier()
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def _jump(paths: SequencePaths, names: list[str], estimator: FlowEstimator, pair
 
 
 def _write(
-    paths: SequencePaths, names: list[str], jobs: list[Job], estimator: FlowEstimator, shard: Shard, label: str
+    paths: SequencePaths, names: list[str], jobs: list[Job], estimator: FlowEstimator, context: Context, label: str
 ) -> None:
     """Do this process's jobs that have something missing, `estimator.workers` at a time."""
     missing = set(missing_flows(paths, [(names[i], names[j]) for job in jobs for i, j in job.pairs]))
@@ -112,7 +112,7 @@ def _write(
             bar.update()
             yield
 
-    todo = [job for job in shard.of(jobs) if any(map(is_missing, job.pairs))]
+    todo = [job for job in context.partition(jobs) if any(map(is_missing, job.pairs))]
     total = sum(len(job.pairs) for job in todo)
-    with tqdm(total=total, desc=label, unit="pair", disable=shard.rank > 0) as bar:
-        side_by_side(work, todo, estimator.workers)
+    with tqdm(total=total, desc=label, unit="pair", disable=context.rank > 0) as bar:
+        run_in_threads(work, todo, estimator.workers)

@@ -13,11 +13,10 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from utils.arrays import read_arrays
 from utils.atomic import atomic_folder
 from utils.conventions import scale_points
-from utils.errors import InputError, explains_failed_writes
-from utils.json_files import read_json
+from utils.data_files import read_arrays, read_json
+from utils.errors import InputError, explain_failed_writes
 from utils.paths import SequencePaths
 from utils.video_io import (
     VIDEO_SUFFIXES,
@@ -71,7 +70,7 @@ def prepare_sequence(source: Path, max_side: int | None, data_root: Path = Path(
     target = _target_folder(source, max_side if resized else None, Path(data_root))
     wanted = fingerprint(source, frames, max_side if resized else None)
     if not target.exists():
-        with explains_failed_writes(target.parent):
+        with explain_failed_writes(target.parent):
             _materialise(source, frames, max_side, target, wanted)
     _check_copy(target, wanted)
     return SequencePaths(target)

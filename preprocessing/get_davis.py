@@ -14,10 +14,10 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script, only this folder would be found
 
 from preprocessing.archives import archive_flags, decode_rgb, find_archive, write_sequences
-from utils.errors import InputError, exits_on_input_error
+from preprocessing.zip_files import open_zip
+from utils.errors import InputError, exit_on_input_error
 from utils.paths import SequencePaths
 from utils.video_io import write_image
-from utils.zip_files import open_zip
 
 URL = "https://data.vision.ee.ethz.ch/csergi/share/davis/DAVIS-2017-trainval-480p.zip"
 FRAME = re.compile(r"DAVIS/JPEGImages/480p/([^/]+)/\w+\.jpg")
@@ -60,7 +60,7 @@ def _members(archive: zipfile.ZipFile, pattern: re.Pattern[str]) -> dict[str, li
     return found
 
 
-@exits_on_input_error
+@exit_on_input_error
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the command line."""
     args = archive_flags("DAVIS's frames and foreground masks as sequence folders.", URL).parse_args(arguments)

@@ -14,10 +14,10 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script, only this folder would be found
 
 from preprocessing.archives import archive_flags, decode_rgb, find_archive, write_sequences
-from utils.conventions import RASTER, px_from_unit, unknown_where
-from utils.errors import InputError, exits_on_input_error
+from preprocessing.tapvid_pickle import read_tapvid
+from utils.conventions import RASTER, nan_where_occluded, px_from_unit
+from utils.errors import InputError, exit_on_input_error
 from utils.paths import SequencePaths
-from utils.tapvid_pickle import read_tapvid
 from utils.video_io import write_image
 
 URL = "https://storage.googleapis.com/dm-tapnet/tapvid_davis.zip"
@@ -49,11 +49,11 @@ def write_sequence(name: str, sequence: dict, paths: SequencePaths, size: int) -
             raise InputError(f"frame {index} of {name} is {image.dtype} {image.shape}: {expected}")
         image = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA) if size else image
         write_image(paths.color / f"{index:05d}.png", image)
-    points = unknown_where(occluded, px_from_unit(points, image.shape[:2]))
+    points = nan_where_occluded(occluded, px_from_unit(points, image.shape[:2]))
     np.savez(paths.gt_tracks, points=points, occluded=occluded)
 
 
-@exits_on_input_error
+@exit_on_input_error
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the command line."""
     parser = archive_flags("TAP-Vid's videos and exact tracks as sequence folders.", URL)

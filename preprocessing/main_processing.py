@@ -20,11 +20,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script,
 
 from preprocessing import manifest
 from preprocessing.chain_flow import chain_flow
-from preprocessing.clip_faults import clip_faults
+from preprocessing.clip_checks import check_clip
 from preprocessing.dino_network import load_dino
 from preprocessing.features import feature_extractor, missing_features, write_features
 from preprocessing.filter_flow import filter_flow
 from preprocessing.flow_dis import DisFlow
+from preprocessing.flow_files import missing_flows
 from preprocessing.flow_pairs import FlowEstimator, write_flows
 from preprocessing.flow_raft import RaftFlow, load_raft
 from preprocessing.frames import prepare_sequence
@@ -33,12 +34,11 @@ from preprocessing.pair_files import counts_missing, missing_masks
 from preprocessing.pairs import MODES, Pairs
 from preprocessing.report import report, report_path
 from utils.atomic import remove_partial
-from utils.config import pick_device
-from utils.errors import InputError, OneSentence, exits_on_input_error, explains_failed_writes
-from utils.flow_files import missing_flows
+from utils.device import pick_device
+from utils.distributed import Context
+from utils.errors import InputError, OneLineErrorParser, exit_on_input_error, explain_failed_writes
 from utils.lock import locked
 from utils.paths import SequencePaths
-from utils.shard import Shard
 from utils.video_io import frames_of_one_size, list_frames, read_frame
 
 
@@ -49,7 +49,7 @@ def preprocess(
     device: torch.device | str = "cpu",
     num_frames: int | None = None,
     redo: bool = False,
-    shard: Shard | None = None,
+    context: Context | None = None,
 ) -> None:
     """Do whatever stage of the preprocessing is missing, in order; killed and started again, it continues.
 
@@ -59,20 +59,20 @@ def preprocess(
         device: for RAFT, DINO, filtering and chaining.
         num_frames: use the first frames only.
         redo: where the folder was made in another way, delete what depends on that, instead of refusing.
-        shard: this process's part, where several share the work.
+        context: this process's part, where several share the work.
 
     Raises:
         InputError: unusable frames or weights, products of another method in the folder, another process at work there
             (all before any long work), or a full disk.
     """
-    shard = shard or Shard()
+    context = context or Context()
     names = [path.name for path in list_frames(paths.color)[: None if num_frames is None else max(0, num_frames)]]
     if len(names) < 2:
         raise InputError(f"--num_frames is {num_frames}, expected at least 2 frames")
     if is_published(paths, names):
         return
     picture = report_path(paths, settings.chain)
-    with explains_failed_writes(paths.root), ExitStack() as held:
+    with explain_failed_writes(paths.root), ExitStack() as held:
 
         def prepare() -> None:
             # Runs that find all they need only read, side by side.
@@ -81,11 +81,11 @@ def preprocess(
                 remove_partial(paths.root)
             _prepare(paths, names, settings, redo)
 
-        shard.first(prepare)
+        context.on_rank0(prepare)
         if is_complete(paths, names, settings) is not None:
-            _do_missing_stages(paths, names, settings, device, shard)
-        if shard.rank == 0 and not picture.exists():
-            for fault in clip_faults(paths, names):
+            _do_missing_stages(paths, names, settings, device, context)
+        if context.rank == 0 and not picture.exists():
+            for fault in check_clip(paths, names):
                 print(f"warning: {fault}")
             print(report(paths.chained if settings.chain else paths, names, picture))
 
@@ -130,7 +130,7 @@ def _refuse_unusable_weights(paths: SequencePaths, names: list[str], settings: S
 
 
 def _do_missing_stages(
-    paths: SequencePaths, names: list[str], settings: Settings, device: torch.device | str, shard: Shard
+    paths: SequencePaths, names: list[str], settings: Settings, device: torch.device | str, context: Context
 ) -> None:
     """Flow, features, filter, chain: the networks are loaded before anything is computed."""
     pairs, extract, estimator = Pairs(len(names), settings.pairs), None, None
@@ -138,17 +138,17 @@ def _do_missing_stages(
         estimator = _flow_estimator(settings, lambda index: read_frame(paths.color / names[index]), device)
     if _features_needed(paths, names, settings):
         extract = feature_extractor(settings.features, device, settings.dino_weights, settings.dino_half)
-    shard.wait()
+    context.barrier()
     if estimator is not None:
-        write_flows(paths, names, pairs, estimator, shard)
+        write_flows(paths, names, pairs, estimator, context)
     del estimator  # a network and encoded frames, not needed any more
     if extract is not None:
-        write_features(paths, shard.of(names), settings.features, extract, settings.dino_batch)
+        write_features(paths, context.partition(names), settings.features, extract, settings.dino_batch)
     del extract
-    shard.wait()
-    filter_flow(paths, names, settings.features, device, pairs, shard)
+    context.barrier()
+    filter_flow(paths, names, settings.features, device, pairs, context)
     if settings.chain:
-        chain_flow(paths, names, settings.features, device, pairs, shard)
+        chain_flow(paths, names, settings.features, device, pairs, context)
 
 
 def is_published(paths: SequencePaths, names: list[str]) -> bool:
@@ -208,7 +208,7 @@ def _true_or_false(text: str) -> bool:
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = OneSentence(description="All-pairs flow, features, filtering and chaining of a sequence.")
+    parser = OneLineErrorParser(description="All-pairs flow, features, filtering and chaining of a sequence.")
     parser.add_argument("--data_dir", type=Path, required=True, help="video, folder of frames, or sequence folder")
     parser.add_argument("--data_root", type=Path, default=Path("data"), help="where copies of the frames are made")
     parser.add_argument("--flow", choices=FLOWS, default="raft", help="dis needs no weights")
@@ -228,16 +228,16 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-@exits_on_input_error
+@exit_on_input_error
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the command line."""
     args = _parse(arguments)
-    settings, shard = Settings.of(args), Shard.join()
-    device = shard.device(pick_device(args.device))
-    shard.first(lambda: prepare_sequence(args.data_dir, args.max_side, args.data_root))
+    settings, context = Settings.of(args), Context.join()
+    device = context.device(pick_device(args.device))
+    context.on_rank0(lambda: prepare_sequence(args.data_dir, args.max_side, args.data_root))
     paths = prepare_sequence(args.data_dir, args.max_side, args.data_root)
-    preprocess(paths, settings, device=device, num_frames=args.num_frames, redo=args.redo, shard=shard)
-    if shard.rank == 0:
+    preprocess(paths, settings, device=device, num_frames=args.num_frames, redo=args.redo, context=context)
+    if context.rank == 0:
         print(f"ready: {paths.root}")
 
 

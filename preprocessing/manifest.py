@@ -15,12 +15,12 @@ from pathlib import Path
 import cv2
 
 from preprocessing.consistency import COSINE_THRESHOLD, CYCLE_THRESHOLD, RGB_THRESHOLD
+from preprocessing.flow_files import STEPS_PER_PX
 from preprocessing.flow_raft import NUM_UPDATES
 from preprocessing.pairs import MODES, WINDOW, Pairs
 from utils.atomic import write_whole
+from utils.data_files import read_json
 from utils.errors import InputError
-from utils.flow_files import STEPS_PER_PX
-from utils.json_files import read_json
 from utils.paths import SequencePaths
 
 FLOWS = ("raft", "dis")

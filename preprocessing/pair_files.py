@@ -5,13 +5,13 @@ import json
 import numpy as np
 from tqdm import tqdm
 
+from preprocessing.flow_files import read_pair_mask
 from preprocessing.pairs import Pairs
 from utils.atomic import write_whole
+from utils.data_files import read_json
+from utils.distributed import Context
 from utils.errors import InputError
-from utils.flow_files import read_pair_mask
-from utils.json_files import read_json
 from utils.paths import SequencePaths
-from utils.shard import Shard
 from utils.video_io import write_image
 
 
@@ -41,14 +41,16 @@ def _counted(paths: SequencePaths) -> set[tuple[str, str]]:
         return set()
 
 
-def write_counts(paths: SequencePaths, names: list[str], pairs: Pairs, label: str, shard: Shard | None = None) -> None:
+def write_counts(
+    paths: SequencePaths, names: list[str], pairs: Pairs, label: str, context: Context | None = None
+) -> None:
     """Count maps and `flow_stats.json` from the masks, unless they are there.
 
     Valid is what is cycle-consistent or rescued. A map counts, for each pixel, the valid pairs that start there. The
-    statistics come last: they vouch for the maps. One process of a shard writes them while the others wait.
+    statistics come last: they vouch for the maps. One process of a context writes them while the others wait.
     """
-    shard = shard or Shard()
-    if shard.rank == 0 and counts_missing(paths, names, pairs):
+    context = context or Context()
+    if context.rank == 0 and counts_missing(paths, names, pairs):
         paths.flow_stats.unlink(missing_ok=True)
         targets: dict[str, list[str]] = {name: [] for name in names}
         for i, j in sorted(pairs.all()):
@@ -64,4 +66,4 @@ def write_counts(paths: SequencePaths, names: list[str], pairs: Pairs, label: st
         if not any(sum(row.values()) for row in stats.values()):
             raise InputError(f"no flow in {paths.root} is valid anywhere: look at the frames, or try another --flow")
         write_whole(paths.flow_stats, json.dumps(stats).encode())
-    shard.wait()
+    context.barrier()

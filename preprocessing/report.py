@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from utils.draw import figure_image
-from utils.json_files import read_json
+from utils.data_files import read_json
 from utils.paths import SequencePaths
 from utils.video_io import decode_image, write_image
+from visualization.draw import figure_image
 
 # A frame is poor if so little of it is valid on average in its pairs of up to NEAR frames' distance; a guess,
 # not a measurement.

@@ -8,8 +8,8 @@ from numpy import uint8
 from numpy.typing import NDArray
 
 from preprocessing.frames import fingerprint, source_files
+from utils.data_files import read_json
 from utils.errors import InputError
-from utils.json_files import read_json
 from utils.paths import SequencePaths
 from utils.video_io import read_frame, read_video
 

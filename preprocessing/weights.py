@@ -9,8 +9,8 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from utils.atomic import write_whole
-from utils.checkpoint import load_plain
 from utils.errors import InputError
+from utils.torch_files import load_plain
 
 StateDict = dict[str, Tensor]
 

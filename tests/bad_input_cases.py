@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from archive_files import pickled, tapvid_sequence
 
-from utils.flow_files import pack_flow
+from preprocessing.flow_files import pack_flow
 from utils.paths import SequencePaths
 from utils.video_io import write_image, write_video
 

@@ -12,18 +12,19 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 
+from evaluation.ground_truth import badja_keypoints, exact_tracks, tapvid_tracks
 from loaders.flow_store import FlowStore
 from loaders.track_file import read_tracks
-from loaders.truth import badja_keypoints, exact_tracks, tapvid_tracks
-from networks.official_checkpoint import read_as_ours
-from networks.omnimotion import ModelConfig, OmniMotion
+from networks.model_config import ModelConfig
+from networks.omnimotion import OmniMotion
+from networks.released_checkpoint import load_released_checkpoint
+from preprocessing.flow_files import pack_flow, read_flow, read_pair_mask
 from preprocessing.manifest import Settings, check, read_manifest
+from preprocessing.tapvid_pickle import read_tapvid
 from utils.config import build_parser, parse_config
-from utils.flow_files import pack_flow, read_flow, read_pair_mask
 from utils.paths import SequencePaths
-from utils.query_points import check_queries, read_queries
-from utils.tapvid_pickle import read_tapvid
 from utils.video_io import read_mask, write_image
+from visualization.query_points import check_queries, read_queries
 
 NAMES = ["00000.png", "00001.png"]
 HEIGHT, WIDTH = 8, 12
@@ -152,7 +153,7 @@ READERS = {
         lambda folder: read_points(folder / "p.npz"),
     ),
     "checkpoint": Reader(
-        checkpoint, "model_000001.pth", lambda folder: read_as_ours(folder / "model_000001.pth", 8, 12)
+        checkpoint, "model_000001.pth", lambda folder: load_released_checkpoint(folder / "model_000001.pth", 8, 12)
     ),
 }
 

@@ -7,9 +7,8 @@ import pytest
 import torch
 from test_same_computation import gradients, make_batch, make_model, rays_of
 
-from losses import compute_losses
-from runs import make_cheaper
-from utils.accelerators import require_compiler
+from networks.prediction import compute_losses
+from networks.runtime import configure_runtime, require_compiler
 from utils.config import parse_config
 from utils.coords import with_time
 from utils.errors import InputError
@@ -47,7 +46,7 @@ def test_bfloat16_recomputed_is_bfloat16_kept():
 
 
 def assert_compiled_is_uncompiled(**sizes: int) -> None:
-    """Losses, gradients and tracks of compiled networks: whole batches, and recomputed in parts of another size."""
+    """Losses, gradients and tracks of compiled networks: whole batches, and checkpointed in parts of another size."""
     model, px = make_model(torch.float32, **sizes), torch.rand(20, 2, generator=torch.Generator().manual_seed(0)) * 39
     batches = [make_batch(torch.float32, num_pts) for num_pts in (9, 16)]
     expected = [compute_losses(model, batch, rays_of(model, batch)) for batch in batches]
@@ -74,7 +73,7 @@ def test_traced_networks_are_the_networks(monkeypatch, planes):
 
 def test_tf32_is_used_where_it_is_asked_for_alone():
     for flags, used in (([], False), (["--tf32"], True), (["--tf32", "false"], False)):
-        make_cheaper(make_model(torch.float32), parse_config(["--data_dir", "x", *flags]))
+        configure_runtime(make_model(torch.float32), parse_config(["--data_dir", "x", *flags]))
         assert torch.backends.cuda.matmul.allow_tf32 is used
 
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from utils.badja_metrics import badja_metrics
+from evaluation.metrics import badja_metrics
 
 
 def looped(pred, gt, visible, areas) -> tuple[float, float]:

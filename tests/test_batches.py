@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from loaders.batches import MOST_OFTEN, Batch, FlowBatches, SamplingConfig, iterate_batches
+from loaders.clip import load_video
 from loaders.error_maps import load_error_maps, save_error_maps
 from loaders.flow_store import FlowStore, PairMask
 from loaders.pair_sampling import choose_pixels, cycled_frames, pair_weight, partner_probabilities
-from loaders.sequence import load_video
 from utils.errors import InputError
 from utils.paths import SequencePaths
 

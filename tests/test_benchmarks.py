@@ -13,10 +13,10 @@ import torch
 from conftest import TINY
 from test_same_computation import KINDS, make_model
 
-from benchmarks import gpu_step, inference, looking, measure, precision, preprocess, step_time
+from benchmarks import gpu_step, inference, measure, precision, preprocess, step_time, visualization_cost
 from benchmarks.correspondence import VALID_WRONG, as_text, quality
+from evaluation.ground_truth import TrackTruth
 from loaders.flow_store import PairMask
-from loaders.truth import TrackTruth
 from utils.paths import SequencePaths
 
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
@@ -67,11 +67,11 @@ def test_tf32_keeps_ten_bits():
 
 def test_points_that_pass_are_counted_and_cost_something():
     model = make_model(torch.float32)
-    with looking.counted_points() as passed:
+    with visualization_cost.counted_points() as passed:
         model.map_points(2, torch.rand(5, 2) * 30, [1, 3, 4], with_occlusion=False)
     samples = model.config.num_samples_ray
     assert passed == {"warp": 5 * samples + 3 * 5, "volume": 5 * samples}
-    assert min(looking.gflop_per_point(model).values()) > 0
+    assert min(visualization_cost.gflop_per_point(model).values()) > 0
 
 
 def test_flow_is_compared_with_exact_tracks():

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from utils.camera import apply_homography, camera_by_homographies, translation
+from visualization.camera import apply_homography, camera_by_homographies, translation
 
 
 def turned(degrees: float, zoom: float, shift: tuple[float, float]) -> np.ndarray:

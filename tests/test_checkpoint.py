@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from networks.checkpoints import checkpoint_path, find_checkpoint, read_checkpoint, save_checkpoint, set_aside
 from networks.gabor import GaborNet
-from networks.official_checkpoint import read_as_ours
+from networks.released_checkpoint import load_released_checkpoint
 from utils.atomic import atomic_path
-from utils.checkpoint import checkpoint_path, find_checkpoint, read_checkpoint, save_checkpoint, set_aside
 from utils.errors import InputError
 from utils.schedules import loss_weights, masks_near, max_frame_gap
 
@@ -66,7 +66,7 @@ def test_a_broken_file_is_an_error(tmp_path, content):
 def test_a_foreign_dict_is_an_error(tmp_path):
     save_checkpoint(tmp_path / "model.pth", {"weights": torch.zeros(2)})
     with pytest.raises(InputError, match="lacks model_config"):
-        read_as_ours(tmp_path / "model.pth", 8, 8)
+        load_released_checkpoint(tmp_path / "model.pth", 8, 8)
 
 
 def test_sizes_are_compared_without_drawing(monkeypatch):

@@ -6,8 +6,9 @@ import pytest
 import torch
 from conftest import REPOSITORY
 
-from utils.config import parse_config, pick_device, run_name, write_config
-from utils.errors import InputError, exits_on_input_error
+from utils.config import parse_config, run_name, write_config
+from utils.device import pick_device
+from utils.errors import InputError, exit_on_input_error
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 RELEASED = {
@@ -118,7 +119,7 @@ def test_run_is_named_after_the_sequence(tmp_path):
 
 
 def test_input_errors_become_one_sentence_and_status_2(capsys):
-    @exits_on_input_error
+    @exit_on_input_error
     def main():
         raise InputError("found 1, expected 2; do 3")
 

@@ -9,9 +9,9 @@ from test_same_computation import make_batch, make_model, rays_of
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from benchmarks.gpu_memory import LiveBytes
-from benchmarks.looking import CLIPS, share_of_looking
 from benchmarks.train_step import kept_bytes
-from losses import compute_losses
+from benchmarks.visualization_cost import CLIPS, visualization_share
+from networks.prediction import compute_losses
 from utils.config import parse_config
 
 
@@ -44,7 +44,7 @@ def test_what_autograd_keeps_is_alive():
 
 def test_pictures_and_scores_are_a_small_part_of_a_run():
     args = parse_config(["--config", str(REPOSITORY / "configs" / "demo.txt"), "--data_dir", "x"])
-    row = share_of_looking(args, (8, 40, 56), CLIPS["configs/demo.txt"][1])
+    row = visualization_share(args, (8, 40, 56), CLIPS["configs/demo.txt"][1])
     assert row["pictures"] + row["scores"] > 0 and row["share"] < 0.1
     args.i_img = 1
-    assert share_of_looking(args, (8, 40, 56), CLIPS["configs/demo.txt"][1])["share"] > 0.5, "nothing is counted"
+    assert visualization_share(args, (8, 40, 56), CLIPS["configs/demo.txt"][1])["share"] > 0.5, "nothing is counted"

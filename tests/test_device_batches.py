@@ -12,9 +12,9 @@ from test_drawing import VALID, WEIGHTS, SmallStore, assert_sets_come_as_stated
 from test_trainer import train
 
 from loaders.batches import Batch, FlowBatches, SamplingConfig
+from loaders.clip import colors_at, load_video
 from loaders.device_batches import DeviceFlowBatches, choose_on_device
 from loaders.mapped_flow import MappedFlowStore
-from loaders.sequence import colors_at, load_video
 from utils.config import parse_config
 from utils.errors import InputError
 from utils.paths import SequencePaths

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from utils import draw
-from utils.draw_dense import canonical_frames, color_frames, dense_px, depth_frames, flow_frames
-from utils.draw_flow import LEGEND_WIDTH, flow_to_color, with_flow_legend
-from utils.query_points import grid_points
+from visualization import draw
+from visualization.dense import canonical_frames, color_frames, dense_px, depth_frames, flow_frames
+from visualization.flow_colors import LEGEND_WIDTH, flow_to_color, with_flow_legend
+from visualization.query_points import grid_points
 
 RED = np.array([[255, 0, 0]], np.uint8)
 GREY = 128

@@ -5,12 +5,12 @@ import itertools
 import numpy as np
 import pytest
 
-from utils import draw_tracks
-from utils.camera import camera_by_median, translation
-from utils.draw import title_plate
-from utils.draw_sheet import save_overview, save_with_sheet
-from utils.draw_tracks import draw_pairs, draw_trails
 from utils.video_io import read_frame, read_video, video_rate, write_image
+from visualization import trails as trails_module
+from visualization.camera import camera_by_median, translation
+from visualization.contact_sheet import save_overview, save_with_sheet
+from visualization.draw import title_plate
+from visualization.trails import draw_pairs, draw_trails
 
 RED = np.array([[255, 0, 0]], np.uint8)
 GREY = 128
@@ -74,13 +74,13 @@ def test_a_rainbow_keeps_the_whole_path():
 
 @pytest.mark.parametrize("length", [3, None])
 def test_every_step_is_drawn_once_however_long_the_trails(monkeypatch, length):
-    count, draw_line = itertools.count(), draw_tracks.draw_line
+    count, draw_line = itertools.count(), trails_module.draw_line
 
     def counting(*args):
         next(count)
         draw_line(*args)
 
-    monkeypatch.setattr(draw_tracks, "draw_line", counting)
+    monkeypatch.setattr(trails_module, "draw_line", counting)
     tracks = np.concatenate([walk(9), walk(9, start=(100, 300))], axis=1)
     trails(tracks, length=length)
     assert next(count) == 2 * 8
@@ -105,7 +105,7 @@ def test_an_occluded_end_of_a_trail_is_a_cross_and_what_has_no_place_is_not_draw
 def test_a_point_that_runs_away_costs_no_memory():
     tracks = np.concatenate([walk(3), walk(3, (1e7, -1e7))], axis=1)
     assert touched(trails(tracks)[-1]).any()
-    layer = draw_tracks._TrailLayer(tracks, np.stack([np.eye(3)] * 3), *SIZE, 2)
+    layer = trails_module._TrailLayer(tracks, np.stack([np.eye(3)] * 3), *SIZE, 2)
     assert layer.born.size <= SIZE[0] * SIZE[1]
 
 

@@ -9,10 +9,10 @@ import torch
 
 from loaders import pair_sampling
 from loaders.batches import Batch, FlowBatches, SamplingConfig
+from loaders.clip import colors_at, load_video
 from loaders.flow_store import FlowStore, PairMask
 from loaders.pair_sampling import draw_pixels
-from loaders.sequence import colors_at, load_video
-from tests.plain_loader import PlainBatches
+from tests.oracles.plain_loader import PlainBatches
 from utils.coords import sample_bilinear
 from utils.paths import SequencePaths
 

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from utils.errors import InputError, exits_on_input_error, explains_failed_writes
+from utils.errors import InputError, exit_on_input_error, explain_failed_writes
 
 
 @pytest.mark.parametrize(
@@ -13,7 +13,7 @@ from utils.errors import InputError, exits_on_input_error, explains_failed_write
     [(InputError("no such file"), 2, "error: no such file"), (KeyboardInterrupt(), 130, "stopped")],
 )
 def test_one_line_and_a_status(capsys, problem, status, said):
-    @exits_on_input_error
+    @exit_on_input_error
     def main():
         raise problem
 
@@ -26,7 +26,7 @@ def test_one_line_and_a_status(capsys, problem, status, said):
 def test_sigterm_is_like_ctrl_c_and_its_handler_is_put_back(capsys):
     before = signal.getsignal(signal.SIGTERM)
 
-    @exits_on_input_error
+    @exit_on_input_error
     def main():
         signal.raise_signal(signal.SIGTERM)
 
@@ -49,7 +49,7 @@ def test_sigterm_is_like_ctrl_c_and_its_handler_is_put_back(capsys):
 @pytest.mark.parametrize("nested", [False, True])
 def test_sigterm_on_the_way_out_leaves_the_sentence(capsys, problem, status, said, nested):
     # torchrun sends one to the others of a process that was lost, which have met the loss by themselves.
-    @exits_on_input_error
+    @exit_on_input_error
     def main():
         try:
             raise problem
@@ -76,16 +76,16 @@ def test_sigterm_on_the_way_out_leaves_the_sentence(capsys, problem, status, sai
     ],
 )
 def test_what_cannot_be_written_is_said_in_a_sentence(number, file, said):
-    with pytest.raises(InputError, match=said), explains_failed_writes("out"):
+    with pytest.raises(InputError, match=said), explain_failed_writes("out"):
         raise OSError(number, "full", file)
-    with pytest.raises(FileNotFoundError), explains_failed_writes("out"):
+    with pytest.raises(FileNotFoundError), explain_failed_writes("out"):
         raise FileNotFoundError(errno.ENOENT, "nothing there", file)
 
 
 def test_a_link_to_itself_is_told_in_a_sentence(tmp_path, capsys):
     (tmp_path / "loop").symlink_to("loop")
 
-    @exits_on_input_error
+    @exit_on_input_error
     def main():
         (tmp_path / "loop").resolve(strict=True)
 

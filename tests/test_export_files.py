@@ -11,10 +11,10 @@ import pytest
 from plyfile import PlyData
 
 from evaluate import main as evaluate
-from utils.export_dense import write_exr, write_flo, write_ply
-from utils.export_nuke import write_nuke
-from utils.export_tracks import TrackTable, write_csv, write_npz, write_tapvid
-from utils.queries import queries_first
+from evaluation.queries import queries_first
+from visualization.export_dense import write_exr, write_flo, write_ply
+from visualization.export_nuke import write_nuke
+from visualization.export_tracks import TrackTable, write_csv, write_npz, write_tapvid
 
 HEIGHT, WIDTH, FRAMES, POINTS = 20, 33, 5, 7
 

@@ -12,13 +12,14 @@ import pytest
 import torch
 from plyfile import PlyData
 
-from exports import export, export_run
-from networks.omnimotion import ModelConfig, OmniMotion
-from utils import export_flags
+from networks.model_config import ModelConfig
+from networks.omnimotion import OmniMotion
 from utils.config import build_parser
 from utils.coords import pixel_grid
 from utils.errors import InputError
-from utils.export_flags import EXPORT_FORMATS
+from visualization import export_formats
+from visualization.export import export, export_run
+from visualization.export_formats import EXPORT_FORMATS
 
 HEIGHT, WIDTH, FRAMES = 20, 32, 3
 SIZES = {"code_size": 8, "code_width": 8, "coupling_width": 8, "affine_width": 8, "volume_width": 8}
@@ -135,7 +136,7 @@ def test_exr_is_refused_without_its_package_before_any_work_and_alone(model, tmp
     """An older one cannot write into memory."""
     real = importlib.metadata.version
     monkeypatch.setitem(sys.modules, "OpenEXR", None)  # importing it fails
-    monkeypatch.setattr(export_flags, "version", lambda name: installed or real("is-not-installed"))
+    monkeypatch.setattr(export_formats, "version", lambda name: installed or real("is-not-installed"))
     for formats in ("exr", "all"):
         with pytest.raises(InputError, match=r"install it with `pip install -U OpenEXR`, or leave exr out"):
             parsed(formats)

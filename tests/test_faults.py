@@ -15,9 +15,9 @@ import torch
 from conftest import REPOSITORY
 
 from benchmarks import faults
-from benchmarks.disturbed import contents
+from benchmarks.process_harness import contents
+from networks.checkpoints import find_checkpoint, read_checkpoint, save_checkpoint
 from train import main
-from utils.checkpoint import find_checkpoint, read_checkpoint, save_checkpoint
 
 RUN = Path("out") / "tiny_scene"
 

@@ -8,17 +8,17 @@ import pytest
 import torch
 
 import preprocessing.consistency as consistency
-from benchmarks.straightforward import filter_and_chain
 from loaders.flow_store import FlowStore
 from preprocessing.chain_flow import Chain, chain_flow, read_chained
 from preprocessing.filter_flow import filter_flow
+from preprocessing.flow_files import read_flow, read_pair_mask, write_flow
 from preprocessing.main_processing import preprocess, require_complete
 from preprocessing.manifest import Settings
 from preprocessing.pair_files import counts_missing, write_counts, write_pair_mask
 from preprocessing.pairs import Pairs
-from utils.coords import inside_image, pixel_grid
+from tests.oracles.reference_filtering import reference_filter_and_chain
+from utils.coords import is_inside_image, pixel_grid
 from utils.errors import InputError
-from utils.flow_files import read_flow, read_pair_mask, write_flow
 from utils.paths import SequencePaths
 from utils.video_io import decode_image, write_image
 
@@ -113,7 +113,7 @@ def test_masks_of_the_released_filter(golden, released):
     for a in names:
         for b in (name for name in names if name != a):
             flow = torch.from_numpy(read_flow(paths, a, b))
-            inside = inside_image(pixel_grid(*flow.shape[:2]) + flow, *flow.shape[:2]).numpy()
+            inside = is_inside_image(pixel_grid(*flow.shape[:2]) + flow, *flow.shape[:2]).numpy()
             for ours, their in zip(read_pair_mask(paths, a, b), read_pair_mask(theirs, a, b), strict=True):
                 different += (ours != their)[inside].sum()
                 total += inside.sum()
@@ -191,7 +191,7 @@ def test_filter_and_chain_agree_with_the_straightforward_way(scene_dir, tmp_path
     shutil.copytree(ours.root, plain.root)
     filter_flow(ours, names, "dino")
     chain_flow(ours, names, "dino")
-    filter_and_chain(plain, "dino", names)
+    reference_filter_and_chain(plain, "dino", names)
     filled = 0
     for a, b in Pairs(5).names(names):
         for paths, other in ((ours, plain), (ours.chained, plain.chained)):

@@ -6,12 +6,12 @@ import time
 import numpy as np
 import pytest
 
+from preprocessing.flow_files import missing_flows, pack_flow, read_flow, unpack_flow, write_flow
 from preprocessing.flow_pairs import write_flows
 from preprocessing.pairs import WINDOW, Pairs
+from utils.distributed import Context
 from utils.errors import InputError
-from utils.flow_files import missing_flows, pack_flow, read_flow, unpack_flow, write_flow
 from utils.paths import SequencePaths
-from utils.shard import Shard
 
 
 @pytest.mark.parametrize("num_frames", [2, 5, 9, 12])
@@ -92,7 +92,7 @@ def test_processes_share_the_pairs_and_miss_none(tmp_path):
     estimators = [NamingEstimator(3) for _ in range(3)]
     meeting = threading.Barrier(3)
 
-    class Part(Shard):
+    class Part(Context):
         def wait(self):
             meeting.wait()
 

@@ -5,14 +5,14 @@ import json
 import numpy as np
 import pytest
 
+from evaluation.flow_trackers import ChainedFlowTracker, DirectFlowTracker
+from evaluation.ground_truth import exact_tracks
+from evaluation.metrics import tap_vid_metrics
+from evaluation.queries import run_tracker
+from loaders.clip import load_video
 from loaders.flow_store import FlowStore
-from loaders.flow_tracker import ChainedFlowTracker, DirectFlowTracker
-from loaders.sequence import load_video
-from loaders.truth import exact_tracks
-from utils.flow_files import write_flow
+from preprocessing.flow_files import write_flow
 from utils.paths import SequencePaths
-from utils.queries import ask
-from utils.tap_metrics import tap_vid_metrics
 from utils.video_io import write_image
 
 
@@ -70,5 +70,5 @@ def test_the_baselines_are_fair_ones(kind, scene_dir):
     size = video.shape[1:3]
     truth = exact_tracks(paths.gt_tracks, size)
     tracker = kind(FlowStore(paths, names, prefer_chained=False), *size)
-    scores = tap_vid_metrics(ask(tracker, truth.points, truth.occluded, size))
+    scores = tap_vid_metrics(run_tracker(tracker, truth.points, truth.occluded, size))
     assert scores.d_avg > 0.3 and scores.oa > 0.7

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from readers import READERS, damaged, prepare
 from test_optimiser import FLAGS, checkpoint_of, make, take_steps
 
-from networks.omnimotion import ModelConfig, OmniMotion
-from networks.whole_checkpoint import fault
+from networks.checkpoint_validation import validate_checkpoint
+from networks.model_config import ModelConfig
+from networks.omnimotion import OmniMotion
+from networks.optimizer import ModelOptimizer
 from utils.errors import InputError
-from utils.optimiser import Optimiser
 
 EXAMPLES = 100
 
@@ -58,10 +59,10 @@ def places(value: object) -> Iterator[tuple]:
 
 
 def test_a_checkpoint_with_any_entry_changed_is_refused_or_can_be_gone_on_with():
-    model, optimiser = make(0.01)
-    take_steps(model, optimiser, 2)
-    whole = checkpoint_of(model, optimiser)
-    assert fault(whole) is None
+    model, optimizer = make(0.01)
+    take_steps(model, optimizer, 2)
+    whole = checkpoint_of(model, optimizer)
+    assert validate_checkpoint(whole) is None
     refused = []
 
     @settings(max_examples=200, derandomize=True, deadline=None, database=None)
@@ -74,11 +75,11 @@ def test_a_checkpoint_with_any_entry_changed_is_refused_or_can_be_gone_on_with()
             del entry[place[-1]]
         else:
             entry[place[-1]] = odd
-        refused.append(fault(checkpoint))
+        refused.append(validate_checkpoint(checkpoint))
         if refused[-1] is None and {"optimizer", "scheduler", "step"} <= checkpoint.keys():
             again = OmniMotion(ModelConfig(**checkpoint["model_config"]))
             again.load_state_dict(checkpoint["model"])
-            its = Optimiser(again.named_parameter_groups(), again.coupling_matrices(), FLAGS)
+            its = ModelOptimizer(again.named_parameter_groups(), again.coupling_matrices(), FLAGS)
             its.load(checkpoint, FLAGS)
             take_steps(again, its, 1)
             assert all(torch.isfinite(p).all() for p in again.parameters())

@@ -8,8 +8,8 @@ import pytest
 from archive_files import contents, encoded, jpeg, pickled, refused, tapvid_sequence, tracks, write_zip
 
 from preprocessing import get_tapvid
+from preprocessing.tapvid_pickle import read_tapvid
 from utils.conventions import raster_from_px
-from utils.tapvid_pickle import read_tapvid
 from utils.video_io import read_frame
 
 

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
+from loaders.depth_prior import FAR, NEAR, TRACK_GAPS, along_tracks, estimate_depth_prior, occlusion_votes
 from loaders.flow_store import FlowStore, PairMask
-from loaders.hiding import TRACK_GAPS, along_tracks, hiding_votes
-from loaders.motion_depth import FAR, NEAR, motion_depth
 
 HEIGHT, WIDTH, NUM_FRAMES = 48, 72, 12
 BACKGROUND, BEHIND, BEFORE = range(3)
@@ -45,7 +44,7 @@ class NoFlow(PassingSquares):
 
 def test_what_is_in_front_hides_and_what_is_behind_is_hidden():
     store = PassingSquares()
-    votes = hiding_votes(store)
+    votes = occlusion_votes(store)
     sums = np.stack([along_tracks(store, i, votes) for i in range(NUM_FRAMES)], 1)
     layers = np.stack([store.layers(i) for i in range(NUM_FRAMES)])
     hides, hidden = (np.array([of[layers == layer].sum() for layer in (BEFORE, BEHIND, BACKGROUND)]) for of in sums)
@@ -59,12 +58,12 @@ def test_what_is_hidden_counts_though_its_motion_is_believed():
             seen = super().mask(i, j).consistent
             return PairMask(seen, ~seen)
 
-    np.testing.assert_array_equal(hiding_votes(Rescued()), hiding_votes(PassingSquares()))
+    np.testing.assert_array_equal(occlusion_votes(Rescued()), occlusion_votes(PassingSquares()))
 
 
 def test_depth_is_expected_in_the_order_in_which_they_hide_each_other():
     store = PassingSquares()
-    depth = motion_depth(store)
+    depth = estimate_depth_prior(store)
     assert depth.dtype == np.float32 and depth.shape == (NUM_FRAMES, HEIGHT, WIDTH)
     for i in range(NUM_FRAMES):
         before, behind, background = (depth[i][store.layers(i) == layer] for layer in (BEFORE, BEHIND, BACKGROUND))
@@ -85,13 +84,13 @@ def test_what_is_summed_along_a_track_by_hand():
 
 
 def test_without_flow_nothing_is_known():
-    votes = hiding_votes(NoFlow())
+    votes = occlusion_votes(NoFlow())
     assert not votes[0].any() and not votes[1].any()
-    assert np.isnan(motion_depth(NoFlow())).all()
+    assert np.isnan(estimate_depth_prior(NoFlow())).all()
 
 
 @pytest.mark.parametrize("side", [0, 1])
 def test_what_leaves_the_picture_is_not_hidden(side):
     """The background leaves on the left, and comes in on the right."""
-    hidden = hiding_votes(PassingSquares())[1]
+    hidden = occlusion_votes(PassingSquares())[1]
     assert hidden[:, :10, (0, -6)[side] : (6, WIDTH)[side]].max() < 0.01 < hidden.max()

@@ -28,7 +28,7 @@ LEVELS = {
     "viz": 4,
     "evaluate": 4,
 }
-NUMERICS = ["criterion.py", "networks/*.py", "utils/coords.py", "utils/rays.py", "utils/volrend.py"]
+NUMERICS = ["criterion.py", "networks/*.py", "utils/coords.py", "networks/rendering.py", "networks/rendering.py"]
 PLAIN = {"utils", "networks"}  # what numerics may import of ours
 STANDARD = {"itertools", "functools", "torch", "math", "re", "dataclasses", "collections", "pathlib"}
 

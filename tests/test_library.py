@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from networks.checkpoints import read_checkpoint, save_checkpoint
 from networks.omnimotion import OmniMotion
 from tests.conftest import REPOSITORY, TINY
 from train import main as train
-from utils.checkpoint import read_checkpoint, save_checkpoint
 from utils.coords import pixel_grid
 from utils.errors import InputError
 

@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from loaders.batches import FlowBatches, SamplingConfig
+from loaders.clip import load_video
 from loaders.flow_store import FlowStore
 from loaders.mapped_flow import MappedFlowStore
-from loaders.sequence import load_video
 from utils.errors import InputError
 from utils.paths import SequencePaths
 

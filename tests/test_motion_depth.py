@@ -8,8 +8,15 @@ import pytest
 import torch
 
 import criterion
+from loaders.depth_prior import (
+    FAR,
+    HIDDEN,
+    NEAR,
+    estimate_depth_prior,
+    independent_motion,
+    independent_motion_probability,
+)
 from loaders.flow_store import FlowStore, PairMask
-from loaders.motion_depth import FAR, HIDDEN, NEAR, motion_depth, own_motion, own_share
 from train import main
 from utils.paths import SequencePaths
 
@@ -45,7 +52,7 @@ class MovingSquare(FlowStore):
 
 def test_what_moves_by_itself_is_expected_in_front():
     store = MovingSquare()
-    depth = motion_depth(store)
+    depth = estimate_depth_prior(store)
     assert depth.shape == (NUM_FRAMES, HEIGHT, WIDTH) and depth.dtype == np.float32
     for i in range(NUM_FRAMES):
         square = depth[i][store.square(i)]
@@ -57,7 +64,7 @@ def test_what_moves_by_itself_is_expected_in_front():
 
 def test_what_moves_slowly_is_no_background():
     store = MovingSquare(speed=-0.8)  # 0.2 pixels a frame by itself, as 0.6 in 192
-    depth = motion_depth(store)
+    depth = estimate_depth_prior(store)
     for i in range(NUM_FRAMES):
         square = store.square(i)
         assert np.nanmedian(depth[i][square]) == pytest.approx(NEAR, abs=0.05)
@@ -74,7 +81,7 @@ def test_inexact_flow_moves_no_background():
             return MovingSquare().mask(i, j)
 
     store = Inexact()
-    depth = motion_depth(store)
+    depth = estimate_depth_prior(store)
     square = np.stack([store.square(i) for i in range(NUM_FRAMES)])
     assert np.nanmedian(depth[square]) < NEAR + 0.1 and np.nanmedian(depth[~square]) > FAR - 0.02
 
@@ -82,7 +89,7 @@ def test_inexact_flow_moves_no_background():
 @pytest.mark.parametrize("num_frames", range(2, 9))
 def test_short_clips_have_a_guess(num_frames):
     store = MovingSquare(num_frames=num_frames)
-    depth = motion_depth(store)
+    depth = estimate_depth_prior(store)
     for i in range(num_frames):
         square = store.square(i)
         assert np.nanmedian(depth[i][square]) == pytest.approx(NEAR, abs=0.05), "also where too little moved for votes"
@@ -90,7 +97,7 @@ def test_short_clips_have_a_guess(num_frames):
 
 
 def test_own_motion_is_counted_in_pixels_a_frame():
-    motion = own_motion(MovingSquare(), 3)
+    motion = independent_motion(MovingSquare(), 3)
     square = MovingSquare().square(3)
     assert np.median(motion[square]) == pytest.approx(3, abs=0.3) and np.nanmedian(motion[~square]) < 0.1
 
@@ -102,16 +109,16 @@ def test_what_flow_says_nothing_about_has_no_depth():
             mask.consistent[20:26, 20:40] = False
             return mask
 
-    whole, holes = (motion_depth(store())[6] for store in (MovingSquare, Holes))
+    whole, holes = (estimate_depth_prior(store())[6] for store in (MovingSquare, Holes))
     unknown = np.isnan(holes) & ~np.isnan(whole)
     assert unknown[20:26, 20:40].all() and unknown.sum() == 6 * 20 and np.isnan(whole).mean() < 0.05
     assert np.nanmean(np.abs(whole - holes)) < 0.02
-    assert np.isnan(motion_depth(MovingSquare(valid=False))).all()
+    assert np.isnan(estimate_depth_prior(MovingSquare(valid=False))).all()
 
 
 def test_own_share_by_hand():
     depth = np.array([np.nan, FAR, FAR - HIDDEN / 2, FAR - HIDDEN, NEAR])
-    np.testing.assert_allclose(own_share(depth), [0, 0, 0.5, 1, 1])
+    np.testing.assert_allclose(independent_motion_probability(depth), [0, 0, 0.5, 1, 1])
 
 
 def test_the_loss_by_hand():
@@ -129,13 +136,15 @@ def test_the_guess_counts_in_the_first_fifth_alone(tiny_flags, scene_dir):
     first = next(line for line in lines if line["step"] == 1)
     assert 0 < first["loss/loss_depth_prior"] < 2
     store = FlowStore(SequencePaths(scene_dir), [p.name for p in sorted((scene_dir / "color").iterdir())])
-    depth = motion_depth(store)
+    depth = estimate_depth_prior(store)
     assert np.isnan(depth).mean() < 0.3 and NEAR <= np.nanmin(depth) < np.nanmax(depth) <= FAR
 
 
 def test_the_guess_is_made_once(tiny_flags, monkeypatch):
     made = []
-    monkeypatch.setattr("trainer.motion_depth", lambda *args, **options: made.append(motion_depth(*args)) or made[-1])
+    monkeypatch.setattr(
+        "trainer.estimate_depth_prior", lambda *args, **options: made.append(estimate_depth_prior(*args)) or made[-1]
+    )
     flags = ["--depth_prior", "3", "--motion_share", "0.5", "--use_error_map", "false"]
     main([*tiny_flags, *flags, "--num_iters", "10"])  # more than two times i_cache
     assert len(made) == 1

@@ -12,14 +12,15 @@ import torch
 from test_warp import local_points, make_warp
 
 import trainer as trainer_module
-from divergence import TrainingDiverged
+from loaders.clip import load_video
 from loaders.flow_store import FlowStore
-from loaders.sequence import load_video
-from losses import TERMS
-from networks.omnimotion import ModelConfig, OmniMotion
+from networks.checkpoints import find_checkpoint, read_checkpoint
+from networks.divergence import TrainingDiverged
+from networks.model_config import ModelConfig
+from networks.omnimotion import OmniMotion
+from networks.prediction import TERMS
 from train import main
 from trainer import Trainer
-from utils.checkpoint import find_checkpoint, read_checkpoint
 from utils.config import parse_config
 from utils.paths import SequencePaths
 from utils.run_log import RunLog

@@ -8,24 +8,25 @@ import pytest
 import torch
 from test_trainer import assert_same_state, learned
 
-from networks.omnimotion import ModelConfig, OmniMotion
-from networks.whole_checkpoint import fault
+from networks.checkpoint_validation import validate_checkpoint
+from networks.checkpoints import newest_checkpoint, read_checkpoint
+from networks.model_config import ModelConfig
+from networks.omnimotion import OmniMotion
+from networks.optimizer import ModelOptimizer
 from train import main
-from utils.checkpoint import newest_checkpoint, read_checkpoint
-from utils.optimiser import Optimiser
 
 FLAGS = Namespace(lr_feature=1e-3, lr_deform=2e-3, lr_color=3e-3, lr_schedule="step", num_iters=9, lr_warmup=0)
 FLAGS.lrate_decay_steps, FLAGS.lrate_decay_factor, FLAGS.load_opt, FLAGS.load_scheduler = 2, 0.5, 1, 1
 
 
-def make(lr_muon: float) -> tuple[OmniMotion, Optimiser]:
+def make(lr_muon: float) -> tuple[OmniMotion, ModelOptimizer]:
     sizes = {"coupling_width": 12, "code_size": 8, "code_width": 8, "volume_width": 8, "use_affine": False}
     model = OmniMotion.initialised(ModelConfig(3, 8, 8, plane_size=4, **sizes), num_layers=3, seed=0)
     FLAGS.lr_muon = lr_muon
-    return model, Optimiser(model.named_parameter_groups(), model.coupling_matrices(), FLAGS)
+    return model, ModelOptimizer(model.named_parameter_groups(), model.coupling_matrices(), FLAGS)
 
 
-def take_steps(model: OmniMotion, optimiser: Optimiser, count: int) -> list[dict[str, torch.Tensor]]:
+def take_steps(model: OmniMotion, optimizer: ModelOptimizer, count: int) -> list[dict[str, torch.Tensor]]:
     """Steps by fixed gradients; what each changed, by name."""
     generator, changes = torch.Generator().manual_seed(1), []
     gradients = {name: torch.randn(p.shape, generator=generator) for name, p in model.named_parameters()}
@@ -33,25 +34,25 @@ def take_steps(model: OmniMotion, optimiser: Optimiser, count: int) -> list[dict
         before = {name: p.detach().clone() for name, p in model.named_parameters()}
         for name, p in model.named_parameters():
             p.grad = gradients[name].clone()
-        optimiser.step()
+        optimizer.step()
         changes.append({name: p.detach() - before[name] for name, p in model.named_parameters()})
     return changes
 
 
-def checkpoint_of(model: OmniMotion, optimiser: Optimiser) -> dict:
+def checkpoint_of(model: OmniMotion, optimizer: ModelOptimizer) -> dict:
     """What a trainer would save, as far as it can be damaged."""
     return {
         "model_config": vars(model.config),
         "model": model.state_dict(),
         "step": 2,
         "flags": {},
-        **optimiser.state(),
+        **optimizer.state(),
     }
 
 
 def test_muon_turns_and_levels_the_matrices_alone():
-    model, optimiser = make(0.01)
-    (change,) = take_steps(model, optimiser, 1)
+    model, optimizer = make(0.01)
+    (change,) = take_steps(model, optimizer, 1)
     matrices = {id(p) for p in model.coupling_matrices()}
     rates = {"code_net": 1e-3, "layers": 2e-3, "volume": 3e-3}
     for name, p in model.named_parameters():
@@ -67,17 +68,17 @@ def test_muon_turns_and_levels_the_matrices_alone():
 
 
 def test_muon_rises_and_falls_as_the_rest():
-    model, optimiser = make(0.01)
-    first, _, third = take_steps(model, optimiser, 3)
+    model, optimizer = make(0.01)
+    first, _, third = take_steps(model, optimizer, 3)
     name = next(name for name, p in model.named_parameters() if p is model.coupling_matrices()[0])
     assert third[name].norm() / first[name].norm() == pytest.approx(0.5, abs=0.02)
     assert third["volume.net.output.bias"].norm() / first["volume.net.output.bias"].norm() == pytest.approx(0.5, 1e-2)
 
 
 def test_without_it_all_is_adam():
-    model, optimiser = make(0.0)
-    assert set(optimiser.state()) == {"optimizer", "scheduler"}
-    (change,) = take_steps(model, optimiser, 1)
+    model, optimizer = make(0.0)
+    assert set(optimizer.state()) == {"optimizer", "scheduler"}
+    (change,) = take_steps(model, optimizer, 1)
     assert all(value.abs().max() < 3.1e-3 for value in change.values())
 
 
@@ -85,21 +86,21 @@ def test_without_it_all_is_adam():
 def test_the_flag_decides_how_rates_fall(schedule, share):
     flags = Namespace(**vars(FLAGS) | {"lr_schedule": schedule, "num_iters": 8, "lr_muon": 0.01})
     model, _ = make(0.01)
-    optimiser = Optimiser(model.named_parameter_groups(), model.coupling_matrices(), flags)
-    take_steps(model, optimiser, 4)
-    assert optimiser.rate == pytest.approx(share * 2e-3)
-    assert optimiser.muon.param_groups[0]["lr"] == pytest.approx(share * 0.01)
+    optimizer = ModelOptimizer(model.named_parameter_groups(), model.coupling_matrices(), flags)
+    take_steps(model, optimizer, 4)
+    assert optimizer.rate == pytest.approx(share * 2e-3)
+    assert optimizer.muon.param_groups[0]["lr"] == pytest.approx(share * 0.01)
 
 
 def test_a_schedule_of_an_earlier_version_goes_on():
     """What it called the length of its cosine is forgotten; flags say how rates fall."""
-    model, optimiser = make(0.01)
-    take_steps(model, optimiser, 4)
-    saved = checkpoint_of(model, optimiser)
+    model, optimizer = make(0.01)
+    take_steps(model, optimizer, 4)
+    saved = checkpoint_of(model, optimizer)
     saved["scheduler"] = saved["scheduler"] | {"cosine_steps": 9}
     again = make(0.01)[1]
     again.load(saved, FLAGS)
-    assert again.rate == optimiser.rate and "cosine_steps" not in again.state()["scheduler"]
+    assert again.rate == optimizer.rate and "cosine_steps" not in again.state()["scheduler"]
 
 
 def go_on(flags: list[str], *steps: tuple[float, int]) -> dict:
@@ -125,9 +126,9 @@ def test_muon_can_be_given_up_and_taken_up_again(tiny_flags):
 
 @pytest.mark.parametrize("damage", ["none", "another shape", "not finite", "another number"])
 def test_damage_in_what_muon_keeps_is_told(damage):
-    model, optimiser = make(0.01)
-    take_steps(model, optimiser, 1)
-    checkpoint = checkpoint_of(model, optimiser)
+    model, optimizer = make(0.01)
+    take_steps(model, optimizer, 1)
+    checkpoint = checkpoint_of(model, optimizer)
     state = checkpoint["muon"]["state"]
     if damage == "another shape":
         state[2]["momentum_buffer"] = torch.zeros(3, 3)
@@ -135,20 +136,20 @@ def test_damage_in_what_muon_keeps_is_told(damage):
         state[2]["momentum_buffer"][0, 0] = torch.nan
     elif damage == "another number":
         checkpoint["muon"]["param_groups"][0]["params"].pop()
-    found = fault(checkpoint)
+    found = validate_checkpoint(checkpoint)
     assert found is None if damage == "none" else "muon" in found
 
 
 def test_nets_without_matrices_are_adams_alone():
     model, _ = make(0.01)
-    assert Optimiser(model.named_parameter_groups(), [], FLAGS).muon is None
+    assert ModelOptimizer(model.named_parameter_groups(), [], FLAGS).muon is None
 
 
 def test_options_of_a_checkpoint_are_not_taken_over():
     """Those of another version, or of a damaged file, would take effect unseen or end in a traceback."""
-    model, optimiser = make(0.01)
-    take_steps(model, optimiser, 1)
-    state, options = optimiser.state(), [optimiser.adam.state_dict()["param_groups"]]
+    model, optimizer = make(0.01)
+    take_steps(model, optimizer, 1)
+    state, options = optimizer.state(), [optimizer.adam.state_dict()["param_groups"]]
     for group in (*state["optimizer"]["param_groups"], *state["muon"]["param_groups"]):
         for name in ("betas", "eps", "momentum", "amsgrad"):
             group.pop(name, None)
@@ -161,14 +162,14 @@ def test_options_of_a_checkpoint_are_not_taken_over():
 
 def test_steps_counted_as_whole_numbers_are_taken_over():
     """As torch 1.10 writes them, with which the released code is run."""
-    model, optimiser = make(0.0)
-    take_steps(model, optimiser, 2)
-    checkpoint = deepcopy(checkpoint_of(model, optimiser))
+    model, optimizer = make(0.0)
+    take_steps(model, optimizer, 2)
+    checkpoint = deepcopy(checkpoint_of(model, optimizer))
     for state in checkpoint["optimizer"]["state"].values():
         state["step"] = int(state["step"])
-    assert fault(checkpoint) is None
+    assert validate_checkpoint(checkpoint) is None
     other, again = make(0.0)
     other.load_state_dict(model.state_dict())
     again.load(checkpoint, FLAGS)
-    expected, found = take_steps(model, optimiser, 1), take_steps(other, again, 1)
+    expected, found = take_steps(model, optimizer, 1), take_steps(other, again, 1)
     assert all(torch.equal(found[0][name], value) for name, value in expected[0].items())

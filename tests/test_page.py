@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-import page
-from networks.omnimotion import ModelConfig, OmniMotion, Tracks
-from runs import Clip
-from utils.page_encoding import STEPS, escaped_json, pack_tracks, quantised, text_size
+from loaders.clip import Clip
+from networks.model_config import ModelConfig
+from networks.omnimotion import OmniMotion, Tracks
 from utils.paths import SequencePaths
 from utils.run_log import read_curves
+from visualization import page
+from visualization.page_file import STEPS, escaped_json, pack_tracks, quantised, text_size
 
 HEIGHT, WIDTH, FRAMES = 30, 44, 5
 HOSTILE = "<img src=x onerror=hacked=1></script><script>hacked=1</script>\u2028&amp;'\""

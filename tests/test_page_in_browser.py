@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import page
 from networks.omnimotion import OmniMotion
 from tests.browser import Page, browser, find_chromium
 from tests.test_page import FRAMES, HEIGHT, HOSTILE, WIDTH, make_page
-from utils.draw_flow import flow_to_color
+from visualization import page
+from visualization.flow_colors import flow_to_color
 
 SPACING = 3
 QUERIES = (0, 2, 4)

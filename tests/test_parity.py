@@ -8,17 +8,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from kinks import UNDECIDED, Gradients, Kinks, Unit, search_sides
 
 from loaders.batches import Batch
-from losses import SMOOTHNESS_SHARE, compute_losses, frames_of, missing_neighbours, weighted_sum
-from networks.official_checkpoint import NETS, convert, our_name, read_as_ours
+from networks.checkpoints import save_checkpoint
 from networks.omnimotion import OmniMotion, load_model
-from utils.checkpoint import save_checkpoint
+from networks.prediction import SCENE_FLOW_SUBSAMPLE, compute_losses, frames_of, missing_neighbours, weighted_sum
+from networks.released_checkpoint import NETS, convert, load_released_checkpoint, our_name
+from networks.rendering import composite, points_on_rays, project
+from tests.oracles.relu_sides import UNDECIDED, Gradients, Kinks, Unit, search_sides
 from utils.coords import with_time
 from utils.errors import InputError
-from utils.rays import points_on_rays, project
-from utils.volrend import composite
 
 pytestmark = pytest.mark.parity
 WHOLE = {  # gradients that the golden file holds whole, by our names
@@ -113,7 +112,7 @@ def effects_of_flips(model, batch, numbers, kinks: Kinks, units: list[Unit]) -> 
     effects = {}
     for unit, gradient in arriving.items():
         pair, point, row = place_alone(unit, shapes[unit], batch, depths.shape, num_frames)
-        points = [point] * SMOOTHNESS_SHARE  # so many that the smoothness term looks at the first
+        points = [point] * SCENE_FLOW_SUBSAMPLE  # so many that the smoothness term looks at the first
         alone = batch.pairs(pair, pair + 1)
         alone = replace(alone, **{n: getattr(alone, n)[:, points] for n in ("src_px", "tgt_px", "src_rgb", "weights")})
         kinks.start()
@@ -135,7 +134,7 @@ def place_alone(unit: Unit, shape: torch.Size, batch: Batch, depths_shape, num_f
         return pair, 0, of_pairs[pair].index(frames[flat])
     if rows == num_pairs * num_pts * num_samples:
         return *np.unravel_index(flat, (num_pairs, num_pts, num_samples))[:2], flat % num_samples
-    of_row = len(missing), num_pts // SMOOTHNESS_SHARE, num_samples  # neighbouring frames
+    of_row = len(missing), num_pts // SCENE_FLOW_SUBSAMPLE, num_samples  # neighbouring frames
     assert rows == math.prod(of_row)
     row, point, sample = np.unravel_index(flat, of_row)
     pair, frame = missing[row]
@@ -145,7 +144,7 @@ def place_alone(unit: Unit, shape: torch.Size, batch: Batch, depths_shape, num_f
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_gradients(model, batch, numbers, monkeypatch, dtype):
-    """Every norm within 1e-3, the sides of undecided units chosen as the released run took them (see `tests.kinks`).
+    """Every norm within 1e-3, the sides of undecided units chosen as the released run took them (see `tests.oracles.relu_sides`).
 
     float64 has some units on other sides than float32: there the search is needed on any processor.
     """
@@ -241,9 +240,9 @@ def test_order_of_couplings_of_another_seed_is_refused(official):
 def test_an_incomplete_released_file_is_refused(official, entry, tmp_path):
     save_checkpoint(tmp_path / "model.pth", {key: value for key, value in official.items() if key != entry})
     with pytest.raises(InputError, match=f"lacks '{entry}'"):
-        read_as_ours(tmp_path / "model.pth", *SIZE)
+        load_released_checkpoint(tmp_path / "model.pth", *SIZE)
 
 
 def test_file_is_read_as_ours(golden, numbers):
-    state = read_as_ours(golden / "model_000060.pth", int(numbers["h"]), int(numbers["w"]))
+    state = load_released_checkpoint(golden / "model_000060.pth", int(numbers["h"]), int(numbers["w"]))
     assert state["model_config"]["num_frames"] == int(numbers["num_imgs"])

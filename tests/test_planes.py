@@ -8,10 +8,10 @@ import torch
 from scipy.interpolate import BSpline
 from test_same_computation import FACTORS, PLANES, VOLUME_PLANES, make_batch, make_lively, make_model, rays_of
 
-from losses import compute_losses, weighted_sum
+from networks.checkpoint_validation import validate_checkpoint
 from networks.encoding import join_coordinates, split_coordinates
 from networks.planes import REACH, SpaceTimePlanes, TriPlane, look_up
-from networks.whole_checkpoint import fault
+from networks.prediction import compute_losses, weighted_sum
 from utils.coords import time_code
 
 
@@ -76,7 +76,7 @@ def test_a_cell_changes_points_near_it_in_frames_near_it_alone():
     code, time = torch.zeros(2, 8, dtype=torch.float64), time_code(torch.tensor([0, 6]), 7).double()
 
     def moved() -> torch.Tensor:
-        return join_coordinates(layer.to_canonical(split_coordinates(points, 4), layer.share_of(code, time)))
+        return join_coordinates(layer.to_canonical(split_coordinates(points, 4), layer.condition_on(code, time)))
 
     with torch.no_grad():
         before = moved()
@@ -108,7 +108,7 @@ def test_planes_of_another_version_are_told_as_such():
     weights = model.state_dict()
     name = next(name for name in weights if name.endswith("planes.features"))
     weights[name] = weights[name][:-2]
-    assert "another version trained it" in fault({"model_config": asdict(model.config), "model": weights})
+    assert "another version trained it" in validate_checkpoint({"model_config": asdict(model.config), "model": weights})
 
 
 @pytest.mark.parametrize(
@@ -117,4 +117,4 @@ def test_planes_of_another_version_are_told_as_such():
 def test_a_bound_of_scales_that_nobody_can_have_asked_for_is_damage(bound, whole):
     model = make_model(torch.float32, **PLANES)
     config = asdict(model.config) | {"soft_bound": bound}
-    assert (fault({"model_config": config, "model": model.state_dict()}) is None) == whole
+    assert (validate_checkpoint({"model_config": config, "model": model.state_dict()}) is None) == whole

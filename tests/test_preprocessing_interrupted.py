@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 
 import preprocessing.main_processing as main_processing
-from loaders.synthetic import make_scene
+from preprocessing.flow_files import write_flow
 from preprocessing.frames import prepare_sequence
 from preprocessing.main_processing import preprocess
 from preprocessing.manifest import Settings
+from preprocessing.synthetic import make_scene
 from utils.atomic import write_array
 from utils.errors import InputError
-from utils.flow_files import write_flow
 from utils.paths import SequencePaths
 from utils.video_io import write_image, write_video
 

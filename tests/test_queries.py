@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from answers import random_answers
 
-from utils.queries import Answers, ask, outside_image, queries_first, queries_strided
-from utils.tap_metrics import tap_vid_metrics
+from evaluation.metrics import tap_vid_metrics
+from evaluation.queries import TrackPredictions, is_outside_image, queries_first, queries_strided, run_tracker
 
 
 def test_queries():
@@ -20,7 +20,7 @@ def test_queries():
 
 def test_outside_is_where_no_pixel_centre_reaches():
     px = np.array([[0, 0], [9, 4], [9.1, 4], [3, -0.1], [np.nan, 1]])
-    assert outside_image(px, (5, 10)).tolist() == [False, False, True, True, True]
+    assert is_outside_image(px, (5, 10)).tolist() == [False, False, True, True, True]
 
 
 def perfect_tracker(points: np.ndarray, occluded: np.ndarray):
@@ -38,8 +38,8 @@ def perfect_tracker(points: np.ndarray, occluded: np.ndarray):
 @pytest.mark.parametrize("mode", ["first", "strided"])
 def test_trackers_are_asked_at_the_true_positions(mode: str):
     truth = random_answers(3)
-    points, occluded = truth.gt_tracks, truth.gt_occluded | outside_image(truth.gt_tracks, truth.size)
-    answers = ask(perfect_tracker(points, occluded), points, occluded, truth.size, mode)
+    points, occluded = truth.gt_tracks, truth.gt_occluded | is_outside_image(truth.gt_tracks, truth.size)
+    answers = run_tracker(perfect_tracker(points, occluded), points, occluded, truth.size, mode)
     scores = tap_vid_metrics(answers)
     assert (scores.aj, scores.d_avg, scores.oa) == (1, 1, 1)
     asked = queries_first(occluded) if mode == "first" else queries_strided(occluded)
@@ -49,17 +49,17 @@ def test_trackers_are_asked_at_the_true_positions(mode: str):
 def test_predictions_outside_the_image_count_as_occluded():
     points = np.full((1, 6, 2), 5.0)
     points[0, 3:] = -5
-    occluded = outside_image(points, (10, 10))
+    occluded = is_outside_image(points, (10, 10))
 
     def always_visible(queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return np.repeat(points, len(queries), 0), np.zeros((len(queries), 6), bool)
 
-    assert tap_vid_metrics(ask(always_visible, points, occluded, (10, 10))).oa == 1
+    assert tap_vid_metrics(run_tracker(always_visible, points, occluded, (10, 10))).oa == 1
 
 
 def test_shapes_and_modes_are_checked():
     gt, occluded, queries = np.zeros((3, 4, 2)), np.zeros((3, 4), bool), np.zeros(3, int)
     with pytest.raises(ValueError, match="expected"):
-        Answers(gt.swapaxes(0, 1), occluded, gt, occluded, queries, (10, 10))
+        TrackPredictions(gt.swapaxes(0, 1), occluded, gt, occluded, queries, (10, 10))
     with pytest.raises(ValueError, match="expected 'first' or 'strided'"):
-        Answers(gt, occluded, gt, occluded, queries, (10, 10), "last")
+        TrackPredictions(gt, occluded, gt, occluded, queries, (10, 10), "last")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from utils.errors import InputError
-from utils.picture_flags import above_zero, frame_range, rectangle
-from utils.query_points import MAX_POINTS, check_queries, choose_points, grid_points, read_queries
+from visualization.flags import above_zero, frame_range, rectangle
+from visualization.query_points import MAX_POINTS, check_queries, choose_points, grid_points, read_queries
 
 EXPECTED = np.array([[0, 1.5, 2], [3, 40, 50]], np.float32)
 SIZE = (480, 640)

@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from utils.rate_schedule import FLOOR, RateSchedule
+from networks.rate_schedule import FLOOR, RateSchedule
 
 
 def rates(steps: int, *args, base: float = 0.1, **options) -> list[float]:

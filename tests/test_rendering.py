@@ -8,8 +8,17 @@ import torch
 from networks.canonical import CanonicalVolume, contract
 from networks.encoding import fourier_features
 from networks.gabor import GaborFilter
-from utils.rays import jitter_depths, points_on_rays, project, sample_depths
-from utils.volrend import composite, density_to_alpha, hide_nearest, render_weights, take_heaviest
+from networks.rendering import (
+    composite,
+    density_to_alpha,
+    gather_max_weight,
+    jitter_depths,
+    mask_near_samples,
+    points_on_rays,
+    project,
+    render_weights,
+    sample_depths,
+)
 
 
 def test_contraction_by_hand():
@@ -67,11 +76,11 @@ def test_composite_and_heaviest_by_hand():
     weights = torch.tensor([[0.1, 0.6, 0.3]])
     values = torch.tensor([[[1.0, 0.0], [2.0, 4.0], [3.0, 2.0]]])
     torch.testing.assert_close(composite(weights, values), torch.tensor([[2.2, 3.0]]))
-    assert torch.equal(take_heaviest(weights, values), torch.tensor([[2.0, 4.0]]))
+    assert torch.equal(gather_max_weight(weights, values), torch.tensor([[2.0, 4.0]]))
 
 
 def test_near_samples_are_hidden():
-    hidden = hide_nearest(torch.ones(2, 10), 0.2)
+    hidden = mask_near_samples(torch.ones(2, 10), 0.2)
     assert torch.equal(hidden[0], torch.tensor([0.0] * 2 + [1.0] * 8))
 
 

@@ -1,14 +1,15 @@
 """What is computed with less work equals the plain computation, values and gradients, in float64."""
 
-import plain_model
 import pytest
 import torch
 
 from loaders.batches import Batch
-from losses import compute_losses, weighted_sum
-from networks.omnimotion import ModelConfig, OmniMotion
+from networks.model_config import ModelConfig
+from networks.omnimotion import OmniMotion
+from networks.prediction import compute_losses, weighted_sum
+from networks.rendering import jitter_depths
+from tests.oracles import plain_model
 from utils.coords import pixel_grid, with_time
-from utils.rays import jitter_depths
 
 SIZES = {
     **{"coupling_width": 16, "code_size": 8, "code_width": 16, "affine_width": 16, "affine_depth": 3},

@@ -12,13 +12,13 @@ from answers import random_answers
 from conftest import TINY
 
 import evaluate
-from evaluation import mean_rows
-from loaders.truth import KeypointTruth, TrackTruth
-from scoring import Scores, score
+from evaluation.error_figure import error_figure
+from evaluation.ground_truth import KeypointTruth, TrackTruth
+from evaluation.metrics import tap_vid_metrics
+from evaluation.queries import queries_first
+from evaluation.runs import mean_rows
+from evaluation.scoring import Scores, score
 from train import main as train
-from utils.draw_errors import error_figure
-from utils.queries import queries_first
-from utils.tap_metrics import tap_vid_metrics
 
 
 @pytest.fixture(scope="module")

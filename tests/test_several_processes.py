@@ -17,12 +17,12 @@ from conftest import REPOSITORY
 from test_same_computation import gradients, make_batch, make_model, rays_of
 
 from loaders.batches import Batch, PairBatches
-from losses import compute_losses
+from loaders.training_data import sampling_config
+from networks.checkpoints import find_checkpoint, read_checkpoint
+from networks.prediction import compute_losses
 from train import main
 from trainer import Trainer
-from training_data import sampling_config
-from utils.checkpoint import find_checkpoint, read_checkpoint
-from utils.shard import Shard
+from utils.distributed import Context
 
 RUN, LOG = Path("out") / "tiny_scene", Path("logs") / "tiny_scene" / "metrics.jsonl"
 
@@ -34,14 +34,14 @@ def gradients_of_part(rank: int, folder: str) -> None:
     atexit.register(lambda: Path(folder, f"{rank}.left").write_text(str(not torch.distributed.is_initialized())))
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2"}
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    model, batch, shard = make_model(torch.float64), make_batch(torch.float64), Shard.join()
+    model, batch, context = make_model(torch.float64), make_batch(torch.float64), Context.join()
     part, depths = batch.pairs(*((0, 1), (1, 6))[rank]), rays_of(model, batch).split([1, 5])[rank]
-    terms = compute_losses(model, part, depths, shard=shard, micro_batch=2)
+    terms = compute_losses(model, part, depths, context=context, micro_batch=2)
     for parameter, gradient in zip(model.parameters(), gradients(model, terms), strict=True):
         parameter.grad = gradient
-    shard.sum_gradients(model.parameters())
+    context.sum_gradients(model.parameters())
     torch.save([terms, [parameter.grad for parameter in model.parameters()]], f"{folder}/{rank}.pt")
-    assert shard.any(rank == 1) and not shard.any(False)
+    assert context.any(rank == 1) and not context.any(False)
 
 
 def test_two_parts_have_the_terms_and_gradients_of_the_whole(tmp_path):
@@ -94,7 +94,7 @@ def test_two_processes_train_as_one_with_both_batches(tiny_flags, monkeypatch, t
     one_dataset = Trainer.dataset
 
     def dataset_of(trainer: Trainer, rank: int) -> PairBatches:
-        of_rank = lambda args, shard: replace(sampling_config(args, shard), rank=rank, world_size=2)  # noqa: E731
+        of_rank = lambda args, context: replace(sampling_config(args, context), rank=rank, world_size=2)  # noqa: E731
         monkeypatch.setattr("trainer.sampling_config", of_rank)
         return one_dataset(trainer)
 

@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from utils.side_by_side import default_workers, side_by_side
+from utils.parallel import default_workers, run_in_threads
 
 
 def test_every_job_is_gone_through_with_its_share_of_threads():
@@ -18,7 +18,7 @@ def test_every_job_is_gone_through_with_its_share_of_threads():
             yield
 
     before = torch.get_num_threads()
-    side_by_side(work, range(20), 3)
+    run_in_threads(work, range(20), 3)
     assert sorted(done) == [(job, part) for job in range(20) for part in range(3)]
     assert threads == {max(before // 3, 1)} and torch.get_num_threads() == before
 
@@ -36,7 +36,7 @@ def test_the_first_error_ends_all():
             yield
 
     with pytest.raises(ValueError, match="job 1"):
-        side_by_side(work, range(50), 2)
+        run_in_threads(work, range(50), 2)
     assert len(begun) < 50
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from loaders.spreading import ALIKE, LOOSE, STIFFNESS, spread
+from loaders.depth_prior import ALIKE, LOOSE, STIFFNESS, smooth_along_motion
 
 
 def test_it_is_the_minimum_that_it_claims():
@@ -18,7 +18,7 @@ def test_it_is_the_minimum_that_it_claims():
                 row[p], row[q] = 1, -1
                 system += weight * np.outer(row, row)
     expected = np.linalg.solve(system, (confidence * values).ravel()).reshape(5, 6)
-    np.testing.assert_allclose(spread(values, confidence, motion), expected, atol=2e-3)
+    np.testing.assert_allclose(smooth_along_motion(values, confidence, motion), expected, atol=2e-3)
 
 
 def test_one_known_pixel_is_enough_for_what_moves_alike():
@@ -27,7 +27,7 @@ def test_one_known_pixel_is_enough_for_what_moves_alike():
     values, confidence = np.zeros((20, 30)), np.zeros((20, 30))
     for column, value in ((3, 0.2), (25, 0.9)):
         values[10, column], confidence[10, column] = value, 1
-    found = spread(values, confidence, motion)
+    found = smooth_along_motion(values, confidence, motion)
     assert np.abs(found[:, :12] - 0.2).max() < 0.02 and np.abs(found[:, 12:] - 0.9).max() < 0.02
 
 
@@ -38,5 +38,5 @@ def test_it_reaches_across_an_image():
     values = (confidence == 1).astype(float)
     steps = np.diff(np.eye(256), axis=0)
     row = np.linalg.solve(np.diag(confidence) + (STIFFNESS + LOOSE) * steps.T @ steps, confidence * values)
-    found = spread(np.tile(values, (20, 1)), np.tile(confidence, (20, 1)), np.zeros((20, 256, 2)))
+    found = smooth_along_motion(np.tile(values, (20, 1)), np.tile(confidence, (20, 1)), np.zeros((20, 256, 2)))
     np.testing.assert_allclose(found, np.tile(row, (20, 1)), atol=0.02)

@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from loaders.synthetic import Scene, make_scene, write_scene
-from loaders.synthetic_layers import ROLES, build_layers, topmost
+from preprocessing.synthetic import Scene, make_scene, write_scene
+from preprocessing.synthetic_layers import ROLES, build_layers, topmost
 from utils.errors import InputError
 from utils.paths import SequencePaths
 

@@ -2,7 +2,7 @@
 
 from math import nan
 
-from utils.tables import format_table, mean_and_deviation
+from evaluation.tables import format_table, mean_and_deviation
 
 
 def test_columns_are_aligned_and_what_is_lacking_is_a_dash():

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from answers import counts, random_answers
 
-from utils.queries import Answers
-from utils.tap_metrics import tap_vid_metrics
+from evaluation.metrics import tap_vid_metrics
+from evaluation.queries import TrackPredictions
 
 
-def looped_metrics(answers: Answers, where: np.ndarray) -> tuple[float, float, float]:
+def looped_metrics(answers: TrackPredictions, where: np.ndarray) -> tuple[float, float, float]:
     """Counts one entry at a time; returns (aj, d_avg, oa)."""
     height, width = answers.size
     jaccards, within = [], []
@@ -67,7 +67,7 @@ def test_one_point_by_hand():
     pred[0, 1, 0] += 3
     gt_occluded = np.array([[False, False, False, True]])
     pred_occluded = np.array([[False, False, True, False]])
-    scores = tap_vid_metrics(Answers(pred, pred_occluded, gt, gt_occluded, np.array([0]), (256, 256), "first"))
+    scores = tap_vid_metrics(TrackPredictions(pred, pred_occluded, gt, gt_occluded, np.array([0]), (256, 256), "first"))
     assert scores.pts_within == {1: 0.5, 2: 0.5, 4: 1, 8: 1, 16: 1}
     assert scores.d_avg == pytest.approx(0.8)
     assert scores.aj == pytest.approx((0 / 4 + 0 / 4 + 3 * (1 / 3)) / 5)
@@ -82,15 +82,15 @@ def test_a_wrong_position_costs_twice_a_wrong_flag_once():
     far[0, 2] = 0
     hidden[0, 2] = True
     rest = (gt, seen, np.array([0]), (256, 256))
-    assert tap_vid_metrics(Answers(far, seen, *rest)).aj == pytest.approx(1 / 3)
-    assert tap_vid_metrics(Answers(gt, hidden, *rest)).aj == pytest.approx(1 / 2)
+    assert tap_vid_metrics(TrackPredictions(far, seen, *rest)).aj == pytest.approx(1 / 3)
+    assert tap_vid_metrics(TrackPredictions(gt, hidden, *rest)).aj == pytest.approx(1 / 2)
 
 
 def test_thresholds_are_strict_and_scaled_by_side():
     """Half a pixel of a 128 wide video is exactly 1 of the raster; vertically, 256 high, it is a half."""
     gt, occluded = np.zeros((1, 2, 2)), np.zeros((1, 2), bool)
     for offset, expected in (((0.5, 0), 0), ((0.499, 0), 1), ((0, 0.5), 1), ((0, 1), 0)):
-        scores = tap_vid_metrics(Answers(gt + offset, occluded, gt, occluded, np.array([0]), (256, 128)))
+        scores = tap_vid_metrics(TrackPredictions(gt + offset, occluded, gt, occluded, np.array([0]), (256, 128)))
         assert scores.pts_within[1] == expected
 
 
@@ -99,7 +99,7 @@ def test_modes_choose_frames():
     gt, occluded = np.zeros((1, 5, 2)), np.zeros((1, 5), bool)
     pred = gt.copy()
     pred[0, [0, 2]] = 100
-    answers = Answers(pred, occluded, gt, occluded, np.array([2]), (256, 256))
+    answers = TrackPredictions(pred, occluded, gt, occluded, np.array([2]), (256, 256))
     assert tap_vid_metrics(replace(answers, query_mode="first")).d_avg == 1
     assert tap_vid_metrics(answers).d_avg == 0.75
 
@@ -107,6 +107,6 @@ def test_modes_choose_frames():
 @pytest.mark.parametrize("frames", [1, 3])
 def test_nothing_visible_or_nothing_but_the_query_is_nan(frames: int):
     gt, hidden = np.zeros((1, frames, 2)), np.ones((1, frames), bool)
-    scores = tap_vid_metrics(Answers(gt, hidden, gt, hidden, np.array([0]), (10, 10)))
+    scores = tap_vid_metrics(TrackPredictions(gt, hidden, gt, hidden, np.array([0]), (10, 10)))
     assert math.isnan(scores.aj) and math.isnan(scores.d_avg)
     assert scores.oa == 1 if frames > 1 else math.isnan(scores.oa)

@@ -11,7 +11,7 @@ from conftest import tiny_config
 
 from benchmarks import time_to_accuracy
 from benchmarks.time_to_accuracy import PANELS, WHOLE, Stopwatch, at, curves, table
-from divergence import TrainingDiverged
+from networks.divergence import TrainingDiverged
 from trainer import Trainer
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from answers import counts, random_answers
 
-from utils.queries import Answers
-from utils.track_errors import position_errors, temporal_coherence
+from evaluation.metrics import position_errors, temporal_coherence
+from evaluation.queries import TrackPredictions
 
 
 def percentile(values: list[float], share: float) -> float:
@@ -44,7 +44,7 @@ def test_position_errors_by_hand():
     gt[0, 5] = -30
     pred = gt.copy()
     pred[0, :, 0] += [0, 1, 2, 3, 7, 500]
-    visible, hidden = position_errors(Answers(pred, occluded, gt, occluded, np.array([0]), (256, 256)))
+    visible, hidden = position_errors(TrackPredictions(pred, occluded, gt, occluded, np.array([0]), (256, 256)))
     assert (visible.p50, hidden.p50, hidden.p90) == (2, 7, 7)
     assert visible.p90 == pytest.approx(2.8)
 
@@ -71,11 +71,11 @@ def test_temporal_coherence_agrees_with_plain_loops(mode: str, seed: int):
     assert temporal_coherence(answers) == pytest.approx(sum(lengths) / len(lengths))
 
 
-def line(offsets: list[tuple[float, float]], occluded: list[bool]) -> Answers:
+def line(offsets: list[tuple[float, float]], occluded: list[bool]) -> TrackPredictions:
     """A point that moves evenly, predicted with offsets; 256x256, query at 0."""
     gt = np.arange(len(offsets))[None, :, None] * np.array([2.0, 1.0])
     hidden = np.array([occluded])
-    return Answers(gt + np.array(offsets), hidden, gt, hidden, np.array([0]), (256, 256))
+    return TrackPredictions(gt + np.array(offsets), hidden, gt, hidden, np.array([0]), (256, 256))
 
 
 def test_a_constant_offset_or_speed_is_coherent_and_one_jump_is_not():

@@ -10,14 +10,15 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from loaders.batches import Batch, FlowBatches, MixedBatches, SamplingConfig, TrackBatches, iterate_batches
+from loaders.clip import load_video
 from loaders.flow_store import FlowStore
-from loaders.sequence import load_video
-from loaders.synthetic import Scene, make_scene
 from loaders.track_file import InputTracks, read_tracks
-from losses import compute_losses, weighted_sum
-from networks.omnimotion import ModelConfig, OmniMotion
+from networks.checkpoints import find_checkpoint, read_checkpoint
+from networks.model_config import ModelConfig
+from networks.omnimotion import OmniMotion
+from networks.prediction import compute_losses, weighted_sum
+from preprocessing.synthetic import Scene, make_scene
 from train import main
-from utils.checkpoint import find_checkpoint, read_checkpoint
 from utils.errors import InputError
 from utils.paths import SequencePaths
 from utils.schedules import loss_weights

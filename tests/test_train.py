@@ -8,7 +8,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from loaders.flow_store import FlowStore
-from loaders.synthetic import make_scene, write_scene
+from preprocessing.synthetic import make_scene, write_scene
 from train import main
 from utils.paths import SequencePaths
 from utils.video_io import read_video, write_video
@@ -104,7 +104,7 @@ def test_mistakes_are_told_before_training(tiny_flags, capsys, flags, part):
 
 
 def test_demo_scene_is_made_where_asked(tiny_flags, tmp_path, monkeypatch, capsys):
-    from loaders.synthetic import make_scene
+    from preprocessing.synthetic import make_scene
 
     monkeypatch.setattr("train.make_scene", lambda: make_scene(3, 32, 48))
     main([*tiny_flags, "--data_dir", "data/demo", "--synthetic", "--num_iters", "1"])

@@ -9,14 +9,15 @@ import pytest
 import torch
 
 import trainer as trainer_module
-from divergence import TrainingDiverged
 from loaders.batches import FlowBatches, SamplingConfig
+from loaders.clip import load_video
 from loaders.flow_store import FlowStore
-from loaders.sequence import load_video
-from networks.omnimotion import ModelConfig, OmniMotion, load_model
+from networks.checkpoints import find_checkpoint, read_checkpoint
+from networks.divergence import TrainingDiverged
+from networks.model_config import ModelConfig
+from networks.omnimotion import OmniMotion, load_model
 from train import main
 from trainer import Trainer
-from utils.checkpoint import find_checkpoint, read_checkpoint
 from utils.coords import with_time
 from utils.errors import InputError
 from utils.paths import SequencePaths

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from loaders.stored_tracker import stored_tracker
-from loaders.truth import badja_keypoints, exact_tracks, frame_size, tapvid_tracks
+from evaluation.ground_truth import badja_keypoints, exact_tracks, frame_size, tapvid_tracks
+from evaluation.stored_tracker import stored_tracker
+from preprocessing.tapvid_pickle import read_tapvid
 from utils.errors import InputError
 from utils.paths import SequencePaths
-from utils.tapvid_pickle import read_tapvid
 from utils.video_io import write_image
 
 

@@ -8,15 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-import visuals
 import viz
-from networks.omnimotion import ModelConfig, OmniMotion, Tracks
-from runs import load_trained, open_clip, read_start, trained_checkpoint
-from utils.camera import translation
+from loaders.clip import open_clip
+from networks.model_config import ModelConfig
+from networks.omnimotion import OmniMotion, Tracks
+from networks.rendering import project
+from networks.run_checkpoints import find_trained_checkpoint, load_resume_checkpoint, load_trained
 from utils.config import parse_config
 from utils.errors import InputError
-from utils.rays import project
 from utils.video_io import read_frame, read_video, video_rate, write_image, write_video
+from visualization import view as view_module
+from visualization.camera import translation
 
 HEIGHT, WIDTH, FRAMES = 20, 32, 3
 SIZES = {"code_size": 8, "code_width": 8, "coupling_width": 8, "affine_width": 8, "volume_width": 8}
@@ -24,7 +26,7 @@ SIZES = {"code_size": 8, "code_width": 8, "coupling_width": 8, "affine_width": 8
 
 @pytest.fixture
 def flags(tmp_path: Path) -> list[str]:
-    """Flags of a run that consists of frames and a checkpoint without optimiser: no flow, no masks."""
+    """Flags of a run that consists of frames and a checkpoint without optimizer: no flow, no masks."""
     write_clip(tmp_path / "clip" / "color", HEIGHT, WIDTH)
     save_model(tmp_path / "out" / "test_clip" / "model_000003.pth", FRAMES)
     return ["--data_dir", str(tmp_path / "clip"), "--save_dir", str(tmp_path / "out"), "--expname=test", "--device=cpu"]
@@ -45,11 +47,11 @@ def run(flags, tmp_path):
 def view(flags):
     """What viz looks at under extra flags."""
 
-    def call(*extra: str) -> visuals.View:
+    def call(*extra: str) -> view_module.View:
         args = parse_config([*flags, *extra])
         clip = open_clip(args)
         model = load_trained(args, clip.video, torch.device("cpu"))
-        return visuals.View(model, clip, visuals.query_points(args, clip), args)
+        return view_module.View(model, clip, view_module.query_points(args, clip), args)
 
     return call
 
@@ -118,7 +120,7 @@ def test_exports_take_the_place_of_pictures(run, capsys):
 def test_training_does_not_start_from_networks_alone(view):
     seen = view()
     with pytest.raises(InputError, match="lacks optimizer, scheduler"):
-        read_start(trained_checkpoint(seen.args), seen.args, seen.clip.video)
+        load_resume_checkpoint(find_trained_checkpoint(seen.args), seen.args, seen.clip.video)
 
 
 def test_only_what_is_asked_is_drawn_where_and_how_fast_it_is_asked(run, tmp_path):
@@ -137,14 +139,14 @@ def test_only_what_is_asked_is_drawn_where_and_how_fast_it_is_asked(run, tmp_pat
 
 def test_queries_of_any_frames_are_followed_both_ways_and_returned_exactly(view):
     seen = view("--points", "2,5.5,6;0,7,8;2,30,1;1,9,9")
-    px, occluded = visuals.follow(seen.model, seen.queries, range(FRAMES), seen.args)
+    px, occluded = view_module.follow(seen.model, seen.queries, range(FRAMES), seen.args)
     for n, (t, *asked) in enumerate(seen.queries):
         np.testing.assert_array_equal(px[int(t), n], np.float32(asked))
         assert not occluded[int(t), n]
         others = [f for f in range(FRAMES) if f != t]
         alone = seen.model.map_points(int(t), torch.tensor([asked], dtype=torch.float32), others, seen.args.use_max_loc)
         np.testing.assert_allclose(px[others, n], alone.px[:, 0], atol=1e-4)
-    part, hidden = visuals.follow(seen.model, seen.queries, range(1, 3), seen.args)
+    part, hidden = view_module.follow(seen.model, seen.queries, range(1, 3), seen.args)
     np.testing.assert_allclose(part, px[1:], atol=1e-4)
     np.testing.assert_array_equal(hidden, occluded[1:])
 
@@ -161,7 +163,7 @@ def test_points_outside_the_image_are_not_visible_but_the_query_is(view, monkeyp
 
     monkeypatch.setattr(seen.model, "map_points", map_points)
     queries = np.array([[1, 5, 5], [1, 15, 5], [1, 31, 19]], np.float32)
-    px, occluded = visuals.follow(seen.model, queries, range(FRAMES), seen.args)
+    px, occluded = view_module.follow(seen.model, queries, range(FRAMES), seen.args)
     np.testing.assert_array_equal(px[1], queries[:, 1:])
     np.testing.assert_array_equal(occluded, [[True, True, False], [False] * 3, [False, True, True]])
 
@@ -187,8 +189,8 @@ def test_flow_is_the_motion_of_all_pixels_in_pixels_of_the_pictures(view, tmp_pa
     seen = view("--query_frame_id", "1", "--max_side", str(WIDTH))
     drawn = []
     blank = np.zeros((FRAMES, 8, 8, 3), np.uint8)
-    monkeypatch.setattr(visuals, "flow_frames", lambda flow, size: drawn.append(flow) or blank)
-    visuals.save_flow(seen)
+    monkeypatch.setattr(view_module, "flow_frames", lambda flow, size: drawn.append(flow) or blank)
+    view_module.save_flow(seen)
     (flow,) = drawn
     px = torch.tensor([[3.0, 4.0], [30.0, 18.0]])
     moved = seen.model.map_points(1, px, [0, 2]).px - px
@@ -255,7 +257,7 @@ def test_pictures_have_the_size_of_the_frames_before_they_were_reduced(run, view
     np.testing.assert_allclose(seen.tracks[0][0], [[7.484, 7.5], [502.516, 311.5], [167.172, 167.5]], atol=0.01)
     np.testing.assert_array_equal(next(seen.pictures.read([2])), read_frame(source / "00002.png"))
     write_image(source / "00001.png", np.zeros((320, 511, 3), np.uint8))
-    assert visuals.pictures_of(seen.clip.paths, seen.clip.video).size == (HEIGHT, WIDTH)  # something else by now
+    assert view_module.pictures_of(seen.clip.paths, seen.clip.video).size == (HEIGHT, WIDTH)  # something else by now
 
 
 def test_a_videos_own_rate_and_frames_are_used(tmp_path, monkeypatch):
@@ -317,4 +319,4 @@ def test_missing_and_foreign_checkpoints_are_refused(run, tmp_path, capsys):
 
 def test_a_slow_model_is_asked_for_fewer_pixels_on_a_cpu():
     small, large = (OmniMotion(ModelConfig(FRAMES, HEIGHT, WIDTH, [0, 1], num_samples_ray=k, **SIZES)) for k in (4, 64))
-    assert visuals.affordable_side(small) == pytest.approx(4 * visuals.affordable_side(large), rel=0.01)
+    assert view_module.affordable_side(small) == pytest.approx(4 * view_module.affordable_side(large), rel=0.01)

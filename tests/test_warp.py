@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from networks.omnimotion import ModelConfig, OmniMotion
+from networks.model_config import ModelConfig
+from networks.omnimotion import OmniMotion
 from networks.warp import Warp, random_axes
 
 SIZES = {

@@ -7,16 +7,19 @@ import argparse
 import io
 import math
 import sys
+from dataclasses import fields
 from pathlib import Path
+from typing import Any, TypeVar
 
 import configargparse
-import torch
 
 from utils.atomic import write_whole
-from utils.errors import InputError, OneSentence
-from utils.export_flags import add_export_flags
-from utils.picture_flags import add_picture_flags
+from utils.errors import InputError, OneLineErrorParser
 from utils.training_flags import SWITCH, add_network_flags, add_training_flags
+from visualization.export_formats import add_export_flags
+from visualization.flags import add_picture_flags
+
+T = TypeVar("T")
 
 # The smallest value of each number; what is not listed may be anything finite.
 AT_LEAST = {
@@ -47,7 +50,7 @@ MOST_SAMPLES = 10**9  # of a batch: a step keeps more than a hundred bytes of ea
 MOST = 10**9  # of any other whole number: what is larger is a slip, and overflows in C
 
 
-class _Parser(OneSentence, configargparse.ArgumentParser):
+class _Parser(OneLineErrorParser, configargparse.ArgumentParser):
     """Reads config files, and complains in one sentence."""
 
 
@@ -92,6 +95,21 @@ def parse_config(argv: list[str] | None = None) -> argparse.Namespace:
     _check_numbers(args)
     _check_inputs(args)
     return args
+
+
+def select(kind: type[T], source: argparse.Namespace, **given: Any) -> T:
+    """Build a dataclass from the flags that have the names of its fields.
+
+    Args:
+        kind: the dataclass.
+        source: parsed flags; those that it lacks keep the dataclass's defaults.
+        given: values of fields that are no flags, or that take the place of one.
+
+    Returns:
+        An instance of `kind`.
+    """
+    names = {field.name for field in fields(kind) if field.init}  # type: ignore[arg-type]
+    return kind(**{name: value for name, value in vars(source).items() if name in names} | given)
 
 
 def uses_flow(args: argparse.Namespace) -> bool:
@@ -162,27 +180,6 @@ def run_dir(args: argparse.Namespace) -> Path:
     return Path(args.save_dir) / run_name(args)
 
 
-def pick_device(name: str) -> torch.device:
-    """`auto` is cuda where there is one, else mps, else cpu.
-
-    On a CPU, numbers below 1e-38 become 0 from here on. The Gaussians of the code net and the transmittance behind a
-    surface are full of them once a model is trained, and a CPU takes many times as long over each. Threads inherit
-    this, so it comes before the first computation.
-
-    Raises:
-        InputError: a device that this machine or this PyTorch does not have.
-    """
-    torch.set_flush_denormal(True)
-    available = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": 1}
-    if name == "auto":
-        return torch.device(next(kind for kind, count in available.items() if count))
-    numbered = {f"{kind}:{i}" for kind, count in available.items() for i in range(count)}
-    if name not in numbered | {kind for kind, count in available.items() if count}:
-        found = ", ".join(kind for kind, count in available.items() if count)
-        raise InputError(f"--device {name}: not available here (found: {found}); choose one of these or `auto`")
-    return torch.device(name)
-
-
 def write_config(args: argparse.Namespace, folder: Path) -> None:
     """Leave the resolved flags as `args.txt` and the config file as `config.txt`."""
     lines = "".join(f"{name} = {value}\n" for name, value in sorted(vars(args).items()))
@@ -202,7 +199,7 @@ def _general_flags(parser: configargparse.ArgumentParser) -> None:
     add("--num_iters", type=int, default=200000, help="steps in all, those of earlier calls included")
     add("--num_workers", type=int, default=4, help="processes that prepare batches (0: none)")
     add("--num_threads", type=int, default=0, help="threads that a CPU trains with (0: torch's choice)")
-    add("--load_opt", type=int, default=1, help="resume the optimiser's state (0: fresh moments)")
+    add("--load_opt", type=int, default=1, help="resume the optimizer's state (0: fresh moments)")
     add(
         "--load_scheduler",
         type=int,

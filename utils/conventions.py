@@ -63,6 +63,6 @@ def upright(points: np.ndarray) -> np.ndarray:
     return points * np.array([1, -1, -1], points.dtype)
 
 
-def unknown_where(occluded: np.ndarray, points: np.ndarray) -> np.ndarray:
+def nan_where_occluded(occluded: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Annotated points [N,T,2] without the positions that nobody annotated: NaN where `occluded` [N,T]."""
     return np.where(occluded[..., None], np.nan, points).astype(np.float32)

@@ -26,7 +26,7 @@ def time_code(frame_ids: Tensor, num_frames: int) -> Tensor:
     return (frame_ids + 1).float() / num_frames
 
 
-def inside_image(px: Tensor, height: int, width: int, padding: float = 0.0) -> Tensor:
+def is_inside_image(px: Tensor, height: int, width: int, padding: float = 0.0) -> Tensor:
     """Which pixels [*,2] lie inside the image widened by `padding` pixels on every side; bool [*]."""
     x, y = px.unbind(-1)
     return (x >= -padding) & (x <= width - 1 + padding) & (y >= -padding) & (y <= height - 1 + padding)

@@ -21,7 +21,7 @@ class InputError(Exception):
     """Something the user gave is unusable; the message says what was found, what was expected, what to do."""
 
 
-class OneSentence(argparse.ArgumentParser):
+class OneLineErrorParser(argparse.ArgumentParser):
     """A parser whose complaints are one sentence as well, without the list of all flags in front."""
 
     def error(self, message: str) -> NoReturn:
@@ -39,7 +39,7 @@ class OneSentence(argparse.ArgumentParser):
 
 
 @contextmanager
-def explains_failed_writes(folder: Path | str) -> Iterator[None]:
+def explain_failed_writes(folder: Path | str) -> Iterator[None]:
     """While entered, a disk without room, no right to write, or a file in a folder's place is an `InputError`.
 
     `folder` is what it names where the system names no file.
@@ -60,7 +60,7 @@ def explains_failed_writes(folder: Path | str) -> Iterator[None]:
         raise InputError(f"{advice}, and the same command goes on") from error
 
 
-def exits_on_input_error(main: Callable[..., None]) -> Callable[..., None]:
+def exit_on_input_error(main: Callable[..., None]) -> Callable[..., None]:
     """Decorator for an entry point: an `InputError`, or a want of memory, is one line on stderr and exit status 2.
 
     Ctrl-C and SIGTERM, which a batch system sends before it kills, are one line and 130; on the way out of something
@@ -71,7 +71,7 @@ def exits_on_input_error(main: Callable[..., None]) -> Callable[..., None]:
     def wrapped(*args, **kwargs) -> None:
         previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
-            with explains_failed_writes("the folder of the results"):
+            with explain_failed_writes("the folder of the results"):
                 main(*args, **kwargs)
         except (InputError, MemoryError, RuntimeError, KeyboardInterrupt) as error:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -31,7 +31,7 @@ class SequencePaths:
         return self.root / "flow_stats.json"
 
     def flow(self, a: str, b: str) -> Path:
-        """Flow from frame `a` to frame `b`, packed (`utils.flow_files`)."""
+        """Flow from frame `a` to frame `b`, packed (`preprocessing.flow_files`)."""
         return self.root / "raft_exhaustive" / f"{a}_{b}.flow"
 
     def released_flow(self, a: str, b: str) -> Path:

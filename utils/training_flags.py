@@ -2,7 +2,7 @@
 
 import argparse
 
-from utils.rate_schedule import FALLS
+from networks.rate_schedule import FALLS
 
 TRUE, FALSE = {"true", "yes", "1", "on"}, {"false", "no", "0", "off"}
 

@@ -1,0 +1,118 @@
+"""Flow on disk: a packed file of our own, or the released `.npy`.
+
+A packed file holds fixed-point numbers of 1/16 px (at most 1/32 px off, far below what optical flow knows) in about a
+quarter of float16's space: differences along both axes, for smooth flow has small ones, their signs folded into the
+lowest bit, low and high bytes apart, compressed by zlib's run lengths and Huffman codes (a search for longer matches
+takes twice the time and gives longer files). NaN survives: in the products of chaining it says that nothing was chained
+there.
+"""
+
+import struct
+import zlib
+
+import numpy as np
+
+from utils.atomic import write_whole
+from utils.data_files import read_array
+from utils.errors import InputError
+from utils.paths import SequencePaths
+from utils.video_io import read_frame
+
+STEPS_PER_PX = 16
+NOTHING = np.iinfo(np.int16).min  # stands for NaN
+HEADER = struct.Struct("<8sII")  # magic, height, width
+MAGIC = b"OMFLOW02"
+MOST_PACKED = 1100  # zlib holds at most 1032 bytes in one
+
+
+def flow_steps(flow: np.ndarray) -> np.ndarray:
+    """Flow [*] in pixels, NaN allowed → int16 [*] steps of 1/16 px. Longer than 2047 px is cut to that."""
+    limit = np.iinfo(np.int16).max
+    steps = np.clip(np.rint(np.nan_to_num(flow) * STEPS_PER_PX), -limit, limit).astype(np.int16)
+    steps[np.isnan(flow)] = NOTHING
+    return steps
+
+
+def pack_flow(flow: np.ndarray) -> bytes:
+    """Flow [H,W,2] in pixels, NaN allowed → bytes. Longer than 2047 px is cut to that."""
+    steps = np.moveaxis(flow_steps(flow), -1, 0)
+    # Differences wrap around, and so do the sums that undo them.
+    steps = np.diff(np.diff(steps, axis=1, prepend=np.int16(0)), axis=2, prepend=np.int16(0))
+    zigzag = (steps << 1 ^ steps >> 15).view(np.uint16)  # 0, −1, 1, −2, … → 0, 1, 2, 3, …
+    planes = np.stack([zigzag & 255, zigzag >> 8]).astype(np.uint8)
+    packer = zlib.compressobj(strategy=zlib.Z_RLE)
+    return HEADER.pack(MAGIC, *flow.shape[:2]) + packer.compress(planes) + packer.flush()
+
+
+def unpack_flow(packed: bytes) -> np.ndarray:
+    """The flow [H,W,2] float32 that `pack_flow` packed.
+
+    Raises:
+        ValueError: not a whole packed flow.
+    """
+    if len(packed) < HEADER.size or not packed.startswith(MAGIC):
+        raise ValueError("not a packed flow")
+    _, height, width = HEADER.unpack(packed[: HEADER.size])
+    size = 4 * height * width  # bytes
+    try:
+        # No more than was promised, which is no more than zlib can hold: damage may promise or hold any amount.
+        if size > MOST_PACKED * len(packed):
+            raise zlib.error(f"{width}x{height} pixels in {len(packed)} bytes")
+        stream = zlib.decompressobj()
+        planes = stream.decompress(packed[HEADER.size :], size + 1)
+        if not stream.eof:  # cut short, perhaps within the checksum alone, or longer than promised
+            raise zlib.error("its end is missing")
+        low, high = np.frombuffer(planes, np.uint8).reshape(2, 2, height, width)
+    except zlib.error as error:
+        raise ValueError(f"a damaged packed flow: {error}") from error
+    zigzag = low | high.astype(np.uint16) << 8
+    steps = (zigzag >> 1 ^ -(zigzag & 1)).view(np.int16)  # [2,H,W]; differences so far
+    for axis in (2, 1):
+        np.cumsum(steps, axis, out=steps)
+    steps = np.moveaxis(steps, 0, -1)
+    flow = steps.astype(np.float32) / STEPS_PER_PX
+    flow[steps == NOTHING] = np.nan
+    return flow
+
+
+def write_flow(paths: SequencePaths, a: str, b: str, flow: np.ndarray) -> None:
+    """Write the flow a→b [H,W,2] pixels, packed, whole or not at all."""
+    write_whole(paths.flow(a, b), pack_flow(flow))
+
+
+def read_flow(paths: SequencePaths, a: str, b: str) -> np.ndarray:
+    """The flow a→b, [H,W,2] float32 pixels, from the packed file or else the released one.
+
+    Raises:
+        InputError: missing, damaged, not a flow, or a released one that is not finite.
+    """
+    path = paths.flow(a, b)
+    try:
+        if path.exists():
+            return unpack_flow(path.read_bytes())
+        path = paths.released_flow(a, b)
+        flow = read_array(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read the flow {path} ({error}); delete it and run the preprocessing again") from error
+    if flow.ndim != 3 or flow.shape[-1] != 2:
+        raise InputError(f"{path} holds an array of shape {list(flow.shape)}; expected a flow [H,W,2]")
+    if not np.isfinite(flow).all():
+        raise InputError(f"{path} is not finite everywhere; give a flow that is, or delete it and preprocess again")
+    return flow.astype(np.float32, copy=False)
+
+
+def read_pair_mask(paths: SequencePaths, a: str, b: str) -> tuple[np.ndarray, np.ndarray]:
+    """Validity of the flow a→b, bool [H,W] each: cycle-consistent, and rescued (hidden in b, but plausible).
+
+    Raises:
+        InputError: missing, damaged, or not a colour image.
+    """
+    image = read_frame(paths.flow_mask(a, b))
+    return image[..., 0] > 127, image[..., 1] > 127
+
+
+def missing_flows(paths: SequencePaths, pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Those of the pairs of frame names that have no flow file of either kind."""
+    folder = paths.flow("a", "b").parent
+    here = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+    return [pair for pair in pairs if not {paths.flow(*pair).name, paths.released_flow(*pair).name} & here]

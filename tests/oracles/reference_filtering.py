@@ -1,0 +1,94 @@
+"""Filtering and chaining as one would write them first: every pair for itself, every map at full resolution.
+
+The oracle of the tests and what `benchmarks.preprocess` compares with. Same thresholds, same files, same results.
+"""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from preprocessing.consistency import COSINE_THRESHOLD, CYCLE_THRESHOLD, NEAR_GAP, OCCLUSION_FACTOR, RGB_THRESHOLD
+from preprocessing.flow_files import read_flow, read_pair_mask, write_flow
+from preprocessing.pair_files import write_pair_mask
+from preprocessing.pairs import Pairs
+from utils.paths import SequencePaths
+from utils.video_io import read_frame
+
+
+def _sample(image: Tensor, px: Tensor) -> Tensor:
+    """[C,H,W] at pixels [H,W,2] → [C,H,W]."""
+    size = torch.tensor([image.shape[2] - 1, image.shape[1] - 1])
+    return F.grid_sample(image[None], (2 * px / size - 1)[None], align_corners=True, padding_mode="border")[0]
+
+
+def _grid(height: int, width: int) -> Tensor:
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    return torch.stack([x, y], -1).float()
+
+
+def _inside(px: Tensor) -> Tensor:
+    height, width = px.shape[:2]
+    return (px >= 0).all(-1) & (px[..., 0] <= width - 1) & (px[..., 1] <= height - 1)
+
+
+def _similar(paths: SequencePaths, kind: str, a: str, b: str, landing: Tensor) -> Tensor:
+    """Whether the features of all pixels of `a` and of where they land in `b` are alike, bool [H,W]."""
+    full = [
+        F.interpolate(
+            torch.from_numpy(np.load(paths.feature(kind, name)).astype(np.float32)).permute(2, 0, 1)[None],
+            tuple(landing.shape[:2]),
+            mode="bilinear",
+            align_corners=True,
+        )[0]
+        for name in (a, b)
+    ]
+    return F.cosine_similarity(full[0], _sample(full[1], landing), dim=0) > COSINE_THRESHOLD[kind]
+
+
+def filter_pair(paths: SequencePaths, kind: str, a: str, b: str, gap: int) -> None:
+    """Write the masks of a→b into `paths`."""
+    flow, back = (torch.from_numpy(read_flow(paths, *pair)) for pair in ((a, b), (b, a)))
+    grid = _grid(*flow.shape[:2])
+    landing = grid + flow
+    returned = landing + _sample(back.permute(2, 0, 1), landing).permute(1, 2, 0)
+    again = returned + _sample(flow.permute(2, 0, 1), returned).permute(1, 2, 0)
+    first, second = (returned - grid).norm(dim=-1), (again - landing).norm(dim=-1)
+    consistent = _inside(landing) & (first < CYCLE_THRESHOLD)
+    rescued = _inside(landing) & (first > OCCLUSION_FACTOR * CYCLE_THRESHOLD) & (second < CYCLE_THRESHOLD)
+    if gap >= NEAR_GAP:
+        consistent, rescued = consistent & _similar(paths, kind, a, b, landing), torch.zeros_like(rescued)
+    write_pair_mask(paths, a, b, consistent.numpy(), rescued.numpy())
+
+
+def chain_sweep(paths: SequencePaths, kind: str, names: list[str], i: int, targets: list[int]) -> None:
+    """Write chained flow and masks of i→targets into `paths.chained`."""
+    flow = valid = None
+    for k, j in enumerate(targets):
+        a, b = names[i], names[j]
+        direct = torch.from_numpy(read_flow(paths, a, b))
+        direct_valid, rescued = (torch.from_numpy(mask) for mask in read_pair_mask(paths, a, b))
+        filled = torch.zeros_like(direct_valid)
+        chained = direct
+        if k:
+            before = names[targets[k - 1]]
+            step = torch.from_numpy(read_flow(paths, before, b)).permute(2, 0, 1)
+            step_valid = torch.from_numpy(read_pair_mask(paths, before, b)[0])[None].float()
+            landing = _grid(*flow.shape[:2]) + flow
+            chained = flow + _sample(step, landing).permute(1, 2, 0)
+            arrival = _grid(*flow.shape[:2]) + chained
+            filled = valid & (_sample(step_valid, landing)[0] > 0.9999) & _inside(landing) & _inside(arrival)
+            colours = [torch.from_numpy(read_frame(paths.color / name)).permute(2, 0, 1) / 255 for name in (a, b)]
+            filled &= (colours[0] - _sample(colours[1], arrival)).norm(dim=0) < RGB_THRESHOLD
+            filled &= _similar(paths, kind, a, b, arrival) & ~direct_valid
+        flow, valid = torch.where(filled[..., None], chained, direct), filled | direct_valid
+        write_flow(paths.chained, a, b, torch.where(filled[..., None], chained, torch.nan).numpy())
+        write_pair_mask(paths.chained, a, b, valid.numpy(), (rescued & ~valid).numpy())
+
+
+def reference_filter_and_chain(paths: SequencePaths, kind: str, names: list[str]) -> None:
+    """Masks of all pairs, then all chained products; no counts."""
+    for i, j in Pairs(len(names)).all():
+        filter_pair(paths, kind, names[i], names[j], abs(i - j))
+    for i, targets in Pairs(len(names)).sweeps():
+        chain_sweep(paths, kind, names, i, targets)

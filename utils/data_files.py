@@ -1,0 +1,69 @@
+"""Numpy's files, read so that nothing pickled in them is run and that damage of any kind is one kind of error.
+
+JSON files, read so that damage of any kind is one kind of error.
+"""
+
+import json
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+
+@contextmanager
+def _damage_is_value_error() -> Iterator[None]:
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:  # a damaged header raises nearly anything
+        lines = str(error).splitlines() or [""]
+        raise ValueError(f"{type(error).__name__}: {lines[0]}") from error
+
+
+def read_array(path: Path) -> np.ndarray:
+    """The array of a .npy file of numbers.
+
+    Raises:
+        OSError: missing, or not readable.
+        ValueError: damaged, or holding anything else.
+    """
+    with _damage_is_value_error():
+        array = np.load(path, allow_pickle=False)
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
+            raise TypeError("no array of numbers")
+        return array
+
+
+def read_arrays(path: Path, *names: str) -> list[np.ndarray]:
+    """Arrays of numbers of a .npz file, by their names.
+
+    Raises:
+        OSError: missing, or not readable.
+        ValueError: no npz file, damaged, without one of the names, or holding anything but numbers there.
+    """
+    with _damage_is_value_error():
+        if not zipfile.is_zipfile(path):
+            raise TypeError("no npz file" if path.exists() else "no such file")
+        with np.load(path, allow_pickle=False) as file:
+            if absent := set(names) - set(file.files):
+                raise TypeError(f"found {file.files}, no {min(absent)}")
+            arrays = [np.asarray(file[name]) for name in names]
+        if odd := [name for name, array in zip(names, arrays, strict=True) if array.dtype.kind not in "biuf"]:
+            raise TypeError(f"{odd[0]} holds no numbers")
+        return arrays
+
+
+def read_json(path: Path) -> object:
+    """The content of a JSON file.
+
+    Raises:
+        OSError: missing, or not readable.
+        ValueError: no JSON, or nested too deeply.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error

@@ -1,0 +1,72 @@
+"""Tracks as a script of Nuke: one Tracker4 node with a track for each point, a key in every frame.
+
+Nuke's origin is the lower left corner of the image, y points up, the centre of the first pixel is at 0.5.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from utils.atomic import write_whole
+from utils.conventions import nuke_from_px
+from visualization.export_tracks import TrackTable
+
+# The columns of the node's table: (type, whether it can be animated, width on the screen), as Nuke saves them.
+COLUMNS = (
+    ((5, 1, 20), ("enable",)),
+    ((3, 1, 75), ("name",)),
+    ((2, 1, 58), ("track_x", "track_y")),
+    ((2, 1, 63), ("offset_x", "offset_y")),
+    ((4, 1, 27), ("T", "R", "S")),
+    ((2, 0, 45), ("error",)),
+    ((1, 1, 0), ("error_min", "error_max")),
+    ((1, 1, 0), ("pattern_x", "pattern_y", "pattern_r", "pattern_t")),
+    ((1, 1, 0), ("search_x", "search_y", "search_r", "search_t")),
+    ((2, 1, 0), ("key_track", "key_search_x", "key_search_y", "key_search_r", "key_search_t")),
+    ((2, 1, 0), ("key_track_x", "key_track_y", "key_track_r", "key_track_t")),
+    ((2, 1, 0), ("key_centre_offset_x", "key_centre_offset_y")),
+)
+TITLES = {"enable": "e"}  # where the column's title is not its name
+NUM_UNUSED = 11  # the last columns: keys of Nuke's own tracking
+
+
+def write_nuke(path: Path, table: TrackTable) -> None:
+    """A `.nk` script, to open or to paste: a key in every frame; a track is off where it is not visible."""
+    num_frames, num_points = table.visibility.shape
+    first, (height, width) = table.first_frame, table.size
+    columns = [
+        f"{{ {kind} {animated} {screen} {name} {TITLES.get(name, name)} 1 }}"
+        for (kind, animated, screen), names in COLUMNS
+        for name in names
+    ]
+    positions = nuke_from_px(table.tracks, height)
+    tracks = [_track(n, positions[:, n], table.visibility[:, n], first) for n in range(num_points)]
+    lines = [
+        f"# {num_points} points in frames {first} to {first + num_frames - 1} of {width}x{height} pixels; y up",
+        "Tracker4 {",
+        " inputs 0",
+        f" tracks {{ {{ 1 {len(columns)} {num_points} }}",
+        *(" { " + columns[0], *(f" {column}" for column in columns[1:])),
+        " }",
+        " {",
+        *tracks,
+        " }",
+        " }",
+        f' label "{width}x{height}, frames {first}-{first + num_frames - 1}"',
+        " name OmniMotion",
+        "}",
+    ]
+    write_whole(path, ("\n".join(lines) + "\n").encode())
+
+
+def _track(n: int, positions: np.ndarray, visible: np.ndarray, first: int) -> str:
+    """A row of the table: positions [T,2] in Nuke's coordinates, visible [T], number of the first frame."""
+    keys = [0, *(np.flatnonzero(np.diff(visible)) + 1).tolist()]  # `K` keeps a value until the next key
+    enable = " ".join(f"x{first + t} {int(visible[t])}" for t in keys)
+    x, y = (" ".join(f"x{first + t} {value:.4f}" for t, value in enumerate(axis.tolist())) for axis in positions.T)
+    boxes = "-32 -32 32 32 -22 -22 22 22"
+    still = f"{{curve x{first} 0}}"
+    return (
+        f' {{ {{curve K {enable}}} "point {n}" {{curve {x}}} {{curve {y}}} {still} {still} 1 0 0 {still} 1 0 {boxes}'
+        f"{' {}' * NUM_UNUSED} }}"
+    )

@@ -1,0 +1,141 @@
+"""Query points (t, x, y): read from what the user wrote, or chosen in a frame. Pixels, integer = pixel centre."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from utils.data_files import read_arrays
+from utils.errors import InputError
+
+MAX_POINTS = 10_000  # more marks than that cover each other, and tracking them takes a CPU many minutes
+NAMES = r"\s*[A-Za-z_]\w*([\s,]+[A-Za-z_]\w*)*\s*"  # a first line that names the columns
+DEFAULT_POINTS = 250  # of a grid without a stated interval
+
+
+def read_queries(source: str) -> NDArray[np.float32]:
+    """Query points [N,3] (t, x, y) from `t,x,y;t,x,y;…`, a text file of such lines or an npz with `queries` [N,3].
+
+    In a text file blank lines, `#` comments and a first line of names are passed over; spaces may separate, too.
+
+    Raises:
+        InputError: no such file, something else in it, no point at all, or a time that is not a whole number.
+    """
+    path = Path(source)
+    if ";" in source or (source.count(",") == 2 and not path.exists()):
+        queries = _parse_lines(source.split(";"), "--points")
+    elif path.suffix == ".npz":
+        queries = _read_npz(path)
+    else:
+        try:
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"cannot read --points {source}: expected a text or npz file, or 't,x,y;t,x,y'") from error
+        has_names = bool(lines) and re.fullmatch(NAMES, lines[0]) is not None
+        queries = _parse_lines(lines[has_names:], source, 1 + has_names)
+    if len(queries) == 0:
+        raise InputError(f"--points {source} holds no point: expected lines t,x,y")
+    if len(odd := np.flatnonzero(~np.isfinite(queries).all(1) | (queries[:, 0] % 1 != 0))):
+        raise InputError(
+            f"--points: query {odd[0] + 1} is {_text(queries[odd[0]])}, expected a whole frame number t and finite x, y"
+        )
+    return queries
+
+
+def _parse_lines(lines: list[str], source: str, first: int = 1) -> NDArray[np.float32]:
+    rows = []
+    for number, line in enumerate(lines, first):
+        parts = line.split("#")[0].replace(",", " ").split()
+        if not parts:
+            continue
+        try:
+            t, x, y = (float(part) for part in parts)
+        except ValueError as error:
+            raise InputError(f"{source}, point or line {number}: found {line.strip()!r}, expected t,x,y") from error
+        rows.append((t, x, y))
+    return np.array(rows, np.float32).reshape(-1, 3)
+
+
+def _read_npz(path: Path) -> NDArray[np.float32]:
+    expected = "expected an npz file with queries [N,3] (t, x, y)"
+    try:
+        (queries,) = read_arrays(path, "queries")
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read --points {path} ({error}): {expected}") from error
+    if queries.ndim != 2 or queries.shape[1] != 3:
+        raise InputError(f"--points {path} holds queries {list(queries.shape)}: {expected}")
+    return queries.astype(np.float32)
+
+
+def check_queries(queries: NDArray, num_frames: int, height: int, width: int) -> None:
+    """Refuse queries outside the clip or the image, and too many of them.
+
+    Raises:
+        InputError: names the first wrong one.
+    """
+    if len(queries) > MAX_POINTS:
+        raise InputError(
+            f"found {len(queries)} query points, expected at most {MAX_POINTS}: take fewer, or a larger --grid_interval"
+        )
+    outside = ~((queries >= 0) & (queries <= (num_frames - 1, width - 1, height - 1))).all(1)
+    if outside.any():
+        i = int(np.flatnonzero(outside)[0])
+        raise InputError(
+            f"query point {i + 1} (t,x,y) is {_text(queries[i])}, expected t from 0 to {num_frames - 1}, x from 0 to "
+            f"{width - 1} and y from 0 to {height - 1}, in pixels of the {width}x{height} frames that are tracked"
+        )
+
+
+def choose_points(
+    mask: NDArray, interval: int | None = None, random: int | None = None, seed: int = 0
+) -> NDArray[np.float32]:
+    """Points in `mask` bool [H,W]: a grid with `interval`, or `random` pixels drawn by `seed`, or a grid of about 250.
+
+    Returns:
+        float32 [N,2] (x, y), whole pixels.
+
+    Raises:
+        InputError: the mask is empty, smaller than `random`, or stepped over by the grid.
+    """
+    height, width = mask.shape
+    if not mask.any():
+        raise InputError("no pixel to track: --region and the foreground mask have none in common; change one of them")
+    if random is not None:
+        pixels = np.argwhere(mask)[:, ::-1]
+        if random > len(pixels):
+            raise InputError(f"--random asks for {random} points, but there are {len(pixels)} pixels: ask for fewer")
+        return np.random.default_rng(seed).permutation(pixels)[:random].astype(np.float32)
+    if interval is None:
+        return grid_points(height, width, DEFAULT_POINTS, mask)
+    grid = _grid(height, width, interval)
+    chosen = grid[mask[grid[:, 1], grid[:, 0]]]
+    if len(chosen) == 0:
+        raise InputError(f"a grid of --grid_interval {interval} has no point there: give a smaller interval")
+    return chosen.astype(np.float32)
+
+
+def grid_points(height: int, width: int, num: int, mask: NDArray | None = None) -> NDArray[np.float32]:
+    """About `num` points on a regular grid, over the image or over the part of it that `mask` selects.
+
+    Args:
+        mask: bool [H,W]; the grid is as dense as its area asks for, so a small object gets `num` points too.
+    Returns:
+        float32 [N,2] (x, y), whole pixels; empty only for an empty mask.
+    """
+    mask = np.ones((height, width), bool) if mask is None else mask
+    grid = _grid(height, width, max(1.0, np.sqrt(mask.sum() / num)))
+    chosen = grid[mask[grid[:, 1], grid[:, 0]]]
+    if len(chosen) == 0:  # a mask so thin that the grid steps over it: all of it, thinned
+        chosen = np.argwhere(mask)[:: max(1, int(mask.sum()) // num), ::-1]
+    return chosen.astype(np.float32)
+
+
+def _grid(height: int, width: int, spacing: float) -> NDArray[np.int64]:
+    """Whole pixels [N,2], row by row, `spacing` apart and half of it from the border."""
+    xs, ys = (np.arange(spacing / 2, size, spacing).astype(int) for size in (width, height))
+    return np.stack(np.meshgrid(xs, ys), -1).reshape(-1, 2)
+
+
+def _text(query: NDArray) -> str:
+    return ",".join(f"{value:g}" for value in query)
