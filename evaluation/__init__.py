@@ -1,0 +1,1 @@
+"""Ground truth, trackers, metrics and tables."""

@@ -1,0 +1,1 @@
+"""The model: maps between frames and the canonical volume, the volume, rays, tracks and checkpoints."""

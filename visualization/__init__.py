@@ -1,0 +1,1 @@
+"""Pictures, videos, exports and the interactive page of a trained model."""

@@ -1,0 +1,1 @@
+"""Flags of the commands, and files that set them."""
