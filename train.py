@@ -24,6 +24,7 @@ from networks.checkpoints import checkpoint_path, find_checkpoint, set_aside
 from networks.divergence import TrainingDiverged
 from networks.run_checkpoints import build_model, find_resume_checkpoint, load_resume_checkpoint
 from networks.runtime import configure_runtime
+from preprocessing.sequence_paths import SequencePaths
 from preprocessing.synthetic import make_scene, write_scene
 from trainer import Trainer
 from utils.atomic import remove_partial
@@ -32,7 +33,6 @@ from utils.device import pick_device
 from utils.distributed import Context
 from utils.errors import exit_on_input_error, explain_failed_writes
 from utils.lock import locked
-from utils.paths import SequencePaths
 from utils.run_log import RunLog
 from visualization.tensorboard import training_images
 from visualization.view import View, query_points, save_grid, save_trails

@@ -16,9 +16,9 @@ import torch
 from preprocessing.consistency import NEAR_GAP, appearance_similarity, cycle_masks
 from preprocessing.features import sift_map
 from preprocessing.flow_files import read_flow
+from preprocessing.sequence_paths import SequencePaths
 from utils.coords import sample_bilinear
-from utils.paths import SequencePaths
-from utils.video_io import list_frames, read_frame
+from utils.images import list_frames, read_frame
 
 COSINES = (0.70, 0.76, 0.80, 0.82, 0.84, 0.85, 0.86, 0.88, 0.90)
 RIGHT, WRONG = 2.0, 5.0  # pixels

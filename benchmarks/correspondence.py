@@ -12,8 +12,8 @@ import numpy as np
 
 from evaluation.ground_truth import TrackTruth, exact_tracks, frame_size
 from loaders.flow_store import FlowStore
-from utils.paths import SequencePaths
-from utils.video_io import list_frames
+from preprocessing.sequence_paths import SequencePaths
+from utils.images import list_frames
 
 BUCKETS = ((1, 1), (2, 4), (5, 8), (9, 15), (16, 32), (33, 64), (65, 10**6))  # gaps
 RIGHT, WRONG = 3.0, 5.0  # pixels

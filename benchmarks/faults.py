@@ -29,8 +29,8 @@ import train
 from benchmarks.measure import write_json
 from benchmarks.process_harness import Command, log_of, logged_steps, newest_step, num_blocks, said
 from evaluation.tables import format_table
+from preprocessing.sequence_paths import SequencePaths
 from preprocessing.synthetic import make_scene, write_scene
-from utils.paths import SequencePaths
 from utils.run_log import RunLog
 
 Row = dict[str, float]

@@ -25,9 +25,9 @@ from loaders.batches import FlowBatches, SamplingConfig
 from loaders.clip import load_video
 from loaders.flow_store import FlowStore
 from loaders.mapped_flow import MappedFlowStore
+from preprocessing.sequence_paths import SequencePaths
 from tests.oracles.plain_loader import PlainBatches
-from utils.paths import SequencePaths
-from utils.video_io import list_frames
+from utils.images import list_frames
 
 RUN = 8  # batches of ours in a row, as a worker draws them, for one of the plain way's
 FORGOTTEN = "ours, file not in memory"

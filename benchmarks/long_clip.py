@@ -18,8 +18,8 @@ import numpy as np
 from tqdm import tqdm
 
 from evaluation.tables import format_table
-from utils.paths import SequencePaths
-from utils.video_io import write_image
+from preprocessing.sequence_paths import SequencePaths
+from utils.images import write_image
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 COMMON = ["--config", "configs/fast.txt", "--pairs", "sparse", "--device", "cpu", "--expname", "long"]

@@ -33,9 +33,9 @@ from preprocessing.flow_raft import NUM_UPDATES, RaftFlow
 from preprocessing.frames import prepare_sequence
 from preprocessing.manifest import Settings
 from preprocessing.pairs import Pairs
+from preprocessing.sequence_paths import SequencePaths
 from tests.oracles.reference_filtering import reference_filter_and_chain
-from utils.paths import SequencePaths
-from utils.video_io import list_frames, read_frame
+from utils.images import list_frames, read_frame
 
 T = TypeVar("T")
 RAFT_FRAMES, FILTER_FRAMES = 4, 6

@@ -12,7 +12,8 @@ import imageio_ffmpeg
 import numpy as np
 
 from utils.atomic import atomic_path
-from utils.video_io import read_video, write_image
+from utils.images import write_image
+from utils.video import read_video
 
 HEIGHT = 136  # pixels of each picture
 COLORS, RATE = 128, 5  # of the gif, frames a second

@@ -21,9 +21,9 @@ from loaders.flow_store import FlowStore
 from preprocessing.main_processing import preprocess
 from preprocessing.manifest import Settings
 from preprocessing.pairs import Pairs
+from preprocessing.sequence_paths import SequencePaths
 from preprocessing.synthetic import Scene, make_scene, write_scene
-from utils.paths import SequencePaths
-from utils.video_io import list_frames
+from utils.images import list_frames
 
 
 def measure(root: Path, scene: Scene, mode: str) -> dict:

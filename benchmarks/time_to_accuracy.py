@@ -34,15 +34,15 @@ from loaders.training_data import open_store
 from networks.divergence import TrainingDiverged
 from networks.run_checkpoints import build_model
 from networks.runtime import configure_runtime
+from preprocessing.sequence_paths import SequencePaths
 from preprocessing.synthetic import write_scene
 from trainer import Trainer
 from utils.atomic import atomic_path
 from utils.config import parse_config
 from utils.device import pick_device
 from utils.errors import InputError, exit_on_input_error
-from utils.paths import SequencePaths
+from utils.images import write_image
 from utils.run_log import RunLog
-from utils.video_io import write_image
 from visualization.draw import figure_image
 
 SHOWN = ("AJ", "<d_avg", "OA", "TC", "px visible", "px occluded", "TFLOP")

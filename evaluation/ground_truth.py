@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
+from preprocessing.sequence_paths import SequencePaths
 from preprocessing.tapvid_pickle import read_tapvid
 from utils.conventions import BADJA_SIZE, RASTER, Size, nan_where_occluded, px_from_badja, px_from_unit, scale_points
 from utils.data_files import read_arrays, read_json
 from utils.errors import InputError
-from utils.paths import SequencePaths
-from utils.video_io import image_files, read_frame, read_mask
+from utils.images import image_files, read_frame, read_mask
 
 TAPVID_SIZE = (RASTER, RASTER)  # of stored tracks that are compared with a TAP-Vid pickle
 MOST_STRETCH = 0.01  # difference of proportions that rounding a resized frame's sides explains

@@ -26,13 +26,13 @@ from evaluation.tables import Row
 from loaders.clip import Clip, open_clip
 from networks.checkpoints import read_checkpoint
 from networks.run_checkpoints import find_trained_checkpoint, load_trained
+from preprocessing.sequence_paths import SequencePaths
 from utils.atomic import atomic_path
 from utils.config import run_dir
 from utils.conventions import Size
 from utils.device import pick_device
 from utils.errors import InputError
-from utils.paths import SequencePaths
-from utils.video_io import image_files, list_frames, read_mask, write_image
+from utils.images import image_files, list_frames, read_mask, write_image
 
 Results = dict[str, dict[str, Scores]]  # video → tracker → its scores
 

@@ -14,8 +14,8 @@ from evaluation.queries import QueryMode, Tracker, TrackPredictions, run_tracker
 from evaluation.tables import Row, format_table
 from loaders.flow_store import FlowStore
 from networks.omnimotion import OmniMotion
+from preprocessing.sequence_paths import SequencePaths
 from utils.config import uses_flow
-from utils.paths import SequencePaths
 
 VALIDATION_POINTS = 60  # of those with exact tracks, evenly picked: enough to see the trend in training
 GAPS = ((1, 2), (3, 4), (5, 8), (9, 16), (17, 32), (33, 10**9))  # frames from the query, first and last

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from preprocessing.frames import prepare_sequence
+from preprocessing.sequence_paths import SequencePaths
 from utils.distributed import SINGLE_PROCESS, Context
 from utils.errors import InputError
-from utils.paths import SequencePaths
-from utils.video_io import image_files, list_frames, read_frames, read_mask
+from utils.images import image_files, list_frames, read_frames, read_mask
 
 
 def load_video(paths: SequencePaths, num_imgs: int | None = None) -> tuple[list[str], np.ndarray]:

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from preprocessing.flow_files import read_flow, read_pair_mask
+from preprocessing.sequence_paths import SequencePaths
 from utils.data_files import read_json
 from utils.errors import InputError
-from utils.paths import SequencePaths
-from utils.video_io import decode_image, read_frame
+from utils.images import decode_image, read_frame
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from tqdm import tqdm
 
 from loaders.flow_store import FlowStore, PairMask
 from preprocessing.flow_files import STEPS_PER_PX, flow_steps
+from preprocessing.sequence_paths import SequencePaths
 from utils.atomic import atomic_path, remove_partial
 from utils.errors import InputError
 from utils.lock import locked
-from utils.paths import SequencePaths
 
 MAGIC = b"OMVALID1"
 

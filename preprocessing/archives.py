@@ -13,11 +13,11 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from preprocessing.sequence_paths import SequencePaths
 from preprocessing.weights import check_remembered
 from utils.atomic import atomic_folder, atomic_path
 from utils.errors import InputError, OneLineErrorParser
-from utils.paths import SequencePaths
-from utils.video_io import to_rgb
+from utils.images import to_rgb
 
 
 def archive_flags(description: str, url: str) -> argparse.ArgumentParser:

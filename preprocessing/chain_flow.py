@@ -20,10 +20,10 @@ from preprocessing.filter_flow import Device, FeatureMaps
 from preprocessing.flow_files import missing_flows, read_flow, read_pair_mask, write_flow
 from preprocessing.pair_files import missing_masks, write_counts, write_pair_mask
 from preprocessing.pairs import Pairs
+from preprocessing.sequence_paths import SequencePaths
 from utils.distributed import Context
+from utils.images import read_frame
 from utils.parallel import default_workers, run_in_threads
-from utils.paths import SequencePaths
-from utils.video_io import read_frame
 
 # Bytes of adjacent flows kept: every sweep goes through those on its side. A longer clip reads them again.
 STEPS_MEMORY = 2**29

@@ -8,8 +8,8 @@ import numpy as np
 from tqdm import tqdm
 
 from preprocessing.flow_files import read_flow
-from utils.paths import SequencePaths
-from utils.video_io import read_frame
+from preprocessing.sequence_paths import SequencePaths
+from utils.images import read_frame
 
 # A frame warped onto its neighbour differs by a share of what its colours vary by: at most 0.3 in filmed and drawn
 # clips, above 1.1 across a cut and in noise.

@@ -16,11 +16,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from preprocessing.dino_network import dino_tokens, load_dino
+from preprocessing.sequence_paths import SequencePaths
 from utils.atomic import write_array
 from utils.coords import sample_bilinear
 from utils.errors import InputError
-from utils.paths import SequencePaths
-from utils.video_io import read_frame
+from utils.images import read_frame
 
 Extractor = Callable[[list[np.ndarray]], Tensor]  # B frames uint8 [H,W,3] → [B,h,w,C]
 

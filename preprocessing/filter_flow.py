@@ -18,12 +18,12 @@ from preprocessing.consistency import (
 from preprocessing.flow_files import read_flow
 from preprocessing.pair_files import missing_masks, write_counts, write_pair_mask
 from preprocessing.pairs import Pairs
+from preprocessing.sequence_paths import SequencePaths
 from utils.data_files import read_array
 from utils.distributed import Context
 from utils.errors import InputError
+from utils.images import read_frame
 from utils.parallel import default_workers, run_in_threads
-from utils.paths import SequencePaths
-from utils.video_io import read_frame
 
 Device = torch.device | str
 FEATURES_KEPT = 16  # frames whose features stay in memory

@@ -12,11 +12,11 @@ import zlib
 
 import numpy as np
 
+from preprocessing.sequence_paths import SequencePaths
 from utils.atomic import write_whole
 from utils.data_files import read_array
 from utils.errors import InputError
-from utils.paths import SequencePaths
-from utils.video_io import read_frame
+from utils.images import read_frame
 
 STEPS_PER_PX = 16
 NOTHING = np.iinfo(np.int16).min  # stands for NaN

@@ -18,9 +18,9 @@ from tqdm import tqdm
 
 from preprocessing.flow_files import missing_flows, read_flow, write_flow
 from preprocessing.pairs import Pairs
+from preprocessing.sequence_paths import SequencePaths
 from utils.distributed import Context
 from utils.parallel import run_in_threads
-from utils.paths import SequencePaths
 
 Sweeps = list[tuple[int, list[int]]]  # sources with their targets by growing gap, all in one direction
 Pair = tuple[int, int]

@@ -13,21 +13,13 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from preprocessing.sequence_paths import SequencePaths
 from utils.atomic import atomic_folder
 from utils.conventions import scale_points
 from utils.data_files import read_arrays, read_json
 from utils.errors import InputError, explain_failed_writes
-from utils.paths import SequencePaths
-from utils.video_io import (
-    VIDEO_SUFFIXES,
-    decode_image,
-    image_files,
-    list_frames,
-    read_frame,
-    read_video,
-    video_rate,
-    write_image,
-)
+from utils.images import decode_image, image_files, list_frames, read_frame, write_image
+from utils.video import VIDEO_SUFFIXES, read_video, video_rate
 
 # OpenCV's DIS flow takes nothing smaller.
 SMALLEST_SHORT_SIDE, SMALLEST_LONG_SIDE = 8, 12

@@ -14,10 +14,10 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script, only this folder would be found
 
 from preprocessing.archives import archive_flags, decode_rgb, find_archive, write_sequences
+from preprocessing.sequence_paths import SequencePaths
 from preprocessing.zip_files import open_zip
 from utils.errors import InputError, exit_on_input_error
-from utils.paths import SequencePaths
-from utils.video_io import write_image
+from utils.images import write_image
 
 URL = "https://data.vision.ee.ethz.ch/csergi/share/davis/DAVIS-2017-trainval-480p.zip"
 FRAME = re.compile(r"DAVIS/JPEGImages/480p/([^/]+)/\w+\.jpg")

@@ -14,11 +14,11 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script, only this folder would be found
 
 from preprocessing.archives import archive_flags, decode_rgb, find_archive, write_sequences
+from preprocessing.sequence_paths import SequencePaths
 from preprocessing.tapvid_pickle import read_tapvid
 from utils.conventions import RASTER, nan_where_occluded, px_from_unit
 from utils.errors import InputError, exit_on_input_error
-from utils.paths import SequencePaths
-from utils.video_io import write_image
+from utils.images import write_image
 
 URL = "https://storage.googleapis.com/dm-tapnet/tapvid_davis.zip"
 

@@ -33,13 +33,13 @@ from preprocessing.manifest import FEATURES, FLOWS, Settings
 from preprocessing.pair_files import counts_missing, missing_masks
 from preprocessing.pairs import MODES, Pairs
 from preprocessing.report import report, report_path
+from preprocessing.sequence_paths import SequencePaths
 from utils.atomic import remove_partial
 from utils.device import pick_device
 from utils.distributed import Context
 from utils.errors import InputError, OneLineErrorParser, exit_on_input_error, explain_failed_writes
+from utils.images import frames_of_one_size, list_frames, read_frame
 from utils.lock import locked
-from utils.paths import SequencePaths
-from utils.video_io import frames_of_one_size, list_frames, read_frame
 
 
 def preprocess(

@@ -18,10 +18,10 @@ from preprocessing.consistency import COSINE_THRESHOLD, CYCLE_THRESHOLD, RGB_THR
 from preprocessing.flow_files import STEPS_PER_PX
 from preprocessing.flow_raft import NUM_UPDATES
 from preprocessing.pairs import MODES, WINDOW, Pairs
+from preprocessing.sequence_paths import SequencePaths
 from utils.atomic import write_whole
 from utils.data_files import read_json
 from utils.errors import InputError
-from utils.paths import SequencePaths
 
 FLOWS = ("raft", "dis")
 FEATURES = ("auto", "dino", "sift")

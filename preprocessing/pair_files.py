@@ -7,12 +7,12 @@ from tqdm import tqdm
 
 from preprocessing.flow_files import read_pair_mask
 from preprocessing.pairs import Pairs
+from preprocessing.sequence_paths import SequencePaths
 from utils.atomic import write_whole
 from utils.data_files import read_json
 from utils.distributed import Context
 from utils.errors import InputError
-from utils.paths import SequencePaths
-from utils.video_io import write_image
+from utils.images import write_image
 
 
 def write_pair_mask(paths: SequencePaths, a: str, b: str, consistent: np.ndarray, rescued: np.ndarray) -> None:

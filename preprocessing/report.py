@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from preprocessing.sequence_paths import SequencePaths
 from utils.data_files import read_json
-from utils.paths import SequencePaths
-from utils.video_io import decode_image, write_image
+from utils.images import decode_image, write_image
 from visualization.draw import figure_image
 
 # A frame is poor if so little of it is valid on average in its pairs of up to NEAR frames' distance; a guess,

@@ -8,10 +8,11 @@ from numpy import uint8
 from numpy.typing import NDArray
 
 from preprocessing.frames import fingerprint, source_files
+from preprocessing.sequence_paths import SequencePaths
 from utils.data_files import read_json
 from utils.errors import InputError
-from utils.paths import SequencePaths
-from utils.video_io import read_frame, read_video
+from utils.images import read_frame
+from utils.video import read_video
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ import cv2
 import numpy as np
 import torch
 
+from preprocessing.sequence_paths import SequencePaths
 from preprocessing.synthetic_layers import ROLES, Layer, Role, build_layers, topmost
 from utils.atomic import atomic_folder
 from utils.coords import is_inside_image
 from utils.data_files import read_arrays
 from utils.errors import InputError
-from utils.paths import SequencePaths
 
 SUPERSAMPLING = 3  # samples per pixel and axis; textures are smooth at this spacing, so only outlines need it
 NUM_POINTS = 300

@@ -11,8 +11,9 @@ import torch
 from archive_files import pickled, tapvid_sequence
 
 from preprocessing.flow_files import pack_flow
-from utils.paths import SequencePaths
-from utils.video_io import write_image, write_video
+from preprocessing.sequence_paths import SequencePaths
+from utils.images import write_image
+from utils.video import write_video
 
 SCENE, RUN = SequencePaths(Path("scene")), Path("out/tiny_scene")
 CHECKPOINT = RUN / "model_000003.pth"

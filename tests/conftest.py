@@ -29,8 +29,8 @@ def scene_dir(tmp_path_factory) -> Path:
     """A small synthetic scene with exact tracks, preprocessed without weights. Read only."""
     from preprocessing.main_processing import preprocess
     from preprocessing.manifest import Settings
+    from preprocessing.sequence_paths import SequencePaths
     from preprocessing.synthetic import make_scene, write_scene
-    from utils.paths import SequencePaths
 
     paths = SequencePaths(tmp_path_factory.mktemp("sequences") / "scene")
     write_scene(make_scene(num_frames=6, height=40, width=56, seed=3), paths)

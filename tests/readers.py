@@ -20,10 +20,10 @@ from networks.omnimotion import OmniMotion
 from networks.released_checkpoint import load_released_checkpoint
 from preprocessing.flow_files import pack_flow, read_flow, read_pair_mask
 from preprocessing.manifest import Settings, check, read_manifest
+from preprocessing.sequence_paths import SequencePaths
 from preprocessing.tapvid_pickle import read_tapvid
 from utils.config import build_parser, parse_config
-from utils.paths import SequencePaths
-from utils.video_io import read_mask, write_image
+from utils.images import read_mask, write_image
 from visualization.query_points import check_queries, read_queries
 
 NAMES = ["00000.png", "00001.png"]

@@ -21,8 +21,8 @@ import viz
 from loaders.error_maps import load_error_maps
 from preprocessing import get_davis, get_tapvid, main_processing
 from preprocessing.flow_files import read_flow
+from preprocessing.sequence_paths import SequencePaths
 from utils.errors import InputError
-from utils.paths import SequencePaths
 from utils.run_log import RunLog
 
 CASES = cases()

@@ -16,8 +16,8 @@ from loaders.clip import load_video
 from loaders.error_maps import load_error_maps, save_error_maps
 from loaders.flow_store import FlowStore, PairMask
 from loaders.pair_sampling import choose_pixels, cycled_frames, pair_weight, partner_probabilities
+from preprocessing.sequence_paths import SequencePaths
 from utils.errors import InputError
-from utils.paths import SequencePaths
 
 CONFIG = SamplingConfig(num_pairs=4, num_pts=16, start_interval=20, use_count_map=True, seed=3)
 

@@ -17,7 +17,7 @@ from benchmarks import gpu_step, inference, measure, precision, preprocess, step
 from benchmarks.correspondence import VALID_WRONG, as_text, quality
 from evaluation.ground_truth import TrackTruth
 from loaders.flow_store import PairMask
-from utils.paths import SequencePaths
+from preprocessing.sequence_paths import SequencePaths
 
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
 

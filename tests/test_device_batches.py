@@ -15,9 +15,9 @@ from loaders.batches import Batch, FlowBatches, SamplingConfig
 from loaders.clip import colors_at, load_video
 from loaders.device_batches import DeviceFlowBatches, choose_on_device
 from loaders.mapped_flow import MappedFlowStore
+from preprocessing.sequence_paths import SequencePaths
 from utils.config import parse_config
 from utils.errors import InputError
-from utils.paths import SequencePaths
 
 CPU = torch.device("cpu")
 DRAWS = 4000

@@ -5,7 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from utils.video_io import read_frame, read_video, video_rate, write_image
+from utils.images import read_frame, write_image
+from utils.video import read_video, video_rate
 from visualization import trails as trails_module
 from visualization.camera import camera_by_median, translation
 from visualization.contact_sheet import save_overview, save_with_sheet

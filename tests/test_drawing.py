@@ -12,9 +12,9 @@ from loaders.batches import Batch, FlowBatches, SamplingConfig
 from loaders.clip import colors_at, load_video
 from loaders.flow_store import FlowStore, PairMask
 from loaders.pair_sampling import draw_pixels
+from preprocessing.sequence_paths import SequencePaths
 from tests.oracles.plain_loader import PlainBatches
 from utils.coords import sample_bilinear
-from utils.paths import SequencePaths
 
 VALID = np.array([[1, 1, 0, 1], [0, 1, 1, 0]], bool)
 WEIGHTS = np.array([[1.0, 4, 50, 2], [9, 0.5, 8, 20]])  # the heaviest are not valid

@@ -16,11 +16,11 @@ from preprocessing.main_processing import preprocess, require_complete
 from preprocessing.manifest import Settings
 from preprocessing.pair_files import counts_missing, write_counts, write_pair_mask
 from preprocessing.pairs import Pairs
+from preprocessing.sequence_paths import SequencePaths
 from tests.oracles.reference_filtering import reference_filter_and_chain
 from utils.coords import is_inside_image, pixel_grid
 from utils.errors import InputError
-from utils.paths import SequencePaths
-from utils.video_io import decode_image, write_image
+from utils.images import decode_image, write_image
 
 H, W = 16, 24
 

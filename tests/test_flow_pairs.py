@@ -9,9 +9,9 @@ import pytest
 from preprocessing.flow_files import missing_flows, pack_flow, read_flow, unpack_flow, write_flow
 from preprocessing.flow_pairs import write_flows
 from preprocessing.pairs import WINDOW, Pairs
+from preprocessing.sequence_paths import SequencePaths
 from utils.distributed import Context
 from utils.errors import InputError
-from utils.paths import SequencePaths
 
 
 @pytest.mark.parametrize("num_frames", [2, 5, 9, 12])

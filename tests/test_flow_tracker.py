@@ -12,8 +12,8 @@ from evaluation.queries import run_tracker
 from loaders.clip import load_video
 from loaders.flow_store import FlowStore
 from preprocessing.flow_files import write_flow
-from utils.paths import SequencePaths
-from utils.video_io import write_image
+from preprocessing.sequence_paths import SequencePaths
+from utils.images import write_image
 
 
 def store_of(tmp_path, flows: dict[tuple[int, int], tuple[float, float]], num_frames: int) -> FlowStore:

@@ -10,7 +10,8 @@ import pytest
 from preprocessing.frames import prepare_sequence, scaled_size
 from utils.conventions import scale_points
 from utils.errors import InputError
-from utils.video_io import list_frames, read_frame, read_mask, write_image, write_video
+from utils.images import list_frames, read_frame, read_mask, write_image
+from utils.video import write_video
 
 
 def frame(t, height=20, width=30):

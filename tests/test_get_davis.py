@@ -24,7 +24,7 @@ from archive_files import (
 from PIL import Image  # writes palettes, which OpenCV does not; comes with imageio
 
 from preprocessing import archives, get_davis, get_tapvid
-from utils.video_io import read_mask
+from utils.images import read_mask
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from archive_files import contents, encoded, jpeg, pickled, refused, tapvid_sequ
 from preprocessing import get_tapvid
 from preprocessing.tapvid_pickle import read_tapvid
 from utils.conventions import raster_from_px
-from utils.video_io import read_frame
+from utils.images import read_frame
 
 
 def test_points_are_pixels_whose_integers_are_centres(tmp_path):

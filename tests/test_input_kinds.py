@@ -23,9 +23,10 @@ from preprocessing.main_processing import is_complete
 from preprocessing.manifest import Settings
 from preprocessing.pair_files import write_counts, write_pair_mask
 from preprocessing.pairs import Pairs
-from utils.paths import SequencePaths
+from preprocessing.sequence_paths import SequencePaths
+from utils.images import list_frames, read_frame, read_frames
 from utils.run_log import RunLog
-from utils.video_io import list_frames, read_frame, read_frames, read_video, write_video
+from utils.video import read_video, write_video
 
 STEP = 2  # pixels
 

@@ -18,9 +18,9 @@ from loaders.flow_store import FlowStore
 from preprocessing.main_processing import is_complete, preprocess, require_complete
 from preprocessing.manifest import Settings, read_manifest, record
 from preprocessing.report import report_path
+from preprocessing.sequence_paths import SequencePaths
 from utils.errors import InputError
-from utils.paths import SequencePaths
-from utils.video_io import decode_image, write_image
+from utils.images import decode_image, write_image
 
 NUM_FRAMES = 4
 CHAINED, UNCHAINED = Settings(flow="dis"), Settings(flow="dis", chain=False)

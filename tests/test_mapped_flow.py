@@ -17,8 +17,8 @@ from loaders.batches import FlowBatches, SamplingConfig
 from loaders.clip import load_video
 from loaders.flow_store import FlowStore
 from loaders.mapped_flow import MappedFlowStore
+from preprocessing.sequence_paths import SequencePaths
 from utils.errors import InputError
-from utils.paths import SequencePaths
 
 
 @pytest.fixture

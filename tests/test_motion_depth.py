@@ -17,8 +17,8 @@ from loaders.depth_prior import (
     independent_motion_probability,
 )
 from loaders.flow_store import FlowStore, PairMask
+from preprocessing.sequence_paths import SequencePaths
 from train import main
-from utils.paths import SequencePaths
 
 HEIGHT, WIDTH, NUM_FRAMES = 48, 64, 12
 

@@ -19,13 +19,13 @@ from networks.divergence import TrainingDiverged
 from networks.model_config import ModelConfig
 from networks.omnimotion import OmniMotion
 from networks.prediction import TERMS
+from preprocessing.sequence_paths import SequencePaths
 from train import main
 from trainer import Trainer
 from utils.config import parse_config
-from utils.paths import SequencePaths
+from utils.images import write_image
 from utils.run_log import RunLog
 from utils.schedules import loss_weights
-from utils.video_io import write_image
 
 NO_WEIGHT = {"canonical_unit_sphere"}  # a term that the released schedule computes and leaves out
 

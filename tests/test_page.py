@@ -15,7 +15,7 @@ import torch
 from loaders.clip import Clip
 from networks.model_config import ModelConfig
 from networks.omnimotion import OmniMotion, Tracks
-from utils.paths import SequencePaths
+from preprocessing.sequence_paths import SequencePaths
 from utils.run_log import read_curves
 from visualization import page
 from visualization.page_file import STEPS, escaped_json, pack_tracks, quantised, text_size

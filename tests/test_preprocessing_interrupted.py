@@ -18,11 +18,12 @@ from preprocessing.flow_files import write_flow
 from preprocessing.frames import prepare_sequence
 from preprocessing.main_processing import preprocess
 from preprocessing.manifest import Settings
+from preprocessing.sequence_paths import SequencePaths
 from preprocessing.synthetic import make_scene
 from utils.atomic import write_array
 from utils.errors import InputError
-from utils.paths import SequencePaths
-from utils.video_io import write_image, write_video
+from utils.images import write_image
+from utils.video import write_video
 
 SCRIPT = str(Path(main_processing.__file__))
 SPARSE = Settings(flow="dis", pairs="sparse")

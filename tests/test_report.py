@@ -8,8 +8,8 @@ import pytest
 from preprocessing.main_processing import preprocess
 from preprocessing.manifest import Settings
 from preprocessing.report import report, report_path, valid_fractions
-from utils.paths import SequencePaths
-from utils.video_io import decode_image, write_image
+from preprocessing.sequence_paths import SequencePaths
+from utils.images import decode_image, write_image
 
 NAMES = [f"{t}.png" for t in range(10)]
 

@@ -4,10 +4,10 @@ import cv2
 import numpy as np
 import pytest
 
+from preprocessing.sequence_paths import SequencePaths
 from preprocessing.synthetic import Scene, make_scene, write_scene
 from preprocessing.synthetic_layers import ROLES, build_layers, topmost
 from utils.errors import InputError
-from utils.paths import SequencePaths
 
 SHAPE = (24, 96, 160)
 SMALL = (6, 48, 80)

@@ -17,10 +17,10 @@ from networks.checkpoints import find_checkpoint, read_checkpoint
 from networks.model_config import ModelConfig
 from networks.omnimotion import OmniMotion
 from networks.prediction import compute_losses, weighted_sum
+from preprocessing.sequence_paths import SequencePaths
 from preprocessing.synthetic import Scene, make_scene
 from train import main
 from utils.errors import InputError
-from utils.paths import SequencePaths
 from utils.schedules import loss_weights
 
 SHAPE = (6, 40, 56)

@@ -8,10 +8,10 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from loaders.flow_store import FlowStore
+from preprocessing.sequence_paths import SequencePaths
 from preprocessing.synthetic import make_scene, write_scene
 from train import main
-from utils.paths import SequencePaths
-from utils.video_io import read_video, write_video
+from utils.video import read_video, write_video
 
 SCALARS = {
     *(f"loss/loss_{name}" for name in ("flow", "rgb", "depth_range", "distortion", "scene_flow_smoothness")),
@@ -61,7 +61,7 @@ def test_a_video_file_is_all_it_takes(tiny_flags, tmp_path, scene_dir):
 
 
 def _frames(scene_dir: Path) -> list[np.ndarray]:
-    from utils.video_io import list_frames, read_frame
+    from utils.images import list_frames, read_frame
 
     return [read_frame(path) for path in list_frames(scene_dir / "color")]
 

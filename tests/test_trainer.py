@@ -16,12 +16,12 @@ from networks.checkpoints import find_checkpoint, read_checkpoint
 from networks.divergence import TrainingDiverged
 from networks.model_config import ModelConfig
 from networks.omnimotion import OmniMotion, load_model
+from preprocessing.sequence_paths import SequencePaths
 from train import main
 from trainer import Trainer
 from utils.coords import with_time
 from utils.errors import InputError
-from utils.paths import SequencePaths
-from utils.video_io import write_image
+from utils.images import write_image
 
 RUN = Path("out") / "tiny_scene"
 

@@ -10,10 +10,10 @@ import pytest
 
 from evaluation.ground_truth import badja_keypoints, exact_tracks, frame_size, tapvid_tracks
 from evaluation.stored_tracker import stored_tracker
+from preprocessing.sequence_paths import SequencePaths
 from preprocessing.tapvid_pickle import read_tapvid
 from utils.errors import InputError
-from utils.paths import SequencePaths
-from utils.video_io import write_image
+from utils.images import write_image
 
 
 def test_exact_tracks_are_cut_and_scaled_as_the_frames(tmp_path):
@@ -196,7 +196,7 @@ def test_the_dogs_labels_lie_on_the_dog():
     paths = SequencePaths(Path(__file__).resolve().parents[2] / "shared" / "data" / "davis" / "dog")
     if not (paths.root / "badja.json").is_file():
         pytest.skip(f"no labelled DAVIS clip at {paths.root}")
-    from utils.video_io import list_frames, read_mask
+    from utils.images import list_frames, read_mask
 
     names = [frame.name for frame in list_frames(paths.color)]
     truth = badja_keypoints(paths.root / "badja.json", names, paths.mask, (480, 854))

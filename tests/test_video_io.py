@@ -11,16 +11,8 @@ import pytest
 from PIL import Image
 
 from utils.errors import InputError
-from utils.video_io import (
-    list_frames,
-    read_frame,
-    read_frames,
-    read_mask,
-    read_video,
-    video_rate,
-    write_image,
-    write_video,
-)
+from utils.images import list_frames, read_frame, read_frames, read_mask, write_image
+from utils.video import read_video, video_rate, write_video
 
 RGB = np.array([[[250, 10, 20], [30, 240, 50], [60, 70, 230]], [[1, 2, 3], [90, 91, 92], [255, 0, 128]]], np.uint8)
 

@@ -16,7 +16,8 @@ from networks.rendering import project
 from networks.run_checkpoints import find_trained_checkpoint, load_resume_checkpoint, load_trained
 from utils.config import parse_config
 from utils.errors import InputError
-from utils.video_io import read_frame, read_video, video_rate, write_image, write_video
+from utils.images import read_frame, write_image
+from utils.video import read_video, video_rate, write_video
 from visualization import view as view_module
 from visualization.camera import translation
 

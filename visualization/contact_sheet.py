@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from utils.video_io import read_frame, write_image, write_video
+from utils.images import read_frame, write_image
+from utils.video import write_video
 from visualization.draw import DARK, title_plate
 
 SHOWN, COLUMNS = 6, 3  # frames on a contact sheet, in all and in a row

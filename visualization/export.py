@@ -22,7 +22,7 @@ from utils.config import run_dir
 from utils.conventions import stmap_from_px, upright
 from utils.coords import pixel_grid
 from utils.errors import explain_failed_writes
-from utils.video_io import write_image
+from utils.images import write_image
 from visualization.export_dense import write_exr, write_flo, write_ply
 from visualization.export_formats import check_formats
 from visualization.export_nuke import write_nuke

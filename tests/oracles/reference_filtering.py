@@ -12,8 +12,8 @@ from preprocessing.consistency import COSINE_THRESHOLD, CYCLE_THRESHOLD, NEAR_GA
 from preprocessing.flow_files import read_flow, read_pair_mask, write_flow
 from preprocessing.pair_files import write_pair_mask
 from preprocessing.pairs import Pairs
-from utils.paths import SequencePaths
-from utils.video_io import read_frame
+from preprocessing.sequence_paths import SequencePaths
+from utils.images import read_frame
 
 
 def _sample(image: Tensor, px: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Where things lie on disk: the released layout of a sequence, so that published data can be read as they are."""
+"""Where the files of a sequence lie on disk: the released layout, so that published data can be read as they are."""
 
 from dataclasses import dataclass
 from pathlib import Path
