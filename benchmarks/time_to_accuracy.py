@@ -41,9 +41,9 @@ from utils.atomic import atomic_path
 from utils.config import parse_config
 from utils.device import pick_device
 from utils.errors import InputError, exit_on_input_error
+from utils.figures import figure_image
 from utils.images import write_image
 from utils.run_log import RunLog
-from visualization.draw import figure_image
 
 SHOWN = ("AJ", "<d_avg", "OA", "TC", "px visible", "px occluded", "TFLOP")
 WHOLE = "at its last step or by the time"

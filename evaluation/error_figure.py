@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from evaluation.queries import TrackPredictions, is_outside_image
-from visualization.draw import figure_image
+from utils.figures import figure_image
 
 SHOWN_FRAMES = 3  # query frames: more would be too small to see the points
 SCALE = LogNorm(0.25, 64)  # pixels: from what no one sees to what is lost

@@ -7,8 +7,8 @@ from matplotlib.figure import Figure
 
 from preprocessing.sequence_paths import SequencePaths
 from utils.data_files import read_json
+from utils.figures import figure_image
 from utils.images import decode_image, write_image
-from visualization.draw import figure_image
 
 # A frame is poor if so little of it is valid on average in its pairs of up to NEAR frames' distance; a guess,
 # not a measurement.

@@ -14,7 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from utils.atomic import atomic_path
-from visualization.draw import figure_image
+from utils.figures import figure_image
 
 MAX_ROWS = 28  # groups in the weight figure; more would not be legible
 TINY = 1e-12  # ends of the figure's logarithmic axes: zero and infinite weights must not break the picture

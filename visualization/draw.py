@@ -10,11 +10,12 @@ import math
 import cv2
 import matplotlib
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, hsv_to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+
+from utils.figures import figure_image
 
 SMALL_SIDE, LEGIBLE_SIDE = 480, 640  # images with a long side below the first are enlarged to the second or more
 DEPTH_COLORMAP = "Spectral"  # near (small) is red, far is blue
@@ -82,13 +83,6 @@ def color_bar(height: int, low: float, high: float, label: str) -> NDArray[np.ui
     bar.ax.tick_params(labelsize=10)
     bar.ax.set_title(label, fontsize=11, pad=4)
     return figure_image(figure)
-
-
-def figure_image(figure: Figure) -> NDArray[np.uint8]:
-    """Render a matplotlib figure without a display or global state; uint8 [H,W,3]."""
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def draw_correspondences(

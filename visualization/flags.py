@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Callable
 
-STYLES = ("grid", "trails", "rainbow", "flow", "depth", "color", "canonical", "page")
+from visualization.style_names import STYLE_NAMES
 
 
 def frame_range(text: str) -> tuple[int, int]:
@@ -44,7 +44,7 @@ def add_picture_flags(parser: argparse.ArgumentParser) -> None:
     """Declare them, in a group of their own."""
     group = parser.add_argument_group("pictures")
     add = group.add_argument
-    add("--style", nargs="+", choices=[*STYLES, "all"], default=["all"], help="what viz.py draws")
+    add("--style", nargs="+", choices=[*STYLE_NAMES, "all"], default=["all"], help="what viz.py draws")
     add("--points", default="", help="query points: a file of lines t,x,y, an npz with queries [N,3], or 't,x,y;t,x,y'")
     density = group.add_mutually_exclusive_group().add_argument
     density("--grid_interval", type=above_zero(int), help="pixels between the query points (default: about 250 points)")
