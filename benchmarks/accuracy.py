@@ -20,7 +20,7 @@ from statistics import mean
 
 from evaluation.provenance import code_and_machine
 from evaluation.tables import Row, markdown_table, mean_and_deviation
-from utils.atomic import atomic_path, write_whole
+from utils.atomic import atomic_path, write_atomic
 from utils.config import build_parser, parse_config
 from utils.errors import InputError, exit_on_input_error
 
@@ -197,8 +197,8 @@ def write_report(out: Path) -> str:
     """Write what all runs in `out` gave, and return it as text."""
     runs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((out / "runs").glob("[!.]*.json"))]
     text = report(runs)
-    write_whole(out / "accuracy.md", (text + "\n").encode())
-    write_whole(out / "accuracy.json", (json.dumps(runs, indent=1) + "\n").encode())
+    write_atomic(out / "accuracy.md", (text + "\n").encode())
+    write_atomic(out / "accuracy.json", (json.dumps(runs, indent=1) + "\n").encode())
     return text
 
 

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from evaluation.tables import format_table
 from tests.readers import READERS, damaged, prepare
-from utils.atomic import write_whole
+from utils.atomic import write_atomic
 from utils.errors import InputError
 
 
@@ -79,7 +79,7 @@ def main() -> None:
     args = parser.parse_args()
     rows = {name: fuzz(name, args.examples, args.seed) for name in args.readers}
     print(format_table(rows))
-    write_whole(args.out, json.dumps({"seed": args.seed, "rows": rows}, indent=1).encode())
+    write_atomic(args.out, json.dumps({"seed": args.seed, "rows": rows}, indent=1).encode())
     sys.exit(any(row["failed"] for row in rows.values()))
 
 

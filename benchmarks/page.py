@@ -15,7 +15,7 @@ import numpy as np
 from evaluation.provenance import provenance
 from evaluation.tables import markdown_table
 from tests.browser import Page, browser, find_chromium
-from utils.atomic import write_whole
+from utils.atomic import write_atomic
 from utils.errors import InputError, exit_on_input_error
 
 MOVES = 100  # of the pointer in a frame
@@ -85,7 +85,7 @@ def main() -> None:
     result = measure(args.page, args.screenshot)
     print(markdown_table(["figure", "value"], [[name, f"{value:.1f}"] for name, value in result.items()]))
     if args.json:
-        write_whole(args.json, json.dumps({"result": result, **provenance()}, indent=1).encode("utf-8"))
+        write_atomic(args.json, json.dumps({"result": result, **provenance()}, indent=1).encode("utf-8"))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from utils.atomic import write_whole
+from utils.atomic import write_atomic
 from utils.errors import InputError
 from utils.torch_files import load_plain
 
@@ -25,7 +25,7 @@ def save_checkpoint(path: Path, state: dict) -> None:
     """Write `state`, whole or not at all; equal states become equal bytes."""
     buffer = io.BytesIO()  # torch would write the name of a file into it, and hide why writing failed
     torch.save(_plain(state), buffer)
-    write_whole(path, buffer.getvalue())
+    write_atomic(path, buffer.getvalue())
 
 
 def _plain(value: object) -> object:

@@ -13,7 +13,7 @@ import zlib
 import numpy as np
 
 from preprocessing.sequence_paths import SequencePaths
-from utils.atomic import write_whole
+from utils.atomic import write_atomic
 from utils.data_files import read_array
 from utils.errors import InputError
 from utils.images import read_frame
@@ -77,7 +77,7 @@ def unpack_flow(packed: bytes) -> np.ndarray:
 
 def write_flow(paths: SequencePaths, a: str, b: str, flow: np.ndarray) -> None:
     """Write the flow a→b [H,W,2] pixels, packed, whole or not at all."""
-    write_whole(paths.flow(a, b), pack_flow(flow))
+    write_atomic(paths.flow(a, b), pack_flow(flow))
 
 
 def read_flow(paths: SequencePaths, a: str, b: str) -> np.ndarray:

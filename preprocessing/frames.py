@@ -19,7 +19,7 @@ from utils.conventions import scale_points
 from utils.data_files import read_arrays, read_json
 from utils.errors import InputError, explain_failed_writes
 from utils.images import decode_image, image_files, list_frames, read_frame, write_image
-from utils.video import VIDEO_SUFFIXES, read_video, video_rate
+from utils.video import VIDEO_SUFFIXES, frame_rate, read_video
 
 # OpenCV's DIS flow takes nothing smaller.
 SMALLEST_SHORT_SIDE, SMALLEST_LONG_SIDE = 8, 12
@@ -136,7 +136,7 @@ def _fill(source: Path, frames: list[Path], max_side: int | None, partial: Seque
     if (source / "color").is_dir():
         _copy_masks(SequencePaths(source), frames, partial, old, new)
         _copy_tracks(SequencePaths(source), partial, old, new)
-    rate = {} if frames else {"fps": video_rate(source)}
+    rate = {} if frames else {"fps": frame_rate(source)}
     return {"num_frames": count, "height": new[0], "width": new[1], **rate}
 
 

@@ -38,7 +38,7 @@ from utils.atomic import remove_partial
 from utils.device import pick_device
 from utils.distributed import Context
 from utils.errors import InputError, OneLineErrorParser, exit_on_input_error, explain_failed_writes
-from utils.images import frames_of_one_size, list_frames, read_frame
+from utils.images import iter_frames, list_frames, read_frame
 from utils.lock import locked
 
 
@@ -106,7 +106,7 @@ def _prepare(paths: SequencePaths, names: list[str], settings: Settings, redo: b
     _refuse_unknown_origin(paths, names)
     complete = is_complete(paths, names, settings) is None
     if not complete:
-        for _ in frames_of_one_size([paths.color / name for name in names]):
+        for _ in iter_frames([paths.color / name for name in names]):
             pass  # an unusable frame is found before hours of work
     if not redo:
         manifest.check(paths, names, settings, complete)

@@ -19,7 +19,7 @@ from preprocessing.flow_files import STEPS_PER_PX
 from preprocessing.flow_raft import NUM_UPDATES
 from preprocessing.pairs import MODES, WINDOW, Pairs
 from preprocessing.sequence_paths import SequencePaths
-from utils.atomic import write_whole
+from utils.atomic import write_atomic
 from utils.data_files import read_json
 from utils.errors import InputError
 
@@ -222,7 +222,7 @@ def record(paths: SequencePaths, names: list[str], settings: Settings, complete:
     content = {"settings": wanted, "versions": versions, "frames": frames}
     text = json.dumps(content, indent=1)
     if not paths.manifest.is_file() or paths.manifest.read_text() != text:
-        write_whole(paths.manifest, text.encode())
+        write_atomic(paths.manifest, text.encode())
 
 
 def _differences(

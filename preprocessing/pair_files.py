@@ -8,7 +8,7 @@ from tqdm import tqdm
 from preprocessing.flow_files import read_pair_mask
 from preprocessing.pairs import Pairs
 from preprocessing.sequence_paths import SequencePaths
-from utils.atomic import write_whole
+from utils.atomic import write_atomic
 from utils.data_files import read_json
 from utils.distributed import Context
 from utils.errors import InputError
@@ -65,5 +65,5 @@ def write_counts(
             write_image(paths.count_map(a), total)
         if not any(sum(row.values()) for row in stats.values()):
             raise InputError(f"no flow in {paths.root} is valid anywhere: look at the frames, or try another --flow")
-        write_whole(paths.flow_stats, json.dumps(stats).encode())
+        write_atomic(paths.flow_stats, json.dumps(stats).encode())
     context.barrier()

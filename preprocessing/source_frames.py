@@ -16,14 +16,14 @@ from utils.video import read_video
 
 
 @dataclass(frozen=True)
-class Pictures:
+class FrameReader:
     """Frames to draw on, read when they are needed: a long clip at full size need not fit into memory."""
 
     size: tuple[int, int]  # height, width
     read: Callable[[Sequence[int]], Iterator[NDArray[uint8]]]  # frame numbers, rising → RGB [H,W,3] of each
 
 
-def source_record(paths: SequencePaths) -> dict:
+def read_source_record(paths: SequencePaths) -> dict:
     """What `prepare_sequence` noted of the source of a copy (source.json); empty for a folder that is no copy."""
     try:
         return read_json(paths.root / "source.json")
@@ -31,11 +31,11 @@ def source_record(paths: SequencePaths) -> dict:
         return {}
 
 
-def pictures_of(paths: SequencePaths, video: NDArray[uint8]) -> Pictures:
+def original_frames(paths: SequencePaths, video: NDArray[uint8]) -> FrameReader:
     """The source's own frames where `video` [T,H,W,3] was reduced from them and they are unchanged, else `video`."""
-    record = source_record(paths)
+    record = read_source_record(paths)
     source = Path(record.get("source", ""))
-    own = Pictures(video.shape[1:3], lambda ids: (video[i] for i in ids))
+    own = FrameReader(video.shape[1:3], lambda ids: (video[i] for i in ids))
     if not record.get("max_side") or not source.exists():
         return own
     try:
@@ -45,7 +45,7 @@ def pictures_of(paths: SequencePaths, video: NDArray[uint8]) -> Pictures:
         first = read_frame(files[0]) if files else next(read_video(source))
     except (InputError, OSError):
         return own
-    return Pictures(first.shape[:2], lambda ids: _read(source, files, ids))
+    return FrameReader(first.shape[:2], lambda ids: _read(source, files, ids))
 
 
 def _read(source: Path, files: list[Path], ids: Sequence[int]) -> Iterator[NDArray[uint8]]:

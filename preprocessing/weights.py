@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from utils.atomic import write_whole
+from utils.atomic import write_atomic
 from utils.errors import InputError
 from utils.torch_files import load_plain
 
@@ -55,7 +55,7 @@ def check_remembered(path: Path) -> None:
         while piece := file.read(2**20):
             digest.update(piece)
     if not note.is_file():
-        write_whole(note, digest.hexdigest().encode())
+        write_atomic(note, digest.hexdigest().encode())
     elif (remembered := note.read_text().strip()) != digest.hexdigest():
         raise InputError(
             f"{path} has SHA-256 {digest.hexdigest()[:16]}…, but had {remembered[:16]}… when it was downloaded: delete "

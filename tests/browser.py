@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from utils.atomic import write_whole
+from utils.atomic import write_atomic
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -101,7 +101,7 @@ class Page:
     def screenshot(self, path: Path) -> None:
         """The whole page as png."""
         shot = self.ask("Page.captureScreenshot", format="png", captureBeyondViewport=True)
-        write_whole(path, base64.b64decode(shot["data"]))
+        write_atomic(path, base64.b64decode(shot["data"]))
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from utils.conventions import (
     scale_points,
     stmap_from_px,
     tapvid_queries,
-    upright,
+    to_opengl_axes,
 )
 
 SIZE = (96, 160)  # height, width
@@ -75,6 +75,6 @@ def test_tapvid_queries_are_time_row_column_on_the_raster():
 
 def test_upright_points_are_turned_not_mirrored():
     x_right, y_down, z_away = np.eye(3)
-    right, down, away = upright(np.stack([x_right, y_down, z_away]))
+    right, down, away = to_opengl_axes(np.stack([x_right, y_down, z_away]))
     assert down.tolist() == [0, -1, 0] and away.tolist() == [0, 0, -1]
     np.testing.assert_allclose(np.cross(right, down), away)

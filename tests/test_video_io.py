@@ -12,7 +12,7 @@ from PIL import Image
 
 from utils.errors import InputError
 from utils.images import list_frames, read_frame, read_frames, read_mask, write_image
-from utils.video import read_video, video_rate, write_video
+from utils.video import frame_rate, read_video, write_video
 
 RGB = np.array([[[250, 10, 20], [30, 240, 50], [60, 70, 230]], [[1, 2, 3], [90, 91, 92], [255, 0, 128]]], np.uint8)
 
@@ -162,9 +162,9 @@ def test_the_rate_of_a_video_is_known(tmp_path):
     frames = [np.full((16, 20, 3), 40 * t, np.uint8) for t in range(4)]
     first, *others = map(Image.fromarray, frames)
     first.save(tmp_path / "v.gif", save_all=True, append_images=others, duration=40)
-    assert video_rate(tmp_path / "v.gif") == 25
+    assert frame_rate(tmp_path / "v.gif") == 25
     write_video(tmp_path / "v.mp4", frames, 30000 / 1001)
-    assert video_rate(tmp_path / "v.mp4") == pytest.approx(29.97, abs=0.01)
+    assert frame_rate(tmp_path / "v.mp4") == pytest.approx(29.97, abs=0.01)
 
 
 def test_what_is_no_video_is_refused(tmp_path):

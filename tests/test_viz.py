@@ -17,7 +17,7 @@ from networks.run_checkpoints import find_trained_checkpoint, load_resume_checkp
 from utils.config import parse_config
 from utils.errors import InputError
 from utils.images import read_frame, write_image
-from utils.video import read_video, video_rate, write_video
+from utils.video import frame_rate, read_video, write_video
 from visualization import view as view_module
 from visualization.camera import translation
 
@@ -97,7 +97,7 @@ def test_all_pictures_are_made_of_frames_and_checkpoint_alone(run, tmp_path, cap
     assert "no foreground mask" in printed
     for name in names:
         assert len(list(read_video(folder / f"{name}.mp4"))) == FRAMES
-        assert video_rate(folder / f"{name}.mp4") == 10
+        assert frame_rate(folder / f"{name}.mp4") == 10
         assert str(folder / f"{name}.mp4") in printed and str(folder / f"{name}.png") in printed
     expected = {f"{n}{s}" for n in names for s in (".mp4", ".png")}
     assert {path.name for path in folder.iterdir()} == {"overview.png", "index.html", *expected}
@@ -135,7 +135,7 @@ def test_only_what_is_asked_is_drawn_where_and_how_fast_it_is_asked(run, tmp_pat
     }
     for name in names:
         assert len(list(read_video(tmp_path / f"{name}.mp4"))) == 2
-        assert video_rate(tmp_path / f"{name}.mp4") == 24
+        assert frame_rate(tmp_path / f"{name}.mp4") == 24
 
 
 def test_queries_of_any_frames_are_followed_both_ways_and_returned_exactly(view):
@@ -258,7 +258,7 @@ def test_pictures_have_the_size_of_the_frames_before_they_were_reduced(run, view
     np.testing.assert_allclose(seen.tracks[0][0], [[7.484, 7.5], [502.516, 311.5], [167.172, 167.5]], atol=0.01)
     np.testing.assert_array_equal(next(seen.pictures.read([2])), read_frame(source / "00002.png"))
     write_image(source / "00001.png", np.zeros((320, 511, 3), np.uint8))
-    assert view_module.pictures_of(seen.clip.paths, seen.clip.video).size == (HEIGHT, WIDTH)  # something else by now
+    assert view_module.original_frames(seen.clip.paths, seen.clip.video).size == (HEIGHT, WIDTH)  # something else by now
 
 
 def test_a_videos_own_rate_and_frames_are_used(tmp_path, monkeypatch):
@@ -270,7 +270,7 @@ def test_a_videos_own_rate_and_frames_are_used(tmp_path, monkeypatch):
         ["--data_dir", "film.mp4", "--max_side", str(WIDTH), "--style", "trails", "--device", "cpu", "--frames", "1:3"]
     )
     drawn = tmp_path / "out" / "_film" / "vis" / "00000_trails.mp4"
-    assert video_rate(drawn) == 17
+    assert frame_rate(drawn) == 17
     assert len(list(read_video(drawn))) == 2 and read_frame_of(drawn).shape == (300, 480, 3)
 
 

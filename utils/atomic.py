@@ -55,7 +55,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
             shutil.rmtree(staged, ignore_errors=True)
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_atomic(path: Path, content: bytes) -> None:
     """Write a file, whole or not at all; raises OSError where the disk is full (numpy's own writing need not)."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
@@ -65,7 +65,7 @@ def write_array(path: Path, array: np.ndarray) -> None:
     """Write a .npy file, whole or not at all."""
     buffer = io.BytesIO()
     np.save(buffer, array)
-    write_whole(path, buffer.getvalue())
+    write_atomic(path, buffer.getvalue())
 
 
 def remove_partial(root: Path) -> None:

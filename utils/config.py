@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import configargparse
 
-from utils.atomic import write_whole
+from utils.atomic import write_atomic
 from utils.errors import InputError, OneLineErrorParser
 from utils.training_flags import SWITCH, add_network_flags, add_training_flags
 from visualization.export_formats import add_export_flags
@@ -183,9 +183,9 @@ def run_dir(args: argparse.Namespace) -> Path:
 def write_config(args: argparse.Namespace, folder: Path) -> None:
     """Leave the resolved flags as `args.txt` and the config file as `config.txt`."""
     lines = "".join(f"{name} = {value}\n" for name, value in sorted(vars(args).items()))
-    write_whole(folder / "args.txt", lines.encode())  # a path may hold any letter
+    write_atomic(folder / "args.txt", lines.encode())  # a path may hold any letter
     if args.config:
-        write_whole(folder / "config.txt", Path(args.config).read_bytes())
+        write_atomic(folder / "config.txt", Path(args.config).read_bytes())
 
 
 def _general_flags(parser: configargparse.ArgumentParser) -> None:

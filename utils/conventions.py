@@ -58,7 +58,7 @@ def tapvid_queries(query_points: np.ndarray) -> np.ndarray:
     return np.concatenate([query_points[:, :1], corner_from_px(query_points[:, :0:-1])], 1)
 
 
-def upright(points: np.ndarray) -> np.ndarray:
+def to_opengl_axes(points: np.ndarray) -> np.ndarray:
     """Points [*,3], y down and z away, as of frames and canonical volume → y up and z towards the viewer (OpenGL)."""
     return points * np.array([1, -1, -1], points.dtype)
 

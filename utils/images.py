@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from utils.atomic import write_whole
+from utils.atomic import write_atomic
 from utils.errors import InputError
 
 # What OpenCV reads.
@@ -126,7 +126,7 @@ def read_frame(path: Path) -> np.ndarray:
     return to_rgb(image)
 
 
-def frames_of_one_size(paths: list[Path]) -> Iterator[np.ndarray]:
+def iter_frames(paths: list[Path]) -> Iterator[np.ndarray]:
     """Frames as RGB uint8 [H,W,3], one after the other.
 
     Raises:
@@ -145,8 +145,8 @@ def frames_of_one_size(paths: list[Path]) -> Iterator[np.ndarray]:
 
 
 def read_frames(paths: list[Path]) -> np.ndarray:
-    """Frames as RGB uint8 [T,H,W,3]. Raises InputError as `frames_of_one_size` does."""
-    return np.stack(list(frames_of_one_size(paths)))
+    """Frames as RGB uint8 [T,H,W,3]. Raises InputError as `iter_frames` does."""
+    return np.stack(list(iter_frames(paths)))
 
 
 def _foreground(image: np.ndarray) -> np.ndarray:
@@ -192,4 +192,4 @@ def write_image(path: Path, rgb: np.ndarray) -> None:
     done, data = cv2.imencode(Path(path).suffix, image)
     if not done:
         raise InputError(f"OpenCV cannot write {path}: choose another suffix (png, jpg)")
-    write_whole(path, data.tobytes())
+    write_atomic(path, data.tobytes())

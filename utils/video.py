@@ -42,7 +42,7 @@ def read_video(path: Path) -> Iterator[np.ndarray]:
         raise InputError(f"cannot read {path}: the video is cut short; copy it again, or convert what is left of it")
 
 
-def video_rate(path: Path) -> float:
+def frame_rate(path: Path) -> float:
     """Frames a second of a video file that can be read."""
     is_gif = Path(path).suffix.lower() == ".gif"
     with imageio.get_reader(Path(path).absolute(), "GIF-PIL" if is_gif else "FFMPEG") as reader:

@@ -19,7 +19,7 @@ from networks.omnimotion import OmniMotion, Tracks
 from networks.rendering import density_to_alpha, gather_max_weight, render_weights
 from utils.atomic import write_array
 from utils.config import run_dir
-from utils.conventions import stmap_from_px, upright
+from utils.conventions import stmap_from_px, to_opengl_axes
 from utils.coords import pixel_grid
 from utils.errors import explain_failed_writes
 from utils.images import write_image
@@ -182,5 +182,5 @@ def _save_cloud(model: OmniMotion, path: Path, density_th: float, chunk_size: in
             found.append(surface[surface[:, 6] >= density_th].cpu())
     points, rgbs, density = (part.numpy() for part in torch.cat(found).split([3, 3, 1], 1))
     about = f"canonical volume, y up, z towards the viewer; density at least {density_th:g}"
-    write_ply(path, upright(points), (rgbs * 255).round().astype(np.uint8), density[:, 0], about)
+    write_ply(path, to_opengl_axes(points), (rgbs * 255).round().astype(np.uint8), density[:, 0], about)
     return path

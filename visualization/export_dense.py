@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.atomic import write_whole
+from utils.atomic import write_atomic
 
 FLO_MAGIC = b"PIEH"
 
@@ -14,7 +14,7 @@ FLO_MAGIC = b"PIEH"
 def write_flo(path: Path, flow: np.ndarray) -> None:
     """Flow [H,W,2] (dx, dy) in pixels, y down, as Middlebury's `.flo`: magic, width, height, little-endian float32."""
     height, width = flow.shape[:2]
-    write_whole(path, FLO_MAGIC + struct.pack("<ii", width, height) + flow.astype("<f4").tobytes())
+    write_atomic(path, FLO_MAGIC + struct.pack("<ii", width, height) + flow.astype("<f4").tobytes())
 
 
 def write_exr(path: Path, channels: dict[str, np.ndarray], comment: str) -> None:
@@ -29,7 +29,7 @@ def write_exr(path: Path, channels: dict[str, np.ndarray], comment: str) -> None
     image = OpenEXR.File(header, {name: np.ascontiguousarray(c, np.float32) for name, c in channels.items()})
     content = io.BytesIO()
     image.write(content)
-    write_whole(path, content.getvalue())
+    write_atomic(path, content.getvalue())
 
 
 def write_ply(path: Path, points: np.ndarray, colors: np.ndarray, density: np.ndarray, comment: str) -> None:
@@ -40,4 +40,4 @@ def write_ply(path: Path, points: np.ndarray, colors: np.ndarray, density: np.nd
         vertices[name] = values
     properties = (f"property {'uchar' if kind == 'u1' else 'float'} {name}" for name, kind in kinds.items())
     header = ["ply", "format binary_little_endian 1.0", f"comment {comment}", f"element vertex {len(points)}"]
-    write_whole(path, "\n".join([*header, *properties, "end_header\n"]).encode() + vertices.tobytes())
+    write_atomic(path, "\n".join([*header, *properties, "end_header\n"]).encode() + vertices.tobytes())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.atomic import write_whole
+from utils.atomic import write_atomic
 from utils.conventions import nuke_from_px
 from visualization.export_tracks import TrackTable
 
@@ -56,7 +56,7 @@ def write_nuke(path: Path, table: TrackTable) -> None:
         " name OmniMotion",
         "}",
     ]
-    write_whole(path, ("\n".join(lines) + "\n").encode())
+    write_atomic(path, ("\n".join(lines) + "\n").encode())
 
 
 def _track(n: int, positions: np.ndarray, visible: np.ndarray, first: int) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.atomic import write_whole
+from utils.atomic import write_atomic
 from utils.conventions import Size, corner_from_px, tapvid_queries
 
 
@@ -71,7 +71,7 @@ def write_tapvid(path: Path, table: TrackTable) -> None:
 def _write_npz(path: Path, **arrays: object) -> None:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
-    write_whole(path, buffer.getvalue())
+    write_atomic(path, buffer.getvalue())
 
 
 CSV_COLUMNS = (
@@ -90,4 +90,4 @@ def write_csv(path: Path, table: TrackTable) -> None:
         for frame, (px, visible, score, depth) in enumerate(zip(*(c.tolist() for c in columns), strict=True)):
             numbers = *(f"{value:.4f}" for value in px), int(visible), f"{score:.4f}", f"{depth:.5f}"
             writer.writerow([n, int(t), f"{x:.4f}", f"{y:.4f}", *color, frame, *numbers])
-    write_whole(path, text.getvalue().encode())
+    write_atomic(path, text.getvalue().encode())

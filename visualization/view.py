@@ -15,7 +15,7 @@ from tqdm import tqdm
 from loaders.clip import Clip
 from networks.omnimotion import OmniMotion, Tracks
 from networks.rendering import composite, gather_max_weight
-from preprocessing.source_frames import Pictures, pictures_of, source_record
+from preprocessing.source_frames import FrameReader, original_frames, read_source_record
 from utils.config import run_dir
 from utils.conventions import scale_points
 from utils.coords import with_time
@@ -98,9 +98,9 @@ class View:
         return range(*self.args.frames) if self.args.frames else range(len(self.clip.video))
 
     @cached_property
-    def pictures(self) -> Pictures:
+    def pictures(self) -> FrameReader:
         """What is drawn on: the frames in their own size where they were reduced, or else as they are tracked."""
-        return pictures_of(self.clip.paths, self.clip.video)
+        return original_frames(self.clip.paths, self.clip.video)
 
     @property
     def working_size(self) -> tuple[int, int]:
@@ -151,7 +151,7 @@ class View:
     @property
     def known_fps(self) -> float | None:
         """Pictures a second: as asked, else as the source has them, else None."""
-        return self.args.fps or source_record(self.clip.paths).get("fps")
+        return self.args.fps or read_source_record(self.clip.paths).get("fps")
 
     @property
     def fps(self) -> float:
