@@ -1,8 +1,8 @@
-"""Score trained models, or stored tracks: `python evaluate.py --config configs/demo.txt`.
+"""Score trained models, or stored tracks: `python evaluate.py --config configs/demo.txt` or `--run out/<run>`.
 
-Takes the flags of the training; `--data_dir` may be a folder of sequence folders, each with a run of its own. Prints
-the figures of the model beside those of its flow and leaves them as `scores.json`, its tracks and a picture of its
-errors in the run's folder. `python evaluate.py --tracks tracks.npz --gt FILE` scores the tracks of any tracker.
+`--data_dir` may be a folder of sequence folders, each with a run of its own. The scores of a model and of its flow are
+printed and written as `scores.json` into the run's folder, beside the model's tracks and a picture of its errors.
+`python evaluate.py --tracks tracks.npz --gt FILE` scores the tracks of any tracker.
 """
 
 import os
@@ -11,40 +11,46 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from argparse import Namespace
+from pathlib import Path
 
-from evaluation.ground_truth import Truth
-from evaluation.runs import Results, evaluate_runs, evaluate_stored, mean_rows
-from evaluation.scoring import title
-from evaluation.tables import format_table
-from utils.config import build_parser, parse_config
-from utils.errors import InputError, exit_on_input_error
-
-
-def print_results(results: Results, truth: Truth, args: Namespace) -> None:
-    """A table for each video, the mean of several, and with `--split gap` the scores by distance from the query."""
-    print(title(truth, args.query_mode))
-    for video, scores in results.items():
-        print(f"\n{video}\n{format_table({name: each.row for name, each in scores.items()})}")
-        if args.split == "gap":
-            rows = {f"{name}, {gap}": row for name, each in scores.items() for gap, row in each.by_gap.items()}
-            print(f"\n{video} by frames from the query\n{format_table(rows)}")
-    if len(results) > 1:
-        print(f"\nmean of {len(results)} videos\n{format_table(mean_rows(results))}")
+from configs.flags import parse_evaluate, run_dir, uses_flow
+from utils.config import select
+from utils.errors import exit_on_input_error
 
 
 @exit_on_input_error
 def main(argv: list[str] | None = None) -> None:
-    """Score what the flags name, print and write the scores."""
-    args = build_parser().parse_args(argv)
-    if args.split and args.benchmark == "badja":
-        raise InputError("--split gap breaks down TAP-Vid's scores, which --benchmark badja has not: drop one of them")
-    if args.tracks and (not args.data_dir or args.dataset_types == "flow"):  # else it is what the run was trained on
-        results, truth, written = evaluate_stored(args)
+    """Score what the flags name; print and write the scores."""
+    args = parse_evaluate(argv)
+    # Imported after parsing: torch takes seconds, which --help and mistakes need not wait for.
+    from evaluation.options import EvaluationOptions
+    from evaluation.runs import Run, evaluate_runs, sequence_folders
+    from evaluation.stored_tracks import evaluate_stored
+    from networks.model_config import ModelConfig
+    from networks.omnimotion import TrackingOptions
+
+    def run_of(data_dir: Path) -> Run:
+        flags = Namespace(**vars(args) | {"data_dir": str(data_dir)})
+        return select(
+            Run,
+            flags,
+            data_dir=data_dir,
+            folder=run_dir(flags),
+            config=select(ModelConfig, args, num_frames=0, height=0, width=0),
+            tracking=select(TrackingOptions, args),
+            uses_flow=uses_flow(args),
+            settings=vars(flags),
+        )
+
+    options = select(EvaluationOptions, args)
+    if args.tracks and (not args.data_dir or args.dataset_types == "flow"):  # else the run was trained on these tracks
+        report, written = evaluate_stored(Path(args.tracks), options, vars(args))
     else:
-        args = parse_config(argv)
-        results, truth, written = evaluate_runs(args)
-    print_results(results, truth, args)
-    print(f"wrote {written}")
+        root = Path(args.data_dir)
+        folders = [] if (root / "color").is_dir() else sequence_folders(root)
+        summary = Path(args.save_dir) / f"{args.expname}_scores.json"
+        report, written = evaluate_runs([run_of(folder) for folder in folders or [root]], options, summary, vars(args))
+    print(f"{report.text()}\nwrote {written}")
 
 
 if __name__ == "__main__":

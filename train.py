@@ -91,7 +91,7 @@ def _run(args: Namespace, context: Context, folder: Path) -> None:
         return
     model.eval()
     if exact:
-        print(comparison(model, clip.paths, clip.names, exact, args))
+        print(comparison(model, clip.paths, clip.names, exact, uses_flow(args), args))
     view = View(model, clip, queries, args)
     written = save_grid(view) + save_trails(view)
     print("\n".join(["files to look at:", *(f"  {path}" for path in written)]))

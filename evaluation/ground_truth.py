@@ -1,6 +1,7 @@
-"""What is known about a clip, in pixels (x, y) of the frames in hand, integer = pixel centre.
+"""Ground truth of a clip: exact tracks (`gt_tracks.npz`), TAP-Vid's annotated points, BADJA's keypoints.
 
-Exact tracks (`gt_tracks.npz`), TAP-Vid's annotated points, BADJA's keypoints. `utils.conventions` converts.
+Positions are pixels (x, y) of the clip's frames, integer = pixel centre, whatever resolution the annotations have;
+`utils.conventions` converts. Sizes are (height, width).
 """
 
 from collections.abc import Sequence
@@ -10,52 +11,96 @@ from pathlib import Path
 
 import numpy as np
 
+from evaluation.options import Benchmark, EvaluationOptions
 from preprocessing.sequence_paths import SequencePaths
 from preprocessing.tapvid_pickle import read_tapvid
-from utils.conventions import BADJA_SIZE, RASTER, Size, nan_where_occluded, px_from_badja, px_from_unit, scale_points
+from utils.conventions import BADJA_SIZE, Size, nan_where_occluded, px_from_badja, px_from_unit, scale_points
 from utils.data_files import read_arrays, read_json
 from utils.errors import InputError
-from utils.images import image_files, read_frame, read_mask
+from utils.images import image_files, list_frames, read_frame, read_mask
 
-TAPVID_SIZE = (RASTER, RASTER)  # of stored tracks that are compared with a TAP-Vid pickle
-MOST_STRETCH = 0.01  # difference of proportions that rounding a resized frame's sides explains
+MAX_ASPECT_DEVIATION = 0.01  # of two aspect ratios, explained by rounding a resized frame's sides
 
 
 @dataclass(frozen=True)
 class TrackTruth:
-    """N points in all T frames; `exact`: whether positions are known where they are hidden, too."""
+    """N points in all T frames."""
 
-    points: np.ndarray  # [N,T,2]; NaN where hidden and not known
+    points: np.ndarray  # [N,T,2]; NaN where occluded and not known
     occluded: np.ndarray  # bool [N,T]
-    size: Size  # height, width of the frames
-    exact: bool
+    size: Size  # of the frames
+    exact: bool  # whether positions are known where they are occluded, too
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of the clip."""
+        return self.points.shape[1]
+
+    @property
+    def benchmark(self) -> Benchmark:
+        """Which benchmark's metrics apply."""
+        return "tracks" if self.exact else "tapvid"
 
 
 @dataclass(frozen=True)
 class KeypointTruth:
     """K keypoints in the F annotated frames of a clip."""
 
-    points: np.ndarray  # [K,F,2]; anything where not visible
+    points: np.ndarray  # [K,F,2]; any values where not visible
     visible: np.ndarray  # bool [K,F]
-    frames: np.ndarray  # int [F], frame numbers in the clip, ascending
-    areas: np.ndarray  # [F], pixels of the foreground
+    frames: np.ndarray  # int [F], annotated frame ids, ascending
+    areas: np.ndarray  # [F], foreground pixels of these frames
     num_frames: int  # of the clip
-    size: Size  # height, width of the frames
+    size: Size  # of the frames
+    benchmark: Benchmark = "badja"
 
 
 Truth = TrackTruth | KeypointTruth
 
 
+def find_truth(
+    options: EvaluationOptions, data_dir: Path, paths: SequencePaths, names: Sequence[str], size: Size, video: str
+) -> Truth:
+    """Read the truth of a video.
+
+    Args:
+        options: The kind and the file of the truth; without a file it is in `data_dir` or beside the frames.
+        data_dir: The video as the user named it; `paths` may be a resized copy.
+        paths: The sequence folder of the clip's frames.
+        names: File names of these frames.
+        size: Their height and width.
+        video: Name of the video in a TAP-Vid pickle.
+
+    Raises:
+        InputError: missing or unusable.
+    """
+    gt, benchmark = options.gt, options.benchmark
+    if benchmark == "badja":
+        original = data_dir / "color"
+        labelled = [frame.name for frame in list_frames(original)] if original.is_dir() else list(names)
+        return badja_keypoints(Path(gt or data_dir / "badja.json"), names, paths.mask, size, labelled[: len(names)])
+    path = Path(gt) if gt else paths.gt_tracks
+    if benchmark == "tapvid":
+        return tapvid_tracks(path, video, size, len(names))
+    return exact_tracks(path, size, len(names))
+
+
 def frame_size(paths: SequencePaths) -> Size | None:
-    """(height, width) of a sequence's first frame, None where it has no frames."""
+    """Return the size of a sequence's first frame, None if it has no frames."""
     frames = image_files(paths.color)
-    return read_frame(frames[0]).shape[:2] if frames else None
+    if not frames:
+        return None
+    height, width, _ = read_frame(frames[0]).shape
+    return height, width
 
 
 def exact_tracks(path: Path, size: Size, num_frames: int | None = None) -> TrackTruth:
-    """`points` [N,T,2] and `occluded` [N,T] of an npz file, cut to the first frames and scaled to frames of `size`.
+    """Read `points` [N,T,2] and `occluded` [N,T] of an npz file.
 
-    Its pixels are those of `color/` beside it, or else of the frames in hand.
+    Args:
+        path: The file; its pixels are those of `color/` beside it, or without that folder of the clip's frames.
+        size: Size of the clip's frames.
+        num_frames: Number of the clip's frames, to which the tracks are cut; None keeps all.
 
     Raises:
         InputError: missing, unreadable, of other arrays, or of fewer frames.
@@ -73,19 +118,19 @@ def exact_tracks(path: Path, size: Size, num_frames: int | None = None) -> Track
         raise InputError(f"{path} holds no exact tracks ({error}): expected points [N,T,2], occluded [N,T]") from error
     points = scale_points(points.astype(np.float32), frame_size(SequencePaths(path.parent)) or size, size)
     exact = bool(np.isfinite(points).all())
-    return _cut(path, TrackTruth(points, occluded, size, exact), num_frames)
+    return _first_frames(path, TrackTruth(points, occluded, size, exact), num_frames)
 
 
 def tapvid_tracks(path: Path, video: str, size: Size, num_frames: int | None = None) -> TrackTruth:
-    """A video's annotated points: of a TAP-Vid pickle (or its zip), or what `get_tapvid.py` wrote (npz).
+    """Read a video's annotated points from a TAP-Vid pickle, its zip, or the npz file of `get_tapvid.py`.
 
     Raises:
-        InputError: unreadable, asking for more than arrays, no such video, or of fewer frames.
+        InputError: unreadable, a pickle of more than arrays, no such video, or of fewer frames.
     """
     if path.suffix == ".npz":
         truth = exact_tracks(path, size, num_frames)
         return TrackTruth(nan_where_occluded(truth.occluded, truth.points), truth.occluded, size, exact=False)
-    videos = tapvid_videos(path)
+    videos = _tapvid_videos(path)
     if video not in videos:
         raise InputError(f"{path} has no video {video}, it holds {', '.join(videos)}: give the file of this video")
     try:
@@ -95,31 +140,55 @@ def tapvid_tracks(path: Path, video: str, size: Size, num_frames: int | None = N
             raise ValueError(f"points {points.shape}, occluded {occluded.shape}")
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{video} of {path} is not TAP-Vid's ({error}): expected points [N,T,2]") from error
-    return _cut(path, TrackTruth(nan_where_occluded(occluded, points), occluded, size, exact=False), num_frames)
+    return _first_frames(
+        path, TrackTruth(nan_where_occluded(occluded, points), occluded, size, exact=False), num_frames
+    )
 
 
 @lru_cache(maxsize=1)  # one file holds all videos of a benchmark
-def tapvid_videos(path: Path) -> dict[str, dict]:
-    """`preprocessing.tapvid_pickle.read_tapvid`, read once."""
+def _tapvid_videos(path: Path) -> dict[str, dict]:
     if not path.is_file():
         raise InputError(f"--gt {path} is missing: give a TAP-Vid pickle, its zip, or a gt_tracks.npz")
     return read_tapvid(path)
 
 
 def badja_keypoints(
-    path: Path, frame_names: Sequence[str], mask: Path, size: Size, labelled_names: Sequence[str] = ()
+    path: Path, names: Sequence[str], mask_dir: Path, size: Size, labelled_names: Sequence[str] = ()
 ) -> KeypointTruth:
-    """BADJA's labels (`joint_annotations/<video>.json`) of the frames in hand, which are known by their stems.
-
-    The file's `visibility` decides: where it is false, a position is a guess, or left over from another frame.
+    """Read BADJA's labels (`joint_annotations/<video>.json`) of the clip's frames, matched by file stems.
 
     Args:
-        frame_names: file names of the frames, in order. mask: folder of their foreground masks. size: of the frames.
-        labelled_names: those that the labels name, where the frames in hand are numbered copies.
+        path: The labels. Their `visibility` decides: where it is false, a position is a guess or of another frame.
+        names: File names of the clip's frames, in order.
+        mask_dir: Folder of their foreground masks.
+        size: Size of the frames.
+        labelled_names: The names that the labels use, where the clip's frames are numbered copies.
 
     Raises:
         InputError: unreadable, labels beyond DAVIS's full resolution, other frames or proportions, a missing mask.
     """
+    stems, positions, visible = _read_badja_labels(path)
+    if abs(size[1] / size[0] * BADJA_SIZE[0] / BADJA_SIZE[1] - 1) > MAX_ASPECT_DEVIATION:
+        raise InputError(f"frames are {size[1]}x{size[0]}, but labels are of 1920x1080: give DAVIS's frames uncropped")
+    frame_of = {Path(name).stem: index for index, name in enumerate(labelled_names or names)}
+    annotated = sorted((frame_of[stem], row) for row, stem in enumerate(stems) if stem in frame_of)
+    if len(annotated) < 2:
+        raise InputError(
+            f"{path} labels frames {stems}, and {len(annotated)} of them are in the clip: give DAVIS's frames"
+        )
+    frames, rows = np.array(annotated).T
+    masks = {file.stem: file for file in image_files(mask_dir)}
+    if missing := [names[i] for i in frames if Path(names[i]).stem not in masks]:
+        raise InputError(
+            f"{mask_dir} has no mask of {missing[0]}: BADJA's threshold needs its area; give DAVIS's masks"
+        )
+    areas = np.array([read_mask(masks[Path(names[i]).stem], *size).sum() for i in frames])
+    points = px_from_badja(positions[rows], size).swapaxes(0, 1)
+    return KeypointTruth(points, visible[rows].T, frames, areas, len(names), size)
+
+
+def _read_badja_labels(path: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Return stems of the labelled frames, positions (row, column) [F,K,2] at BADJA_SIZE, and visibility [F,K]."""
     try:
         labels = read_json(path)
         stems = [Path(label["image_path"]).stem for label in labels]
@@ -129,30 +198,15 @@ def badja_keypoints(
             raise ValueError(f"joints {positions.shape}, visibility {visible.shape}")
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"cannot read {path} as BADJA's labels ({error}): expected its joint_annotations") from error
-    seen = positions[visible]
-    if not ((seen >= 0) & (seen < BADJA_SIZE)).all():
+    shown = positions[visible]
+    if not ((shown >= 0) & (shown < BADJA_SIZE)).all():
         raise InputError(
-            f"{path}: labels from {seen.min(0)} to {seen.max(0)}, expected (row, column) within {BADJA_SIZE}"
+            f"{path}: labels from {shown.min(0)} to {shown.max(0)}, expected (row, column) within {BADJA_SIZE}"
         )
-    if abs(size[1] / size[0] * BADJA_SIZE[0] / BADJA_SIZE[1] - 1) > MOST_STRETCH:
-        raise InputError(f"frames are {size[1]}x{size[0]}, but labels are of 1920x1080: give DAVIS's frames uncropped")
-    number = {Path(name).stem: index for index, name in enumerate(labelled_names or frame_names)}
-    known = sorted((number[stem], row) for row, stem in enumerate(stems) if stem in number)
-    if len(known) < 2:
-        raise InputError(f"{path} labels frames {stems}, and {len(known)} of them are in the clip: give DAVIS's frames")
-    frames, rows = np.array(known).T
-    masks = {file.stem: file for file in image_files(mask)}
-    if missing := [frame_names[i] for i in frames if Path(frame_names[i]).stem not in masks]:
-        raise InputError(f"{mask} has no mask of {missing[0]}: BADJA's threshold needs its area; give DAVIS's masks")
-    areas = np.array([read_mask(masks[Path(frame_names[i]).stem], *size).sum() for i in frames])
-    points = px_from_badja(positions[rows], size).swapaxes(0, 1)
-    return KeypointTruth(points, visible[rows].T, frames, areas, len(frame_names), size)
+    return stems, positions, visible
 
 
-def _cut(path: Path, truth: TrackTruth, num_frames: int | None) -> TrackTruth:
-    """The first frames only."""
-    if num_frames is not None and truth.points.shape[1] < num_frames:
-        raise InputError(
-            f"{path} has {truth.points.shape[1]} frames, the clip {num_frames}: give the clip's own tracks"
-        )
+def _first_frames(path: Path, truth: TrackTruth, num_frames: int | None) -> TrackTruth:
+    if num_frames is not None and truth.num_frames < num_frames:
+        raise InputError(f"{path} has {truth.num_frames} frames, the clip {num_frames}: give the clip's own tracks")
     return TrackTruth(truth.points[:, :num_frames], truth.occluded[:, :num_frames], truth.size, truth.exact)

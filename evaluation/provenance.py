@@ -1,4 +1,4 @@
-"""What figures need beside them to be believed: which code, when, on which machine."""
+"""What makes a measurement traceable: which code, when, on which machine."""
 
 import os
 import platform
@@ -14,15 +14,14 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 def provenance() -> dict[str, str | int | None]:
-    """`commit` (ends in `+changes` where files differ from it; None outside git), `date`, and the machine."""
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    """Return the code's `commit` (with `+changes` if files differ from it; None outside git), `date` and machine."""
     return {
         "commit": _commit(),
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "processor": _processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "gpu": gpu,
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "system": platform.platform(terse=True),
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -30,13 +29,12 @@ def provenance() -> dict[str, str | int | None]:
 
 
 def code_and_machine(records: Iterable[Mapping[str, str | int | None]]) -> str:
-    """Of all figures that have these beside them, each once."""
+    """Return the distinct commits and machines of several measurements, given their provenance."""
     return "; ".join(sorted({f"{made['commit']} on {made['gpu'] or made['processor']}" for made in records}))
 
 
-@cache  # of the code that is loaded, whatever is committed while it runs
+@cache  # the loaded code's commit, whatever is committed while it runs
 def _commit() -> str | None:
-    """The commit that the code was run from, as it was when first asked for."""
     try:
         head, changes = (
             subprocess.run(["git", "-C", str(REPOSITORY), *command], capture_output=True, text=True, check=True).stdout
@@ -48,7 +46,6 @@ def _commit() -> str | None:
 
 
 def _processor() -> str:
-    """The processor's name, as far as the system tells it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))

@@ -1,0 +1,100 @@
+"""Scores of tracks that any tracker left in a file: N tracks, the predictions for N queries in their order."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from evaluation.ground_truth import Truth, find_truth, frame_size, tapvid_tracks
+from evaluation.options import EvaluationOptions
+from evaluation.queries import Tracker
+from evaluation.report import Report
+from evaluation.scoring import score
+from loaders.track_file import read_tracks
+from preprocessing.sequence_paths import SequencePaths
+from utils.conventions import RASTER, Size, raster_from_px
+from utils.errors import InputError
+from utils.images import list_frames
+
+# In its query's frame a track starts at the query, or near it if the tracker predicts that frame, too. A median beyond
+# this (pixels of the 256x256 raster) means tracks in another order or of another size.
+MAX_START_OFFSET = 16.0
+
+
+def stored_tracker(path: Path, num_frames: int, size: Size) -> Tracker:
+    """Return a file's N tracks (layouts: `loaders.track_file`) as a tracker for exactly N queries.
+
+    Args:
+        path: The npz file.
+        num_frames: Number of frames of the clip.
+        size: Height and width of the frames.
+
+    Raises:
+        InputError: an unusable file; when called: another number of queries, or tracks that do not start at them.
+    """
+    stored = read_tracks(path, num_frames, *size, to_score=True)
+
+    def track(query_points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        tracks = stored.px.swapaxes(0, 1)
+        if len(tracks) != len(query_points):
+            raise InputError(
+                f"{path} holds {len(tracks)} tracks, but there are {len(query_points)} queries: save one track "
+                "for each query, in their order, and check --query_mode"
+            )
+        starts = tracks[np.arange(len(tracks)), query_points[:, 0].astype(int)]
+        offset = raster_from_px(starts, size) - raster_from_px(query_points[:, 1:], size)
+        if len(tracks) and not np.median(np.linalg.norm(offset, axis=-1)) <= MAX_START_OFFSET:
+            raise InputError(
+                f"{path}: in the queries' frames half of the tracks are far from the queries: store them in the order "
+                "of the queries, in pixels of the truth's frames"
+            )
+        return tracks, ~stored.visible.T
+
+    return track
+
+
+def evaluate_stored(source: Path, options: EvaluationOptions, settings: Mapping[str, object]) -> tuple[Report, Path]:
+    """Score stored tracks and write `scores.json` beside them.
+
+    A TAP-Vid pickle holds many videos, and a file of tracks is named after its video. Any other truth is of one video,
+    and a file is named after its tracker.
+
+    Args:
+        source: An npz file of tracks, or a folder of such files.
+        options: How to score; the file of the truth is needed.
+        settings: Flags to write beside the scores.
+
+    Returns:
+        The scores, and the file that holds them.
+
+    Raises:
+        InputError: no truth, unusable files, or tracks that are not predictions for the queries.
+    """
+    gt = Path(options.gt)
+    if not gt.is_file():
+        found = f"--gt {gt} does not exist" if options.gt else "--gt is not given"
+        raise InputError(f"{found}: to score stored --tracks give the truth's file")
+    files = sorted(source.glob("*.npz")) if source.is_dir() else [source]
+    if not files:
+        raise InputError(f"{source} holds no npz file: store tracks there, those of a pickle's videos as <video>.npz")
+    report = Report(options.query_mode)
+    for file in files:
+        video, tracker, truth = _truth_for(file.stem, gt, options)
+        scores = score(stored_tracker(file, truth.num_frames, truth.size), truth, options.query_mode)
+        report.add(video, {tracker: scores}, truth)
+    written = source / "scores.json" if source.is_dir() else source.with_suffix(".scores.json")
+    report.write(written, settings)
+    return report, written
+
+
+def _truth_for(stem: str, gt: Path, options: EvaluationOptions) -> tuple[str, str, Truth]:
+    """Return video, tracker and truth for a file of tracks, given its stem."""
+    if gt.suffix in (".pkl", ".zip"):
+        return stem, "tracks", tapvid_tracks(gt, stem, (RASTER, RASTER))
+    folder = gt.parent
+    paths = SequencePaths(folder)
+    size = frame_size(paths)
+    if size is None:
+        raise InputError(f"{folder} has no color/, which gives the frames' size: give a file in a sequence folder")
+    names = [frame.name for frame in list_frames(paths.color)]
+    return gt.resolve().parent.name, stem, find_truth(options, folder, paths, names, size, stem)
