@@ -19,11 +19,11 @@ import preprocessing.main_processing as main_processing
 import train
 import viz
 from loaders.flow_store import FlowStore
-from preprocessing.main_processing import is_complete
-from preprocessing.manifest import Settings
 from preprocessing.pair_files import write_counts, write_pair_mask
 from preprocessing.pairs import Pairs
+from preprocessing.products import describe_missing
 from preprocessing.sequence_paths import SequencePaths
+from preprocessing.settings import Settings
 from utils.images import list_frames, read_frame, read_frames
 from utils.run_log import RunLog
 from utils.video import read_video, write_video
@@ -76,7 +76,7 @@ def check_prepared(root: Path, expected: np.ndarray, tolerance: float) -> None:
     files = list_frames(paths.color)
     video, names = read_frames(files), [file.name for file in files]
     assert video.shape == expected.shape and np.abs(video.astype(int) - expected).mean() <= tolerance
-    assert is_complete(paths, names, Settings(flow="dis")) is None
+    assert describe_missing(paths, names, Settings(flow="dis")) is None
     store = FlowStore(paths, names)
     for t in range(1, len(names)):
         flow = store.flow(0, t)
@@ -185,7 +185,7 @@ def spoil(path: Path, content: bytes | np.ndarray) -> None:
 # kind: (file that is spoilt, how, part of the message)
 SPOILT = {
     "mixed sizes": ("00002.png", lambda whole: clip(1, 20, 30)[0], "30x20 .*48x32.* one size"),
-    "cut png": ("00002.png", lambda whole: whole[: len(whole) // 2], r"00002\.png: the image is cut short; copy it"),
+    "cut png": ("00002.png", lambda whole: whole[: len(whole) // 2], r"00002\.png: the image is cut short or damaged; copy it"),
     "damaged png": ("00002.png", lambda whole: whole[:99] + bytes(50) + whole[149:], r"00002\.png: not an image"),
     "empty png": ("00002.png", lambda whole: b"", r"00002\.png: the file is empty"),
     "text": ("00002.png", lambda whole: b"no picture", r"00002\.png: not an image .*; convert it"),

@@ -1,15 +1,17 @@
-"""Reading and writing image files: frames and masks.
+"""Image files: listing, decoding and writing them, and what a decoded mask selects.
 
 Images are RGB uint8 [H,W,3] in memory, whatever the file holds (grey, RGBA, 16 bit, palette). Files are read
 through a byte buffer, because OpenCV cannot open non-ASCII paths on every system.
 """
 
+import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image, UnidentifiedImageError
 
 from utils.atomic import write_atomic
 from utils.errors import InputError
@@ -17,16 +19,17 @@ from utils.errors import InputError
 # What OpenCV reads.
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jp2", ".png", ".bmp", ".dib", ".webp", ".avif", ".tif", ".tiff"}
 IMAGE_SUFFIXES |= {".ppm", ".pgm", ".pbm", ".pnm"}
+PNG_MAGIC, JPEG_MAGIC = b"\x89PNG", b"\xff\xd8"
 
 
 def natural_key(path: Path) -> list[tuple[bool, int, str]]:
-    """Sort key that compares runs of digits as numbers, so that `2.png` comes before `10.png`."""
+    """Return a sort key that compares runs of digits as numbers, so that `2.png` comes before `10.png`."""
     parts = re.split(r"(\d+)", path.name.lower())
     return [(not part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts if part]
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Image files of a folder in natural order, hidden files left out; empty without such a folder."""
+    """List a folder's image files in natural order, without hidden files; empty if there is no such folder."""
     if not Path(folder).is_dir():
         return []
     entries = (p for p in Path(folder).iterdir() if not p.name.startswith("."))
@@ -34,10 +37,10 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def list_frames(folder: Path) -> list[Path]:
-    """Frames of a sequence, in natural order.
+    """List the frames of a sequence in natural order.
 
     Raises:
-        InputError: fewer than two images, or two of one name in different formats.
+        InputError: The folder has fewer than two images, or two whose names differ only in the suffix.
     """
     frames = image_files(folder)
     by_stem: dict[str, Path] = {}
@@ -45,7 +48,8 @@ def list_frames(folder: Path) -> list[Path]:
         other = by_stem.setdefault(frame.stem, frame)
         if other is not frame:  # masks, count maps and videos are named after the stem
             raise InputError(
-                f"{folder} has both {other.name} and {frame.name}, expected one frame of a name: remove or rename one"
+                f"{folder} has both {other.name} and {frame.name}, expected one frame of each name: remove or rename "
+                "one of them"
             )
     if len(frames) < 2:
         raise InputError(
@@ -56,21 +60,28 @@ def list_frames(folder: Path) -> list[Path]:
 
 
 def decode_image(path: Path, flags: int = cv2.IMREAD_UNCHANGED) -> np.ndarray:
-    """File → array as OpenCV decodes it (unchanged, or as `flags` say): [H,W] or [H,W,C], C in (3, 4), BGR(A).
+    """Decode an image file with OpenCV.
+
+    Args:
+        path: The image file.
+        flags: OpenCV's `IMREAD_*` flags; by default the pixels are returned as they are stored.
+
+    Returns:
+        [H,W] or [H,W,C] with C = 3 (BGR) or 4 (BGRA), in the file's own dtype.
 
     Raises:
-        InputError: missing, empty, truncated or undecodable file, named in the message.
+        InputError: The file is missing, empty, truncated or not an image.
     """
     try:
-        data = np.fromfile(path, np.uint8)
+        data = Path(path).read_bytes()
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
-    if data.size == 0:
+    if not data:
         raise InputError(f"cannot read {path}: the file is empty; copy it again or remove it")
-    if _is_cut_short(data.tobytes()):
-        raise InputError(f"cannot read {path}: the image is cut short; copy it again or remove it")
+    if _is_truncated(data):
+        raise InputError(f"cannot read {path}: the image is cut short or damaged; copy it again or remove it")
     try:
-        image = cv2.imdecode(data, flags)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:
         image = None
     if image is None:
@@ -78,23 +89,26 @@ def decode_image(path: Path, flags: int = cv2.IMREAD_UNCHANGED) -> np.ndarray:
     return image
 
 
-def _is_cut_short(raw: bytes) -> bool:
-    """Whether a png or jpeg lacks its end marker: OpenCV decodes such files silently, part of it grey."""
-    if raw.startswith(b"\x89PNG"):
-        return b"IEND" not in raw
-    if not raw.startswith(b"\xff\xd8"):
+def _is_truncated(data: bytes) -> bool:
+    """Return whether a png or jpeg ends early: OpenCV leaves the missing part grey, Pillow reports it."""
+    if not data.startswith((PNG_MAGIC, JPEG_MAGIC)):
         return False
-    # A thumbnail inside the header and what cameras append have end markers of their own, so the image's own is looked
-    # for, the first one after the header's segments. In its data 255 is always followed by 0 or another marker.
-    start = 2
-    while raw[start : start + 1] == b"\xff" and raw[start + 1 : start + 2] != b"\xda":
-        fill = raw[start + 1 : start + 2] == b"\xff"
-        start += 1 if fill else 2 + int.from_bytes(raw[start + 2 : start + 4], "big")
-    return b"\xff\xd9" not in raw[start:]
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            if image.format == "PNG":
+                image.verify()  # reads all chunks, decodes none
+            else:
+                image.draft("L", (1, 1))  # an eighth of the size, which is faster
+                image.load()
+    except (UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return False  # whether it can be decoded all the same is for OpenCV to say
+    except OSError:
+        return True
+    return False
 
 
 def _to_uint8(image: np.ndarray) -> np.ndarray:
-    """8-bit version of an image; 16-bit values keep their high byte's scale (65535 → 255)."""
+    """Convert an image to 8 bit: the full range of integers, or 0..1 of floats, becomes 0..255."""
     if image.dtype == np.uint8:
         return image
     if np.issubdtype(image.dtype, np.floating):
@@ -103,7 +117,7 @@ def _to_uint8(image: np.ndarray) -> np.ndarray:
 
 
 def to_rgb(image: np.ndarray) -> np.ndarray:
-    """Decoded BGR(A) or grey image of any depth → RGB uint8 [H,W,3]; alpha is dropped."""
+    """Convert a decoded BGR(A) or grey image of any depth to RGB uint8 [H,W,3], without its alpha channel."""
     image = _to_uint8(image)
     if image.ndim == 2 or image.shape[2] == 1:
         return np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
@@ -113,10 +127,13 @@ def to_rgb(image: np.ndarray) -> np.ndarray:
 
 
 def read_frame(path: Path) -> np.ndarray:
-    """One frame as RGB uint8 [H,W,3], upright as its EXIF orientation says.
+    """Read one frame, turned upright as its EXIF orientation says.
+
+    Returns:
+        RGB uint8 [H,W,3].
 
     Raises:
-        InputError: missing, truncated or undecodable file, or floats outside 0…1, named in the message.
+        InputError: The file is missing, truncated or not an image, or holds floats outside 0..1.
     """
     image = decode_image(path, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
     if np.issubdtype(image.dtype, np.floating) and not (image.min() >= 0 and image.max() <= 1):  # NaN fails too
@@ -127,10 +144,10 @@ def read_frame(path: Path) -> np.ndarray:
 
 
 def iter_frames(paths: list[Path]) -> Iterator[np.ndarray]:
-    """Frames as RGB uint8 [H,W,3], one after the other.
+    """Yield the frames one by one, RGB uint8 [H,W,3].
 
     Raises:
-        InputError: an unreadable frame, or frames of different sizes (the first odd one is named).
+        InputError: A frame cannot be read, or differs in size from the first.
     """
     size = None
     for path in paths:
@@ -145,37 +162,36 @@ def iter_frames(paths: list[Path]) -> Iterator[np.ndarray]:
 
 
 def read_frames(paths: list[Path]) -> np.ndarray:
-    """Frames as RGB uint8 [T,H,W,3]. Raises InputError as `iter_frames` does."""
+    """Read all frames into one array, RGB uint8 [T,H,W,3].
+
+    Raises:
+        InputError: A frame cannot be read, or differs in size from the first.
+    """
     return np.stack(list(iter_frames(paths)))
 
 
-def _foreground(image: np.ndarray) -> np.ndarray:
-    """Decoded mask image → bool [H,W]."""
-    if image.ndim == 3 and image.shape[2] == 4:
-        alpha = image[..., 3]
-        # An alpha channel that is one value everywhere says nothing: the mask is then in the colours.
-        values = alpha if alpha.min() != alpha.max() else image[..., :3].max(-1)
-    else:
-        values = image if image.ndim == 2 else image.max(-1)
-    # Labels 0/1 are a common way to store a mask, and would all lie below half of the range.
-    full = np.iinfo(values.dtype).max if np.issubdtype(values.dtype, np.integer) else 1.0
-    return values > 0 if values.max() <= 1 else values > full / 2
-
-
 def read_mask(path: Path, height: int, width: int) -> np.ndarray:
-    """Foreground mask, bool [H,W]: alpha where it varies, else the brightest channel, above half its range.
+    """Read a foreground mask, resized to its frame's size.
 
-    A mask that holds only 0 and 1 counts its ones. An RGBA mask with uniform alpha is read from its colours. One of
-    another size but the frames' proportions (frames may have been reduced) is scaled to theirs.
+    The foreground is where alpha, if it varies, or else the brightest channel exceeds half of its range. In a mask of
+    0 and 1 only, the ones are the foreground.
+
+    Args:
+        path: The mask's image file, of the same aspect ratio as the frame (frames may have been reduced in size).
+        height: Height of the frame, pixels.
+        width: Width of the frame, pixels.
+
+    Returns:
+        bool [H,W].
 
     Raises:
-        InputError: missing, of other proportions than the frames, or selecting nothing.
+        InputError: The mask is missing, unreadable, of another aspect ratio, or selects nothing.
     """
     if not Path(path).is_file():
         raise InputError(f"no mask at {path}: give an image file, RGBA, grey or RGB")
     mask = _foreground(decode_image(path))
     rows, columns = mask.shape
-    # Reducing rounds one side by up to half a pixel: that much the proportions may differ.
+    # Reducing a frame rounds one side by up to half a pixel, so its aspect ratio may differ by that much.
     if 2 * abs(rows * width - columns * height) > max(rows, columns):
         raise InputError(
             f"mask {path} is {columns}x{rows} but its frame is {width}x{height} (width x height): give the frame's own"
@@ -186,10 +202,31 @@ def read_mask(path: Path, height: int, width: int) -> np.ndarray:
     return mask
 
 
-def write_image(path: Path, rgb: np.ndarray) -> None:
-    """Write RGB uint8 [H,W,3], or one channel [H,W] of 8 or 16 bit; the suffix chooses the format."""
-    image = rgb if rgb.ndim == 2 else np.ascontiguousarray(rgb[..., ::-1])
-    done, data = cv2.imencode(Path(path).suffix, image)
+def _foreground(image: np.ndarray) -> np.ndarray:
+    """Return where a decoded mask image is foreground, bool [H,W]."""
+    if image.ndim == 3 and image.shape[2] == 4:
+        alpha = image[..., 3]
+        # A uniform alpha channel selects nothing: the mask is then in the colors.
+        values = alpha if alpha.min() != alpha.max() else image[..., :3].max(-1)
+    else:
+        values = image if image.ndim == 2 else image.max(-1)
+    # Labels 0 and 1 are a common way to store a mask, and would all lie below half of the range.
+    full = np.iinfo(values.dtype).max if np.issubdtype(values.dtype, np.integer) else 1.0
+    return values > 0 if values.max() <= 1 else values > full / 2
+
+
+def write_image(path: Path, image: np.ndarray) -> None:
+    """Write an image file, completely or not at all.
+
+    Args:
+        path: The file; its suffix chooses the format.
+        image: RGB uint8 [H,W,3], RGBA [H,W,4], or one channel [H,W] of 8 or 16 bit.
+
+    Raises:
+        InputError: OpenCV cannot write this format.
+    """
+    bgr = image if image.ndim == 2 else np.ascontiguousarray(image[..., [2, 1, 0, *range(3, image.shape[2])]])
+    done, data = cv2.imencode(Path(path).suffix, bgr)
     if not done:
         raise InputError(f"OpenCV cannot write {path}: choose another suffix (png, jpg)")
     write_atomic(path, data.tobytes())

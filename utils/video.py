@@ -1,4 +1,4 @@
-"""Reading and writing video files, with ffmpeg; frames are RGB uint8 [H,W,3]."""
+"""Video files, read and written with ffmpeg; frames are RGB uint8 [H,W,3]."""
 
 import struct
 import subprocess
@@ -13,76 +13,88 @@ from utils.atomic import atomic_path
 from utils.errors import InputError
 from utils.images import to_rgb
 
+# What ffmpeg and Pillow (gif) read.
 VIDEO_SUFFIXES = {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".gif", ".mpg", ".mpeg"}
 
 
 def read_video(path: Path) -> Iterator[np.ndarray]:
-    """Frames of a video file one after the other, RGB uint8 [H,W,3].
+    """Yield the frames of a video file one by one, RGB uint8 [H,W,3].
 
     Raises:
-        InputError: missing, empty or undecodable (raised when the first frame is asked for), or cut short (raised after
-            the last frame at the latest).
+        InputError: The file is missing, empty or no video (raised at the first frame), or ends early (raised after the
+            last frame at the latest).
     """
     path = Path(path).absolute()  # ffmpeg takes what precedes a colon in a relative path for a protocol
     if not path.is_file():
-        raise InputError(f"no video file at {path}")
+        raise InputError(f"no video file at {path}: give the path of an existing file")
     if not path.stat().st_size:
         raise InputError(f"cannot read {path}: the file is empty; copy it again")
     try:
-        with imageio.get_reader(path, "GIF-PIL" if path.suffix.lower() == ".gif" else "FFMPEG") as reader:
+        with imageio.get_reader(path, _plugin(path)) as reader:
             for frame in reader:
-                rgb = np.asarray(frame)  # RGB already; a gif may come grey or with alpha
+                rgb = np.asarray(frame)  # already RGB; a gif may be grey or have an alpha channel
                 yield rgb[..., :3].copy() if rgb.ndim == 3 and rgb.shape[2] >= 3 else to_rgb(rgb)
     except (OSError, ValueError, RuntimeError, IndexError, struct.error) as error:
-        # What failed is the last thing that ffmpeg says, and the first that Pillow does.
+        # The reason is the last line of ffmpeg's output, and the first line of Pillow's error.
         lines = str(error).strip().splitlines() or [type(error).__name__]
         reason = lines[-1 if "stderr" in str(error) else 0]
         raise InputError(f"cannot read {path} as a video ({reason}); copy it again or convert it to mp4") from error
-    if _video_is_cut_short(path):
+    if _is_truncated(path):
         raise InputError(f"cannot read {path}: the video is cut short; copy it again, or convert what is left of it")
 
 
 def frame_rate(path: Path) -> float:
-    """Frames a second of a video file that can be read."""
-    is_gif = Path(path).suffix.lower() == ".gif"
-    with imageio.get_reader(Path(path).absolute(), "GIF-PIL" if is_gif else "FFMPEG") as reader:
+    """Return the frames per second of a readable video file."""
+    path = Path(path).absolute()
+    with imageio.get_reader(path, _plugin(path)) as reader:
         meta = reader.get_meta_data()
-    return 1000 / (meta.get("duration") or 100) if is_gif else meta["fps"]  # a gif says ms, or 0: players take 100
+    if "fps" in meta:
+        return meta["fps"]
+    return 1000 / (meta.get("duration") or 100)  # a gif's frame lasts `duration` ms; players take 0 for 100
 
 
-def _video_is_cut_short(path: Path) -> bool:
-    """Whether ffmpeg misses the end of an mp4, mov, mkv or webm: it gives the frames before without a word.
+def _plugin(path: Path) -> str:
+    """Return the name of imageio's plugin that reads a video file."""
+    return "GIF-PIL" if path.suffix.lower() == ".gif" else "FFMPEG"
 
-    The number of frames would not tell: the duration in the header may be that of the sound.
+
+def _is_truncated(path: Path) -> bool:
+    """Return whether an mp4, mov, mkv or webm ends early: its remaining frames are decoded without an error.
+
+    The number of frames would not show it: the duration in the header may be that of the sound.
     """
-    complaints = _complaints(path)
-    return ": partial file" in complaints or "File ended prematurely" in complaints
+    errors = _ffmpeg_errors(path)
+    return ": partial file" in errors or "File ended prematurely" in errors
 
 
-def _complaints(path: Path) -> str:
-    """What ffmpeg says on going through a video without decoding it; nothing if it is whole."""
+def _ffmpeg_errors(path: Path) -> str:
+    """Return ffmpeg's error messages on copying a video without decoding it; empty if the file is complete."""
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(path), "-map", "0:v:0"]
     copied = subprocess.run([*command, "-c", "copy", "-f", "null", "-"], capture_output=True, stdin=subprocess.DEVNULL)
     return copied.stderr.decode(errors="replace").strip()
 
 
 def write_video(path: Path, frames: Iterable[np.ndarray], fps: float = 10) -> None:
-    """Write RGB uint8 frames [H,W,3] of one size as an H.264 mp4. Its sides are even: an odd one repeats its last line.
+    """Write an H.264 mp4, completely or not at all.
 
-    Frames are taken one by one, so that an iterator that makes them never holds them all.
+    Args:
+        path: The mp4 file.
+        frames: RGB uint8 [H,W,3] of one size, taken one by one, so that a generator never holds them all. H.264 needs
+            even sides: the last row or column of odd ones is repeated.
+        fps: Frames per second.
 
     Raises:
-        InputError: the file is not whole. Of a full disk ffmpeg says so to the terminal only, and may end early.
+        InputError: ffmpeg could not write all of it; on a full disk it reports that to the terminal only.
     """
     options = {"codec": "libx264", "quality": 8, "macro_block_size": 2, "ffmpeg_log_level": "error"}
-    not_whole = InputError(f"cannot write {path} whole: make room there, and the same command makes it again")
+    incomplete = InputError(f"cannot write {path} whole: make room on that disk, and the same command writes it again")
     with atomic_path(path) as temporary:
         with imageio.get_writer(temporary, fps=fps, **options) as writer:
             for frame in frames:
                 odd = [(0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)]
                 try:
                     writer.append_data(np.pad(frame, odd, mode="edge"))
-                except OSError as error:  # nobody reads the pipe any more
-                    raise not_whole from error
-        if _complaints(temporary):
-            raise not_whole
+                except OSError as error:  # ffmpeg has ended and closed the pipe
+                    raise incomplete from error
+        if _ffmpeg_errors(temporary):
+            raise incomplete
