@@ -21,8 +21,9 @@ import numpy as np
 import torch
 
 from benchmarks.measure import alone, resident_bytes, seconds_of, write_json
-from loaders.batches import FlowBatches, SamplingConfig
+from loaders.batches import SamplingConfig
 from loaders.clip import load_video
+from loaders.flow_batches import FlowBatches
 from loaders.flow_store import FlowStore
 from loaders.mapped_flow import MappedFlowStore
 from preprocessing.sequence_paths import SequencePaths

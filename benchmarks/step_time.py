@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from loaders.batches import FlowBatches
 from loaders.clip import open_clip
+from loaders.flow_batches import FlowBatches
 from loaders.flow_store import FlowStore
 from loaders.training_data import sampling_config
 from networks.checkpoints import find_checkpoint

@@ -17,6 +17,11 @@ def cycled_frames(first: int, count: int, num_frames: int, seed: int) -> np.ndar
     return np.array([orders[i // num_frames][i % num_frames] for i in index])
 
 
+def max_frame_gap(step: int, start_interval: int, num_frames: int, scale: float = 1.0) -> int:
+    """Return the largest |i − j| of a training pair at a step: it grows by one every 2000 · `scale` steps."""
+    return min(start_interval + int(step / scale) // 2000, num_frames - 1)
+
+
 def partner_probabilities(
     i: int, valid_counts: np.ndarray, max_gap: int, neighbour_weight: float = 0.5, pair_exponent: float = 1.0
 ) -> np.ndarray:

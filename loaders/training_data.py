@@ -1,86 +1,149 @@
-"""What a step is drawn from: batches of flow, tracks or both, guided by where the model is still wrong."""
+"""What training batches are drawn from: flow, tracks or both, guided by a depth prior and by error maps."""
 
-from argparse import Namespace
-from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
-from loaders.batches import FlowBatches, MixedBatches, PairBatches, SamplingConfig, TrackBatches
+from loaders.batches import Batch, MixedBatches, PairBatches, SamplingConfig
 from loaders.clip import Clip
+from loaders.depth_prior import estimate_depth_prior, independent_motion_probability
 from loaders.device_batches import DeviceFlowBatches
 from loaders.error_maps import error_map_path, load_error_maps, save_error_maps
+from loaders.flow_batches import FlowBatches
 from loaders.flow_store import FlowStore
 from loaders.mapped_flow import MappedFlowStore
+from loaders.track_batches import TrackBatches
 from loaders.track_file import InputTracks
-from networks.omnimotion import OmniMotion
-from preprocessing.main_processing import preprocess, require_complete
-from preprocessing.manifest import Settings
+from networks.omnimotion import OmniMotion, TrackingOptions
+from preprocessing import pipeline
+from preprocessing.settings import Settings
 from utils.coords import pixel_grid
 from utils.distributed import SINGLE_PROCESS, Context
 
 
-def sampling_config(args: Namespace, context: Context) -> SamplingConfig:
-    """How the flags want batches drawn, by this process."""
-    return SamplingConfig(
-        num_pairs=args.num_pairs,
-        num_pts=args.num_pts,
-        start_interval=args.start_interval,
-        use_count_map=args.use_count_map,
-        seed=args.loader_seed,
-        schedule_scale=args.schedule_scale,
-        neighbour_weight=args.neighbour_weight,
-        pair_exponent=args.pair_exponent,
-        motion_share=args.motion_share,
-        rank=context.rank,
-        world_size=context.size,
-    )
+@dataclass(frozen=True)
+class DataConfig:
+    """How batches are made; fields are named as the flags are."""
+
+    sampling: SamplingConfig
+    dataset_weights: list[float] = field(default_factory=lambda: [1.0])
+    draw_on_device: bool = False
+    use_error_map: bool = False
+    i_cache: int = 20000  # steps between two sets of error maps
+    tracking: TrackingOptions = field(default_factory=TrackingOptions)  # of error maps
 
 
-def make_dataset(
-    args: Namespace,
-    sampling: SamplingConfig,
-    video: np.ndarray,
-    store: FlowStore | None,
-    tracks: InputTracks | None,
-    error_maps: np.ndarray | None,
-    own: Iterable[np.ndarray] | None,
-    device: torch.device,
-) -> PairBatches:
-    """The batches of flow, tracks or both, whichever is there; `error_maps` and `own` as of `FlowBatches`."""
-    if args.draw_on_device:
-        return DeviceFlowBatches(video, store, sampling, error_maps, own, device=device)
-    parts: list[PairBatches] = []
-    if store is not None:
-        parts.append(FlowBatches(video, store, sampling, error_maps, own))
-    if tracks is not None:
-        parts.append(TrackBatches(video, tracks, sampling))
-    return parts[0] if len(parts) == 1 else MixedBatches(parts, args.dataset_weights)
+class TrainingData:
+    """The input of a training run, from which the dataset of any step is made.
+
+    Args:
+        config: How batches are made.
+        video: Frames uint8 [T,H,W,3].
+        store: Flow products; None to train on tracks alone.
+        tracks: Input tracks; None to train on flow alone.
+        run_dir: Folder of the run, for its error maps.
+        device: Device that trains.
+        context: The processes that train together.
+    """
+
+    def __init__(
+        self,
+        config: DataConfig,
+        video: np.ndarray,
+        store: FlowStore | None,
+        tracks: InputTracks | None,
+        run_dir: Path,
+        device: torch.device,
+        context: Context = SINGLE_PROCESS,
+    ):
+        self.config, self.video, self.store, self.tracks = config, video, store, tracks
+        self.run_dir, self.device, self.context = run_dir, device, context
+        self._depth_prior: Tensor | None = None  # [T,H,W], 4 bytes for each pixel of the video
+
+    def dataset(self, step: int, model: OmniMotion) -> PairBatches:
+        """Return the batches from a step on, up to the step of the next error maps.
+
+        Args:
+            step: The first step.
+            model: Makes the error maps, if it is their step.
+        """
+        error_maps = self._error_maps(step, model)
+        moving = None
+        if self.config.sampling.motion_share > 0 and error_maps is None:
+            moving = map(independent_motion_probability, self.depth_prior().numpy(force=True))
+        if self.config.draw_on_device:
+            if not isinstance(self.store, MappedFlowStore):
+                raise TypeError("draw_on_device needs a MappedFlowStore")
+            return DeviceFlowBatches(
+                self.video, self.store, self.config.sampling, error_maps, moving, device=self.device
+            )
+        parts: list[PairBatches] = []
+        if self.store is not None:
+            parts.append(FlowBatches(self.video, self.store, self.config.sampling, error_maps, moving))
+        if self.tracks is not None:
+            parts.append(TrackBatches(self.video, self.tracks, self.config.sampling))
+        return parts[0] if len(parts) == 1 else MixedBatches(parts, self.config.dataset_weights)
+
+    def next_error_maps(self, step: int) -> float:
+        """Return the step after `step` at which error maps are made; infinite without error maps."""
+        i_cache = self.config.i_cache
+        return (step // i_cache + 1) * i_cache if self.config.use_error_map else float("inf")
+
+    def depth_prior(self) -> Tensor:
+        """Return the depth prior [T,H,W] of the clip on the device, NaN where unknown; it is kept until dropped."""
+        if self._depth_prior is None:
+            if self.store is None:
+                raise ValueError("the depth prior needs flow")
+            depth = estimate_depth_prior(self.store, quiet=self.context.rank > 0)
+            self._depth_prior = torch.from_numpy(depth).to(self.device)
+        return self._depth_prior
+
+    def depth_prior_at(self, batch: Batch) -> Tensor:
+        """Return the depth prior [P,N] at the source points of a batch."""
+        height, width = self.video.shape[1:3]
+        x, y = batch.src_px.round().long().unbind(-1)
+        frames = batch.src_ids.to(x.device).unsqueeze(-1)
+        return self.depth_prior()[frames, y.clamp(0, height - 1), x.clamp(0, width - 1)]
+
+    def drop_depth_prior(self) -> None:
+        """Free the depth prior's memory."""
+        self._depth_prior = None
+
+    def _error_maps(self, step: int, model: OmniMotion) -> np.ndarray | None:
+        """Return the error maps [T,H,W] in force at a step, made now if it is theirs; None before the first ones."""
+        made_at = step // self.config.i_cache * self.config.i_cache
+        if not self.config.use_error_map or made_at == 0:
+            return None
+        path = error_map_path(self.run_dir, made_at)
+
+        def make() -> None:
+            if self.store is None:
+                raise ValueError("error maps need flow")
+            if step == made_at or not path.exists():
+                save_error_maps(path, flow_errors(model, self.video, self.store, self.config.tracking))
+
+        self.context.on_rank0(make)
+        return load_error_maps(path, self.video.shape[:3])
 
 
-def error_maps_at(
-    step: int, args: Namespace, model: OmniMotion, video: np.ndarray, store: FlowStore, run_dir: Path, context: Context
-) -> np.ndarray | None:
-    """The error maps in force at a step, made now if it is theirs: none before the first `i_cache` steps."""
-    made_at = step // args.i_cache * args.i_cache
-    if not args.use_error_map or made_at == 0:
-        return None
-    path = error_map_path(run_dir, made_at)
+def flow_errors(model: OmniMotion, video: np.ndarray, store: FlowStore, tracking: TrackingOptions) -> np.ndarray:
+    """Return |predicted − input flow| of every frame to its next one (the last: to its previous one).
 
-    def make() -> None:
-        if step == made_at or not path.exists():
-            save_error_maps(path, flow_errors(model, video, store, args))
+    Errors are measured at every second pixel of every second row and repeated: sampling blurs the maps over 5x5 pixels
+    anyway.
 
-    context.on_rank0(make)
-    return load_error_maps(path, video.shape[:3])
+    Args:
+        model: Predicts the flow.
+        video: Frames uint8 [T,H,W,3].
+        store: Input flow.
+        tracking: How the model tracks; occlusion does not matter.
 
-
-def flow_errors(model: OmniMotion, video: np.ndarray, store: FlowStore, args: Namespace) -> np.ndarray:
-    """|predicted − input flow| in pixels, [T,H,W], of every frame to its next (the last: to its previous).
-
-    Measured at every second pixel of every second row and repeated: sampling blurs the maps over 5x5 pixels anyway.
+    Returns:
+        Errors [T,H,W] in pixels.
     """
     num_frames, (height, width) = len(video), video.shape[1:3]
     sparse = pixel_grid(height, width, model.device)[::2, ::2]
@@ -88,36 +151,50 @@ def flow_errors(model: OmniMotion, video: np.ndarray, store: FlowStore, args: Na
     errors = []
     for i in tqdm(range(num_frames), desc="error maps", leave=False):
         j = i + 1 if i + 1 < num_frames else i - 1
-        tracks = model.map_points(i, px, [j], args.use_max_loc, args.chunk_size, with_occlusion=False)
+        tracks = model.map_points(i, px, [j], tracking.use_max_loc, tracking.chunk_size, with_occlusion=False)
         flow = torch.from_numpy(store.flow(i, j)[::2, ::2]).to(px).reshape(-1, 2)
         error = (tracks.px[0] - px - flow).norm(dim=-1).reshape(sparse.shape[:2])
         errors.append(error.repeat_interleave(2, 0).repeat_interleave(2, 1)[:height, :width].cpu().numpy())
     return np.stack(errors)
 
 
-def ensure_flow(args: Namespace, clip: Clip, device: torch.device, context: Context = SINGLE_PROCESS) -> None:
-    """Do what preprocessing is missing, or refuse (`--preprocess never`)."""
-    settings = Settings.of(args)
-    if args.preprocess == "never":
-        require_complete(clip.paths, clip.names, settings)
-        return
-    preprocess(clip.paths, settings, device=device, num_frames=len(clip.names), redo=args.redo, context=context)
+def open_store(
+    clip: Clip,
+    settings: Settings,
+    device: torch.device,
+    *,
+    preprocess: str = "auto",
+    redo: bool = False,
+    use_count_map: bool = True,
+    context: Context = SINGLE_PROCESS,
+) -> MappedFlowStore:
+    """Return a clip's flow products, after the preprocessing that is missing.
 
-
-def open_store(args: Namespace, clip: Clip, device: torch.device, context: Context = SINGLE_PROCESS) -> FlowStore:
-    """The clip's flow products, made where they are missing (by all processes), its file for training by the first.
+    Args:
+        clip: The prepared sequence.
+        settings: What preprocessing makes, and how.
+        device: Device that preprocesses.
+        preprocess: `never` refuses missing products instead of making them.
+        redo: Whether to remake what was made with other settings.
+        use_count_map: Whether count maps are going to be read: unusable ones are found now.
+        context: The processes that share the preprocessing.
 
     Raises:
-        InputError: what `ensure_flow` and the stores raise.
+        InputError: Products are missing, unusable or made with other settings, or cannot be made.
     """
-    ensure_flow(args, clip, device, context)
+    if preprocess == "never":
+        pipeline.require_complete(clip.paths, clip.names, settings)
+    else:
+        pipeline.preprocess(
+            clip.paths, settings, device=device, num_frames=len(clip.names), redo=redo, context=context
+        )
 
-    def opened() -> FlowStore:
-        store = (MappedFlowStore if args.map_flow else FlowStore)(clip.paths, clip.names, prefer_chained=args.chain)
-        for i in range(len(clip.names) if args.use_count_map else 0):
-            store.count_map(i)  # unusable ones are found before the run's folder is touched
+    def opened() -> MappedFlowStore:
+        store = MappedFlowStore(clip.paths, clip.names, prefer_chained=settings.chain)
+        for i in range(len(clip.names) if use_count_map else 0):
+            store.count_map(i)
         return store
 
-    if context.size > 1:
+    if context.size > 1:  # rank 0 writes the mapped file, which the others then find
         context.on_rank0(opened)
     return opened()

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from loaders.batches import FlowBatches, SamplingConfig
+from loaders.batches import SamplingConfig
 from loaders.clip import load_video
+from loaders.flow_batches import FlowBatches
 from loaders.flow_store import FlowStore
 from loaders.mapped_flow import MappedFlowStore
 from preprocessing.sequence_paths import SequencePaths

@@ -9,9 +9,12 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from loaders.batches import Batch, FlowBatches, MixedBatches, SamplingConfig, TrackBatches, iterate_batches
+from loaders.batches import Batch, MixedBatches, SamplingConfig
 from loaders.clip import load_video
+from loaders.flow_batches import FlowBatches
 from loaders.flow_store import FlowStore
+from loaders.prefetch import iterate_batches
+from loaders.track_batches import TrackBatches
 from loaders.track_file import InputTracks, read_tracks
 from networks.checkpoints import find_checkpoint, read_checkpoint
 from networks.model_config import ModelConfig

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 import trainer as trainer_module
-from loaders.batches import FlowBatches, SamplingConfig
+from loaders.batches import SamplingConfig
 from loaders.clip import load_video
+from loaders.flow_batches import FlowBatches
 from loaders.flow_store import FlowStore
 from networks.checkpoints import find_checkpoint, read_checkpoint
 from networks.divergence import TrainingDiverged
