@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torchvision.models.optical_flow import raft_large
 
-import preprocessing.main_processing as main_processing
+from preprocessing import pipeline
 from preprocessing.chain_flow import chain_flow
 from preprocessing.features import feature_extractor, write_features
 from preprocessing.filter_flow import filter_flow
@@ -31,9 +31,9 @@ from preprocessing.flow_dis import DisFlow
 from preprocessing.flow_pairs import write_flows
 from preprocessing.flow_raft import NUM_UPDATES, RaftFlow
 from preprocessing.frames import prepare_sequence
-from preprocessing.manifest import Settings
 from preprocessing.pairs import Pairs
 from preprocessing.sequence_paths import SequencePaths
+from preprocessing.settings import Settings
 from tests.oracles.reference_filtering import reference_filter_and_chain
 from utils.images import list_frames, read_frame
 
@@ -150,7 +150,7 @@ def part_whole(paths: SequencePaths, args: argparse.Namespace) -> dict:
     times: dict[str, float] = {}
 
     def timed(name: str):
-        stage = getattr(main_processing, name)
+        stage = getattr(pipeline, name)
 
         def run(*values):
             start = time.perf_counter()
@@ -160,14 +160,14 @@ def part_whole(paths: SequencePaths, args: argparse.Namespace) -> dict:
         return run
 
     for name in STAGES:
-        setattr(main_processing, name, timed(name))
+        setattr(pipeline, name, timed(name))
     with nullcontext(args.keep) if args.keep else tempfile.TemporaryDirectory() as folder:
         copy = SequencePaths(Path(folder) / "clip")
         frames = list_frames(paths.color)[: args.num_frames]
         copy.color.mkdir(parents=True, exist_ok=True)
         for frame in frames:
             shutil.copyfile(frame, copy.color / frame.name)
-        main_processing.preprocess(copy, Settings(flow="dis", pairs=args.pairs), device=args.device)
+        pipeline.preprocess(copy, Settings(flow="dis", pairs=args.pairs), device=args.device)
         size = {
             p.name: sum(f.stat().st_size for f in p.rglob("*") if f.is_file())
             for p in copy.root.iterdir()

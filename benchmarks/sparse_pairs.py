@@ -18,10 +18,10 @@ from evaluation.ground_truth import TrackTruth
 from evaluation.scoring import score
 from evaluation.tables import format_table
 from loaders.flow_store import FlowStore
-from preprocessing.main_processing import preprocess
-from preprocessing.manifest import Settings
 from preprocessing.pairs import Pairs
+from preprocessing.pipeline import preprocess
 from preprocessing.sequence_paths import SequencePaths
+from preprocessing.settings import Settings
 from preprocessing.synthetic import Scene, make_scene, write_scene
 from utils.images import list_frames
 

@@ -17,12 +17,13 @@ from tqdm import tqdm
 
 from preprocessing.dino_network import dino_tokens, load_dino
 from preprocessing.sequence_paths import SequencePaths
+from preprocessing.weights import inference_precision
 from utils.atomic import write_array
 from utils.coords import sample_bilinear
 from utils.errors import InputError
 from utils.images import read_frame
 
-Extractor = Callable[[list[np.ndarray]], Tensor]  # B frames uint8 [H,W,3] → [B,h,w,C]
+Extractor = Callable[[np.ndarray], Tensor]  # frame uint8 [H,W,3] → features [h,w,C]
 
 DINO_SIDE, DINO_MULTIPLE = 480, 64  # of the released preprocessing
 DINO_MEAN, DINO_STD = (0.485, 0.456, 0.406), (0.228, 0.224, 0.225)
@@ -58,23 +59,26 @@ def sift_map(frame: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
     return sample_bilinear(dense[None], px[None])[0]
 
 
-def feature_extractor(
-    kind: str, device: torch.device | str, dino_weights: Path | None = None, half: bool = False
-) -> Extractor:
-    """Function from frames of one size to their features; `half` computes those of `dino` in float16 (a GPU's option).
+def feature_extractor(kind: str, device: torch.device | str, dino_weights: Path | None = None) -> Extractor:
+    """Return the function from a frame to its features.
+
+    Args:
+        kind: `dino` or `sift`.
+        device: Where to compute.
+        dino_weights: File with the weights of DINO; None: downloaded.
 
     Raises:
-        InputError: unknown kind, or no usable weights for `dino`.
+        InputError: An unknown kind, or no usable weights.
     """
     if kind == "sift":
-        return lambda frames: torch.stack([sift_map(frame, device) for frame in frames])
+        return lambda frame: sift_map(frame, device)
     if kind != "dino":
         raise InputError(f"unknown features {kind!r}; choose dino or sift")
     network = load_dino(dino_weights, device)
 
-    def extract(frames: list[np.ndarray]) -> Tensor:
-        with torch.autocast(torch.device(device).type, torch.float16, enabled=half):
-            return dino_tokens(network, torch.cat([dino_input(frame) for frame in frames]).to(device))
+    def extract(frame: np.ndarray) -> Tensor:
+        with inference_precision(device):
+            return dino_tokens(network, dino_input(frame).to(device))[0]
 
     return extract
 
@@ -84,12 +88,8 @@ def missing_features(paths: SequencePaths, names: list[str], kind: str) -> list[
     return [name for name in names if not paths.feature(kind, name).is_file()]
 
 
-def write_features(paths: SequencePaths, names: list[str], kind: str, extract: Extractor, batch: int = 1) -> None:
-    """Write the missing feature files, those of `batch` frames computed at a time."""
-    missing = missing_features(paths, names, kind)
-    with tqdm(total=len(missing), desc=f"features ({kind})", unit="frame") as bar:
-        for some in (missing[start : start + batch] for start in range(0, len(missing), batch)):
-            features = extract([read_frame(paths.color / name) for name in some]).cpu().numpy().astype(np.float16)
-            for name, of_one in zip(some, features, strict=True):
-                write_array(paths.feature(kind, name), of_one)
-            bar.update(len(some))
+def write_features(paths: SequencePaths, names: list[str], kind: str, extract: Extractor) -> None:
+    """Write the missing feature files, float16."""
+    for name in tqdm(missing_features(paths, names, kind), desc=f"features ({kind})", unit="frame"):
+        features = extract(read_frame(paths.color / name))
+        write_array(paths.feature(kind, name), features.cpu().numpy().astype(np.float16))

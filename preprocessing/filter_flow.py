@@ -75,7 +75,7 @@ def filter_flow(
         context: this process's part.
     """
     pairs, context = pairs or Pairs(len(names)), context or Context()
-    missing = set(missing_masks(paths, pairs.names(names)))
+    missing = set(missing_masks(paths, pairs.named(names)))
     todo = context.partition([(i, j) for i, j in pairs.all() if i < j])
     todo = [(i, j) for i, j in todo if {(names[i], names[j]), (names[j], names[i])} & missing]
     maps = FeatureMaps(paths, features, device)

@@ -18,7 +18,14 @@ from torchvision.models.optical_flow import RAFT, Raft_Large_Weights, raft_large
 from torchvision.models.optical_flow._utils import make_coords_grid, upsample_flow
 
 from preprocessing.flow_pairs import Pair, Sweeps
-from preprocessing.weights import StateDict, check_remembered, download, load_strictly, read_state_dict
+from preprocessing.weights import (
+    StateDict,
+    check_remembered,
+    download,
+    inference_precision,
+    load_strictly,
+    read_state_dict,
+)
 
 NUM_UPDATES = 20  # as the released preprocessing
 CELL = 8  # pixels of a low-resolution cell
@@ -107,15 +114,12 @@ class RaftFlow:
         read: gives a frame.
         network: RAFT, on the device to use.
         block: pairs side by side; None: as many as `CORRELATION_MEMORY` holds, at least 1, at most 16.
-        half: compute in float16 (a GPU's option).
     """
 
     workers = 1  # one device
 
-    def __init__(
-        self, read: Callable[[int], np.ndarray], network: RAFT, block: int | None = None, half: bool = False
-    ) -> None:
-        self.read, self.network, self.half = read, network, half
+    def __init__(self, read: Callable[[int], np.ndarray], network: RAFT, block: int | None = None) -> None:
+        self.read, self.network = read, network
         self.size = read(0).shape[:2]
         self.device = next(network.parameters()).device
         padded, self.corner = self._padded(0)
@@ -145,7 +149,7 @@ class RaftFlow:
         batch, _, height, width = features.shape
         origin = make_coords_grid(batch, height, width).to(features.device)
         coords = origin if start is None else origin + start
-        with self._precision():
+        with inference_precision(self.device):
             for _ in range(NUM_UPDATES):
                 correlation = net.corr_block.index_pyramid(centroids_coords=coords)
                 hidden, delta = net.update_block(hidden, context, correlation, coords - origin)
@@ -181,11 +185,8 @@ class RaftFlow:
 
     def _encode(self, encoder: nn.Module, index: int) -> Tensor:
         """What an encoder makes of a frame, [1,256,H/8,W/8]."""
-        with torch.inference_mode(), self._precision():
+        with torch.inference_mode(), inference_precision(self.device):
             return encoder(self._padded(index)[0] / 127.5 - 1).float()
 
     def _padded(self, index: int) -> tuple[Tensor, tuple[int, int]]:
         return pad_frames(torch.from_numpy(self.read(index)).to(self.device).permute(2, 0, 1)[None].float())
-
-    def _precision(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.float16, enabled=self.half)

@@ -1,132 +1,106 @@
-"""`preprocess.json`: how the products in a sequence folder were made, so that no folder mixes two ways.
+"""The record `preprocess.json`: how the products in a sequence folder were made, so that no folder mixes two ways.
 
 Each stage depends on its own settings and on the stages before it. A setting that has changed is refused by name, or,
-with `redo`, what depends on it is deleted and made again. Versions are recorded and not compared.
+with `redo`, what depends on it is deleted and remade. Versions of packages are recorded, not compared.
 """
 
 import hashlib
 import json
 import shutil
-from argparse import Namespace
-from dataclasses import dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 
 from preprocessing.consistency import COSINE_THRESHOLD, CYCLE_THRESHOLD, RGB_THRESHOLD
 from preprocessing.flow_files import STEPS_PER_PX
 from preprocessing.flow_raft import NUM_UPDATES
-from preprocessing.pairs import MODES, WINDOW, Pairs
+from preprocessing.pairs import WINDOW, Pairs
+from preprocessing.products import PRODUCTS
 from preprocessing.sequence_paths import SequencePaths
+from preprocessing.settings import Settings
 from utils.atomic import write_atomic
 from utils.data_files import read_json
 from utils.errors import InputError
 
-FLOWS = ("raft", "dis")
-FEATURES = ("auto", "dino", "sift")
-# Weight-free flow goes with weight-free features, so that `--flow dis` works without any download.
-AUTO_FEATURES = {"raft": "dino", "dis": "sift"}
-# What each stage writes, and the stages that have to be made again with it.
-PRODUCTS = {
-    "features": ("features",),
-    "flow": ("raft_exhaustive",),
-    "filter": ("raft_masks", "count_maps", "flow_stats.json"),
-    "chain": ("chained",),
-}
+StageSettings = dict[str, dict[str, object]]  # stage: {setting: value}; None where a setting has no bearing
+
+# The stages that have to be remade when a setting of the stage changes.
 DEPENDENTS = {
     "features": ("features", "filter", "chain"),
     "flow": ("flow", "filter", "chain"),
     "filter": ("filter", "chain"),
     "chain": ("chain",),
 }
-CHOICE_OF_PAIRS = (("flow", "pairs"), ("flow", "window"))
-FORMAT = {"raft": 2, "dis": 3}  # of the flow: 3 starts from keypoints, too
-DOWNLOADED, BY_MEMORY = "the download", "by memory"
-SIDE_BY_SIDE = ("raft_batch", "dino_batch")
+PAIR_SETTINGS = (("flow", "pairs"), ("flow", "window"))  # they choose which pairs there are, not what a pair holds
+FORMAT = {"raft": 2, "dis": 3}  # of the flow files; 3: DIS starts from keypoints, too
+DOWNLOADED, BY_MEMORY = "the download", "by memory"  # recorded where no file of weights and no batch is given
 WEIGHTS = (("flow", "raft_weights"), ("features", "dino_weights"))
-ADVICE = "add --redo to make anew what depends on it, or ask for what is there"
+PRECISION = ("raft_half", "dino_half")
+ROUNDING = (*PRECISION, "raft_batch", "dino_batch")  # these change only the last digits of the products
+ADVICE = "add --redo to remake what depends on it, or give the settings of what is there"
 PACKAGES = ("torch", "torchvision", "kornia", "numpy", "scipy")
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What to make and how; the fields are command-line flags of the same names.
+class Difference(NamedTuple):
+    """A recorded value that is not the wanted one. For `stage` "frames" `setting` is a file name, `wanted` words."""
 
-    Raises:
-        InputError: an unknown method.
+    stage: str
+    setting: str
+    recorded: object
+    wanted: object
+
+
+def stage_settings(settings: Settings, half: bool = False) -> StageSettings:
+    """Return the values that decide each stage's products.
+
+    Args:
+        settings: What to make, and how.
+        half: Whether the networks compute in float16.
     """
-
-    flow: str = "raft"
-    features: str = "auto"
-    pairs: str = "all"
-    chain: bool = True
-    raft_weights: Path | None = None
-    dino_weights: Path | None = None
-    raft_batch: int | None = None
-    raft_half: bool = False
-    dino_batch: int = 1
-    dino_half: bool = False
-
-    def __post_init__(self) -> None:
-        for name, known in (("flow", FLOWS), ("features", FEATURES), ("pairs", MODES)):
-            if getattr(self, name) not in known:
-                raise InputError(f"unknown method: --{name} {getattr(self, name)!r}; choose among {', '.join(known)}")
-        for name in SIDE_BY_SIDE:
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise InputError(f"--{name} is {getattr(self, name)}, expected at least 1")
-        if self.features == "auto":
-            object.__setattr__(self, "features", AUTO_FEATURES[self.flow])
-
-    @classmethod
-    def of(cls, args: Namespace) -> "Settings":
-        """From parsed flags."""
-        values = {field.name: getattr(args, field.name) for field in fields(cls)}
-        weights = {name: Path(values[name]) for name in ("raft_weights", "dino_weights") if values[name]}
-        return cls(**values | weights)
-
-    def by_stage(self) -> dict[str, dict[str, object]]:
-        """The settings that decide each stage's products; None where one has no bearing."""
-        raft, dino, sparse = self.flow == "raft", self.features == "dino", self.pairs == "sparse"
-        return {
-            "flow": {
-                "format": FORMAT[self.flow],
-                "flow": self.flow,
-                "pairs": self.pairs,
-                "window": WINDOW if sparse else None,
-                "steps per pixel": STEPS_PER_PX,
-                "updates": NUM_UPDATES if raft else None,
-                "raft_weights": (digest(self.raft_weights) or DOWNLOADED) if raft else None,
-                "raft_half": self.raft_half if raft else None,
-                "raft_batch": (self.raft_batch or BY_MEMORY) if raft else None,
-            },
-            "features": {
-                "features": self.features,
-                "dino_weights": (digest(self.dino_weights) or DOWNLOADED) if dino else None,
-                "dino_half": self.dino_half if dino else None,
-                "dino_batch": self.dino_batch if dino else None,
-            },
-            "filter": {"cycle threshold": CYCLE_THRESHOLD, "cosine threshold": COSINE_THRESHOLD[self.features]},
-            "chain": {"colour threshold": RGB_THRESHOLD},
-        }
+    raft, dino, sparse = settings.flow == "raft", settings.features == "dino", settings.pairs == "sparse"
+    return {
+        "flow": {
+            "format": FORMAT[settings.flow],
+            "flow": settings.flow,
+            "pairs": settings.pairs,
+            "window": WINDOW if sparse else None,
+            "steps per pixel": STEPS_PER_PX,
+            "updates": NUM_UPDATES if raft else None,
+            "raft_weights": (digest(settings.raft_weights) or DOWNLOADED) if raft else None,
+            "raft_half": half if raft else None,
+            "raft_batch": (settings.raft_batch or BY_MEMORY) if raft else None,
+        },
+        "features": {
+            "features": settings.features,
+            "dino_weights": (digest(settings.dino_weights) or DOWNLOADED) if dino else None,
+            "dino_half": half if dino else None,
+            "dino_batch": 1 if dino else None,  # was a flag; records of earlier versions stay comparable
+        },
+        "filter": {"cycle threshold": CYCLE_THRESHOLD, "cosine threshold": COSINE_THRESHOLD[settings.features]},
+        "chain": {"colour threshold": RGB_THRESHOLD},
+    }
 
 
 def digest(path: Path | None) -> str | None:
-    """SHA-256 of a file; None without one."""
+    """Return the SHA-256 of a file; None without one."""
     if path is None:
         return None
-    if not Path(path).is_file():
+    if not path.is_file():
         raise InputError(f"no weights file at {path}: give an existing one")
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def read_manifest(paths: SequencePaths) -> dict | None:
-    """The record, None without one. Raises InputError if it is damaged."""
+def read_record(paths: SequencePaths) -> dict | None:
+    """Return the record, None without one. Raises InputError if it is damaged."""
     path = paths.manifest
     if not path.is_file():
         return None
     try:
         content = read_json(path)
+        if not isinstance(content, dict):
+            raise ValueError("no object")
         stages = content.get("settings", {})
         if not all(isinstance(part, dict) for part in (stages, content.get("frames", {}), *stages.values())):
             raise ValueError("settings or frames of another form")
@@ -137,51 +111,62 @@ def read_manifest(paths: SequencePaths) -> dict | None:
         raise InputError(f"{path} is damaged ({error}): delete it and what preprocessing made beside it") from error
 
 
-def check(paths: SequencePaths, names: list[str], settings: Settings, complete: bool) -> None:
-    """Make sure that what the folder holds was made in this way from these frames.
+def check_record(paths: SequencePaths, names: list[str], wanted: StageSettings, finished: set[str]) -> None:
+    """Check that the products in the folder were made with these settings from these frames.
 
-    `complete`: nothing is missing; then weights that are not named again are not asked for either, and it does not
-    matter how many pairs would go side by side.
+    Args:
+        paths: The sequence.
+        names: Frame file names in order.
+        wanted: From `stage_settings`.
+        finished: From `finished_estimates`: these stages' batch and precision are not compared, and their weights only
+            where a file is given.
 
     Raises:
-        InputError: naming what differs.
+        InputError: Naming the first difference.
     """
-    for stage, name, was, now in _differences(paths, names, settings, complete):
+    for stage, setting, recorded, value in _differences(paths, names, wanted, finished):
         if stage == "frames":
-            raise InputError(f"{paths.color / name} {now} since the flow was computed: {ADVICE}")
-        if name == "format":
+            raise InputError(f"{paths.color / setting} {value} since the flow was computed: {ADVICE}")
+        if setting == "format":
             raise InputError(
-                f"the flow in {paths.root} is of an earlier version (format {was}, now {now}): --redo makes it and "
-                "what depends on it anew"
+                f"the flow in {paths.root} is of an earlier version (format {recorded}, now {value}): --redo remakes "
+                "it and what depends on it"
             )
-        raise InputError(f"{paths.root} was preprocessed with {name} {was}, but {now} is asked for: {ADVICE}")
+        if setting in PRECISION:
+            before, now = ("float16" if half else "float32" for half in (recorded, value))
+            raise InputError(
+                f"preprocessing of {paths.root} began in {before}, but this device computes in {now}: continue on a "
+                "device of the same kind (--device), or add --redo to begin anew"
+            )
+        raise InputError(f"{paths.root} was preprocessed with {setting} {recorded}, but {value} is asked for: {ADVICE}")
 
 
-def clear_stale(paths: SequencePaths, names: list[str], settings: Settings, complete: bool) -> None:
-    """Delete what was made in another way, and all that depends on it; after changed frames that is everything.
+def stale_stages(paths: SequencePaths, names: list[str], wanted: StageSettings, finished: set[str]) -> set[str]:
+    """Return the stages whose products `delete_stale` deletes completely. Arguments: see `check_record`."""
+    differences = _differences(paths, names, wanted, finished)
+    stages = {found.stage for found in differences if (found.stage, found.setting) not in PAIR_SETTINGS}
+    return set(PRODUCTS) if "frames" in stages else {later for stage in stages for later in DEPENDENTS[stage]}
 
-    Where just the choice of pairs has changed, near pairs are the same in all of them and stay.
+
+def delete_stale(paths: SequencePaths, names: list[str], wanted: StageSettings, finished: set[str]) -> None:
+    """Delete what was made with other settings, and all that depends on it; after changed frames that is everything.
+
+    Where only the choice of pairs has changed, near pairs stay: every choice contains them. Arguments: see
+    `check_record`.
 
     Raises:
-        InputError: published flow would be deleted.
+        InputError: Published flow would be deleted.
     """
-    stale = stale_stages(paths, names, settings, complete)
+    stale = stale_stages(paths, names, wanted, finished)
     if "flow" in stale and any((paths.root / "raft_exhaustive").glob("*.npy")):
         raise InputError(
             f"{paths.root}/raft_exhaustive holds published flow (.npy), which is not deleted: move it away"
         )
     for path in (paths.root / product for stage in sorted(stale) for product in PRODUCTS[stage]):
         _delete(path)
-    if not stale and _differences(paths, names, settings, complete):
-        for made in (paths, paths.chained):
-            _clear_far(made, names)
-
-
-def stale_stages(paths: SequencePaths, names: list[str], settings: Settings, complete: bool) -> set[str]:
-    """The stages that `clear_stale` deletes whole."""
-    differences = _differences(paths, names, settings, complete)
-    stages = {stage for stage, name, *_ in differences if (stage, name) not in CHOICE_OF_PAIRS}
-    return set(PRODUCTS) if "frames" in stages else {later for stage in stages for later in DEPENDENTS[stage]}
+    if not stale and _differences(paths, names, wanted, finished):
+        for products in (paths, paths.chained):
+            _delete_far_pairs(products, names)
 
 
 def _delete(path: Path) -> None:
@@ -190,7 +175,7 @@ def _delete(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def _clear_far(paths: SequencePaths, names: list[str]) -> None:
+def _delete_far_pairs(paths: SequencePaths, names: list[str]) -> None:
     """Delete flow and masks of the pairs beyond the window of `--pairs sparse`, and all counts."""
     near = [(names[i], names[j]) for i, targets in Pairs(len(names), "sparse").sweeps() for j in targets]
     kept = {file for pair in near for file in (paths.flow(*pair), paths.flow_mask(*pair))}
@@ -201,49 +186,67 @@ def _clear_far(paths: SequencePaths, names: list[str]) -> None:
         _delete(paths.root / counts)
 
 
-def record(paths: SequencePaths, names: list[str], settings: Settings, complete: bool) -> None:
-    """Write down settings, versions and frames, before the products of these grow; call `check` first.
+def write_record(
+    paths: SequencePaths, names: list[str], wanted: StageSettings, finished: set[str], complete: bool
+) -> None:
+    """Write settings, versions and frames, before the products are made; call `check_record` or `delete_stale` first.
 
-    Of a complete folder versions stay those that made it.
+    Args:
+        paths: The sequence.
+        names: Frame file names in order.
+        wanted: From `stage_settings`.
+        finished: Stages whose products stay, and with them the recorded batch, precision and weights.
+        complete: Whether nothing is left to make: then the recorded versions stay.
     """
-    found, wanted = read_manifest(paths) or {}, settings.by_stage()
-    kept = found.get("settings", {}) if complete else {}
-    for stage, name in WEIGHTS:
-        if wanted[stage][name] == DOWNLOADED:
-            wanted[stage][name] = kept.get(stage, {}).get(name, DOWNLOADED)
-    known = found.get("frames", {})
+    found = read_record(paths) or {}
+    settings = {stage: dict(values) for stage, values in wanted.items()}
+    for stage in finished & settings.keys():
+        for name, value in settings[stage].items():
+            if _is_optional(stage, name, value):
+                settings[stage][name] = found.get("settings", {}).get(stage, {}).get(name, value)
+    recorded = found.get("frames", {})
     frames = {name: digest(paths.color / name) for name in names}
-    if list(known)[: len(names)] == names:  # a longer clip, used in part
-        frames = known | frames
-    # Of OpenCV the module's own: it is installed under several names, opencv-python, -headless, -contrib.
+    if list(recorded)[: len(names)] == names:  # a longer clip, used in part
+        frames = recorded | frames
+    # OpenCV is installed under several names (opencv-python, -headless, -contrib), so the module's own version.
     versions = {package: version(package) for package in PACKAGES} | {"opencv": cv2.__version__}
     if complete:
         versions = found.get("versions", versions)
-    content = {"settings": wanted, "versions": versions, "frames": frames}
-    text = json.dumps(content, indent=1)
+    text = json.dumps({"settings": settings, "versions": versions, "frames": frames}, indent=1)
     if not paths.manifest.is_file() or paths.manifest.read_text() != text:
         write_atomic(paths.manifest, text.encode())
 
 
-def _differences(
-    paths: SequencePaths, names: list[str], settings: Settings, complete: bool
-) -> list[tuple[str, str, object, object]]:
-    """(stage, setting, recorded, wanted) of what differs; ("frames", name, None, in words)."""
-    manifest = read_manifest(paths)
-    if manifest is None:
+def _is_optional(stage: str, name: str, value: object) -> bool:
+    """Return whether a finished stage may have been made with another value."""
+    return name in ROUNDING or ((stage, name) in WEIGHTS and value == DOWNLOADED)
+
+
+def _differences(paths: SequencePaths, names: list[str], wanted: StageSettings, finished: set[str]) -> list[Difference]:
+    """Compare the record with the wanted settings and the frames on disk."""
+    record = read_record(paths)
+    if record is None:
         return []
-    if "settings" not in manifest:  # a record of an earlier version, with other files
-        manifest = {"settings": {"flow": {"format": 0}}, "frames": {}}
-    found, frames, differing = manifest["settings"], manifest["frames"], []
-    for was, now in zip(frames, names, strict=False):  # as many as both have: a clip may be used in part, or grow
-        if was != now:
-            differing.append(("frames", was, None, "was removed" if was not in names else "got a new neighbour"))
-        elif frames[was] != digest(paths.color / now):
-            differing.append(("frames", now, None, "has changed"))
-    for stage, values in settings.by_stage().items():
-        for name, now in values.items():
-            was = found.get(stage, {}).get(name)
-            unasked = complete and (name in SIDE_BY_SIDE or ((stage, name) in WEIGHTS and now == DOWNLOADED))
-            if None not in (was, now) and was != now and not unasked:
-                differing.append((stage, name, was, now))
-    return sorted(differing, key=lambda difference: difference[1] == "format")  # another method is the better reason
+    if "settings" not in record:  # of an early version, whose files differ
+        record = {"settings": {"flow": {"format": 0}}, "frames": {}}
+    found = _frame_differences(paths, names, record["frames"])
+    for stage, values in wanted.items():
+        for name, value in values.items():
+            recorded = record["settings"].get(stage, {}).get(name)
+            skipped = stage in finished and _is_optional(stage, name, value)
+            if None not in (recorded, value) and recorded != value and not skipped:
+                found.append(Difference(stage, name, recorded, value))
+    return sorted(found, key=lambda difference: difference.setting == "format")  # another method is the better reason
+
+
+def _frame_differences(paths: SequencePaths, names: list[str], recorded: dict[str, str]) -> list[Difference]:
+    """Compare as many frames as both sides have: a clip may be used in part, or grow."""
+    found = []
+    for before, now in zip(recorded, names, strict=False):
+        if before != now:
+            found.append(
+                Difference("frames", before, None, "was removed" if before not in names else "got a new neighbour")
+            )
+        elif recorded[before] != digest(paths.color / now):
+            found.append(Difference("frames", now, None, "has changed"))
+    return found

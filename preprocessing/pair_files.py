@@ -30,7 +30,7 @@ def missing_masks(paths: SequencePaths, pairs: list[tuple[str, str]]) -> list[tu
 
 def counts_missing(paths: SequencePaths, names: list[str], pairs: Pairs) -> bool:
     """Whether count maps are missing, or statistics of exactly these pairs: a longer clip's counts are others."""
-    return _counted(paths) != set(pairs.names(names)) or not all(paths.count_map(name).is_file() for name in names)
+    return _counted(paths) != set(pairs.named(names)) or not all(paths.count_map(name).is_file() for name in names)
 
 
 def _counted(paths: SequencePaths) -> set[tuple[str, str]]:

@@ -7,7 +7,6 @@ doubled gaps (16, 32, …), so that their number grows as N log N; a doubled gap
 from dataclasses import dataclass
 
 WINDOW = 8
-MODES = ("all", "sparse")
 
 
 @dataclass(frozen=True)
@@ -47,6 +46,6 @@ class Pairs:
         swept = [(i, j) for i, targets in self.sweeps() for j in targets]
         return swept + [pair for gap in self.doublings() for pair in self.at_gap(gap)]
 
-    def names(self, names: list[str]) -> list[tuple[str, str]]:
-        """The same as pairs of frame names."""
+    def named(self, names: list[str]) -> list[tuple[str, str]]:
+        """Return every ordered pair as frame names."""
         return [(names[i], names[j]) for i, j in self.all()]

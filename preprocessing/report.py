@@ -28,7 +28,7 @@ def valid_fractions(paths: SequencePaths, names: list[str]) -> np.ndarray:
     return np.array([[stats[a].get(b, np.nan) for b in names] for a in names]) / size
 
 
-def report(paths: SequencePaths, names: list[str], picture: Path) -> str:
+def write_report(paths: SequencePaths, names: list[str], picture: Path) -> str:
     """Draw the report of filtered or chained products into `picture` and return it as a paragraph.
 
     Args:

@@ -6,6 +6,7 @@ import urllib.error
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from utils.atomic import write_atomic
@@ -13,6 +14,16 @@ from utils.errors import InputError
 from utils.torch_files import load_plain
 
 StateDict = dict[str, Tensor]
+
+
+def computes_in_half(device: torch.device | str) -> bool:
+    """Return whether pretrained networks compute in float16 on a device: on a GPU, where it is faster."""
+    return torch.device(device).type == "cuda"
+
+
+def inference_precision(device: torch.device | str) -> torch.autocast:
+    """Return a context in which pretrained networks compute as fits the device (see `computes_in_half`)."""
+    return torch.autocast(torch.device(device).type, torch.float16, enabled=computes_in_half(device))
 
 
 def read_state_dict(path: Path) -> StateDict:

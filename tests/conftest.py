@@ -27,9 +27,9 @@ def one_thread() -> None:
 @pytest.fixture(scope="session")
 def scene_dir(tmp_path_factory) -> Path:
     """A small synthetic scene with exact tracks, preprocessed without weights. Read only."""
-    from preprocessing.main_processing import preprocess
-    from preprocessing.manifest import Settings
+    from preprocessing.pipeline import preprocess
     from preprocessing.sequence_paths import SequencePaths
+    from preprocessing.settings import Settings
     from preprocessing.synthetic import make_scene, write_scene
 
     paths = SequencePaths(tmp_path_factory.mktemp("sequences") / "scene")

@@ -18,9 +18,10 @@ from loaders.track_file import read_tracks
 from networks.model_config import ModelConfig
 from networks.omnimotion import OmniMotion
 from networks.released_checkpoint import load_released_checkpoint
+from preprocessing import manifest
 from preprocessing.flow_files import pack_flow, read_flow, read_pair_mask
-from preprocessing.manifest import Settings, check, read_manifest
 from preprocessing.sequence_paths import SequencePaths
+from preprocessing.settings import Settings
 from preprocessing.tapvid_pickle import read_tapvid
 from utils.config import build_parser, parse_config
 from utils.images import read_mask, write_image
@@ -103,8 +104,9 @@ def read_points(path: Path) -> None:
 
 
 def read_record(folder: Path) -> None:
-    read_manifest(SequencePaths(folder))
-    check(SequencePaths(folder), NAMES, Settings(flow="dis"), complete=False)
+    manifest.read_record(SequencePaths(folder))
+    wanted = manifest.stage_settings(Settings(flow="dis"))
+    manifest.check_record(SequencePaths(folder), NAMES, wanted, finished=set())
 
 
 def read_pickle(folder: Path) -> None:

@@ -37,7 +37,7 @@ def test_preprocessing_is_measured(scene_dir, monkeypatch):
     assert raft["largest difference of the flows, px"] < 1e-3 and raft["s a pair, torchvision's forward"] > 0
     assert set(preprocess.part_filter(SequencePaths(scene_dir), args)) >= {"dino: ratio", "sift: ratio"}
     for stage in preprocess.STAGES:  # which it replaces
-        monkeypatch.setattr(f"preprocessing.main_processing.{stage}", getattr(preprocess.main_processing, stage))
+        monkeypatch.setattr(f"preprocessing.pipeline.{stage}", getattr(preprocess.pipeline, stage))
     whole = preprocess.part_whole(SequencePaths(scene_dir), args)
     assert whole["frames, width, height, pairs"] == [3, 56, 40, 6] and whole["chain_flow, s"] > 0
 

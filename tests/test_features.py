@@ -8,8 +8,8 @@ from rule_weights import rule_weights
 
 from preprocessing.dino_network import build_dino, dino_tokens, load_dino, resize_positions
 from preprocessing.features import dino_input, feature_extractor, missing_features, sift_map, write_features
-from preprocessing.manifest import Settings
 from preprocessing.sequence_paths import SequencePaths
+from preprocessing.settings import Settings
 from utils.errors import InputError
 from utils.images import read_frame, write_image
 

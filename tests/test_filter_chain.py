@@ -12,11 +12,11 @@ from loaders.flow_store import FlowStore
 from preprocessing.chain_flow import Chain, chain_flow, read_chained
 from preprocessing.filter_flow import filter_flow
 from preprocessing.flow_files import read_flow, read_pair_mask, write_flow
-from preprocessing.main_processing import preprocess, require_complete
-from preprocessing.manifest import Settings
 from preprocessing.pair_files import counts_missing, write_counts, write_pair_mask
 from preprocessing.pairs import Pairs
+from preprocessing.pipeline import preprocess, require_complete
 from preprocessing.sequence_paths import SequencePaths
+from preprocessing.settings import Settings
 from tests.oracles.reference_filtering import reference_filter_and_chain
 from utils.coords import is_inside_image, pixel_grid
 from utils.errors import InputError

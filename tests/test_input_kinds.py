@@ -185,7 +185,11 @@ def spoil(path: Path, content: bytes | np.ndarray) -> None:
 # kind: (file that is spoilt, how, part of the message)
 SPOILT = {
     "mixed sizes": ("00002.png", lambda whole: clip(1, 20, 30)[0], "30x20 .*48x32.* one size"),
-    "cut png": ("00002.png", lambda whole: whole[: len(whole) // 2], r"00002\.png: the image is cut short or damaged; copy it"),
+    "cut png": (
+        "00002.png",
+        lambda whole: whole[: len(whole) // 2],
+        r"00002\.png: the image is cut short or damaged; copy it",
+    ),
     "damaged png": ("00002.png", lambda whole: whole[:99] + bytes(50) + whole[149:], r"00002\.png: not an image"),
     "empty png": ("00002.png", lambda whole: b"", r"00002\.png: the file is empty"),
     "text": ("00002.png", lambda whole: b"no picture", r"00002\.png: not an image .*; convert it"),

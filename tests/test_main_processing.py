@@ -15,8 +15,8 @@ import preprocessing.main_processing as main_processing
 import preprocessing.manifest as manifest
 import preprocessing.pairs as pairs_module
 from loaders.flow_store import FlowStore
-from preprocessing.main_processing import is_complete, preprocess, require_complete
 from preprocessing.manifest import Settings, read_manifest, record
+from preprocessing.pipeline import is_complete, preprocess, require_complete
 from preprocessing.report import report_path
 from preprocessing.sequence_paths import SequencePaths
 from utils.errors import InputError

@@ -16,9 +16,9 @@ import pytest
 import preprocessing.main_processing as main_processing
 from preprocessing.flow_files import write_flow
 from preprocessing.frames import prepare_sequence
-from preprocessing.main_processing import preprocess
-from preprocessing.manifest import Settings
+from preprocessing.pipeline import preprocess
 from preprocessing.sequence_paths import SequencePaths
+from preprocessing.settings import Settings
 from preprocessing.synthetic import make_scene
 from utils.atomic import write_array
 from utils.errors import InputError

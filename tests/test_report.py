@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from preprocessing.main_processing import preprocess
-from preprocessing.manifest import Settings
+from preprocessing.pipeline import preprocess
 from preprocessing.report import report, report_path, valid_fractions
 from preprocessing.sequence_paths import SequencePaths
+from preprocessing.settings import Settings
 from utils.images import decode_image, write_image
 
 NAMES = [f"{t}.png" for t in range(10)]

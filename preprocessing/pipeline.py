@@ -1,0 +1,153 @@
+"""The stages of preprocessing in order: flow, features, filter, chain. Each makes only what is missing."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from preprocessing import manifest
+from preprocessing.chain_flow import chain_flow
+from preprocessing.clip_checks import check_clip
+from preprocessing.dino_network import load_dino
+from preprocessing.features import feature_extractor, write_features
+from preprocessing.filter_flow import filter_flow
+from preprocessing.flow_dis import DisFlow
+from preprocessing.flow_pairs import FlowEstimator, write_flows
+from preprocessing.flow_raft import RaftFlow, load_raft
+from preprocessing.pairs import Pairs
+from preprocessing.products import (
+    ESTIMATES,
+    describe_missing,
+    finished_estimates,
+    is_published,
+    refuse_unknown_origin,
+)
+from preprocessing.report import report_path, write_report
+from preprocessing.sequence_paths import SequencePaths
+from preprocessing.settings import Settings
+from preprocessing.weights import computes_in_half
+from utils.atomic import remove_partial
+from utils.distributed import SINGLE_PROCESS, Context
+from utils.errors import InputError, explain_failed_writes
+from utils.images import iter_frames, list_frames, read_frame
+from utils.lock import locked
+
+
+def preprocess(
+    paths: SequencePaths,
+    settings: Settings,
+    *,
+    device: torch.device | str = "cpu",
+    num_frames: int | None = None,
+    redo: bool = False,
+    context: Context = SINGLE_PROCESS,
+) -> None:
+    """Do what is missing of the preprocessing. A killed run is continued by the same call.
+
+    Args:
+        paths: Sequence folder with `color/`.
+        settings: What to make, and how.
+        device: Where RAFT, DINO, filtering and chaining compute.
+        num_frames: Use only the first frames.
+        redo: Delete and remake what was made with other settings or frames, instead of refusing it.
+        context: The processes that share the work.
+
+    Raises:
+        InputError: Unusable frames or weights, products of other settings, another process at work in the folder
+            (all before any long work), or a full disk.
+    """
+    names = [path.name for path in list_frames(paths.color)[: None if num_frames is None else max(0, num_frames)]]
+    if len(names) < 2:
+        raise InputError(f"--num_frames is {num_frames}, expected at least 2 frames")
+    if is_published(paths, names):
+        return
+    picture = report_path(paths, settings.chain)
+    with explain_failed_writes(paths.root), ExitStack() as lock:
+
+        def prepare() -> None:
+            # Runs that find everything in place only read, and may do so at the same time.
+            if redo or describe_missing(paths, names, settings) is not None or not picture.exists():
+                lock.enter_context(locked(paths.root))
+                remove_partial(paths.root)
+            _prepare(paths, names, settings, device, redo)
+
+        context.on_rank0(prepare)
+        if describe_missing(paths, names, settings) is not None:
+            _run_stages(paths, names, settings, device, context)
+        if context.rank == 0 and not picture.exists():
+            for problem in check_clip(paths, names):
+                print(f"warning: {problem}")
+            print(write_report(paths.chained if settings.chain else paths, names, picture))
+
+
+def require_complete(paths: SequencePaths, names: list[str], settings: Settings) -> None:
+    """Raise InputError unless training has all it needs, made with these settings from these frames."""
+    if missing := describe_missing(paths, names, settings):
+        unchained = settings.chain and describe_missing(paths, names, replace(settings, chain=False)) is None
+        advice = "drop the flag, or preprocess first" + (", or give --chain false" if unchained else "")
+        raise InputError(f"--preprocess never, but {paths.root} lacks {missing}; {advice}")
+    if not is_published(paths, names):
+        manifest.check_record(paths, names, manifest.stage_settings(settings), finished=ESTIMATES)
+
+
+def _prepare(
+    paths: SequencePaths, names: list[str], settings: Settings, device: torch.device | str, redo: bool
+) -> None:
+    """Refuse unusable input, delete what `redo` remakes, and record what will be made, all before any work."""
+    refuse_unknown_origin(paths, names)
+    if describe_missing(paths, names, settings) is not None:
+        for _ in iter_frames([paths.color / name for name in names]):
+            pass  # an unusable frame is found before hours of work
+    wanted = manifest.stage_settings(settings, computes_in_half(device))
+    finished = finished_estimates(paths, names, settings)
+    if not redo:
+        manifest.check_record(paths, names, wanted, finished)
+    stale = manifest.stale_stages(paths, names, wanted, finished)
+    _refuse_unusable_weights(settings, stale | (ESTIMATES - finished))
+    if redo:
+        manifest.delete_stale(paths, names, wanted, finished)
+    complete = describe_missing(paths, names, settings) is None
+    manifest.write_record(paths, names, wanted, finished - stale, complete)
+    if not complete:
+        for chain in (True, False):
+            report_path(paths, chain).unlink(missing_ok=True)
+
+
+def _refuse_unusable_weights(settings: Settings, stages: set[str]) -> None:
+    """Load the networks of the stages, before anything is recorded as theirs or deleted for them."""
+    if settings.flow == "raft" and "flow" in stages:
+        load_raft(settings.raft_weights, "cpu")
+    if settings.features == "dino" and "features" in stages:
+        load_dino(settings.dino_weights, "cpu")
+
+
+def _run_stages(
+    paths: SequencePaths, names: list[str], settings: Settings, device: torch.device | str, context: Context
+) -> None:
+    """Run the stages in order. Networks are loaded before anything is computed."""
+    pairs, extract, estimator = Pairs(len(names), settings.pairs), None, None
+    finished = finished_estimates(paths, names, settings)
+    if "flow" not in finished:
+        estimator = _flow_estimator(settings, lambda index: read_frame(paths.color / names[index]), device)
+    if "features" not in finished:
+        extract = feature_extractor(settings.features, device, settings.dino_weights)
+    context.barrier()
+    if estimator is not None:
+        write_flows(paths, names, pairs, estimator, context)
+    del estimator  # frees a network and encoded frames
+    if extract is not None:
+        write_features(paths, context.partition(names), settings.features, extract)
+    del extract
+    context.barrier()
+    filter_flow(paths, names, settings.features, device, pairs, context)
+    if settings.chain:
+        chain_flow(paths, names, settings.features, device, pairs, context)
+
+
+def _flow_estimator(settings: Settings, read: Callable[[int], np.ndarray], device: torch.device | str) -> FlowEstimator:
+    """Build the estimator of `settings.flow`; `read(index)` gives a frame uint8 [H,W,3]."""
+    if settings.flow == "dis":
+        return DisFlow(read)
+    return RaftFlow(read, load_raft(settings.raft_weights, device), settings.raft_batch)

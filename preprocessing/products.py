@@ -1,0 +1,69 @@
+"""Products of preprocessing in a sequence folder: which there are, and which are missing."""
+
+from preprocessing.features import missing_features
+from preprocessing.flow_files import missing_flows
+from preprocessing.pair_files import counts_missing, missing_masks
+from preprocessing.pairs import Pairs
+from preprocessing.sequence_paths import SequencePaths
+from preprocessing.settings import Settings
+from utils.errors import InputError
+
+# What each stage writes.
+PRODUCTS = {
+    "features": ("features",),
+    "flow": ("raft_exhaustive",),
+    "filter": ("raft_masks", "count_maps", "flow_stats.json"),
+    "chain": ("chained",),
+}
+ESTIMATES = {"flow", "features"}  # the stages that a network or another estimator computes
+
+
+def describe_missing(paths: SequencePaths, names: list[str], settings: Settings) -> str | None:
+    """Return in words what training still lacks; None if nothing is missing. Published data need no chaining."""
+    if is_published(paths, names):
+        return None
+    pairs = Pairs(len(names), settings.pairs)
+    for prefix, stage in [("", paths), *([("chained/", paths.chained)] if settings.chain else [])]:
+        if missing := missing_flows(stage, pairs.named(names)):
+            return f"{len(missing)} flows in {prefix}raft_exhaustive (first: {stage.flow(*missing[0]).name})"
+        if missing := missing_masks(stage, pairs.named(names)):
+            return f"{len(missing)} masks in {prefix}raft_masks (first: {stage.flow_mask(*missing[0]).name})"
+        if counts_missing(stage, names, pairs):
+            return f"count maps or flow_stats.json in {stage.root}"
+    return None
+
+
+def is_published(paths: SequencePaths, names: list[str]) -> bool:
+    """Return whether the folder holds all products of the released preprocessing and no record of ours."""
+    pairs, maps = Pairs(len(names)).named(names), [paths.count_map(name) for name in names]
+    counted = paths.flow_stats.is_file() and all(path.is_file() for path in maps)
+    recorded = paths.manifest.is_file()
+    return counted and not recorded and not missing_flows(paths, pairs) and not missing_masks(paths, pairs)
+
+
+def finished_estimates(paths: SequencePaths, names: list[str], settings: Settings) -> set[str]:
+    """Return which of `ESTIMATES` have nothing left to compute.
+
+    Features are needed only while a stage that reads them is unfinished.
+    """
+    pairs = Pairs(len(names), settings.pairs).named(names)
+    finished = set() if missing_flows(paths, pairs) else {"flow"}
+    readers_left = missing_masks(paths, pairs) or (settings.chain and describe_missing(paths, names, settings))
+    if not (readers_left and missing_features(paths, names, settings.features)):
+        finished.add("features")
+    return finished
+
+
+def refuse_unknown_origin(paths: SequencePaths, names: list[str]) -> None:
+    """Refuse products without a record that are not a complete published set: ours would be mixed with them.
+
+    Raises:
+        InputError: Naming what was found.
+    """
+    found = [product for products in PRODUCTS.values() for product in products if (paths.root / product).exists()]
+    if found and not paths.manifest.is_file():
+        raise InputError(
+            f"{paths.root} holds {', '.join(found)}, but no preprocess.json says how they were made, and for published "
+            f"data flow, masks, count maps or flow_stats.json of some of the {len(names)} frames are missing: complete "
+            "them, or move these away"
+        )

@@ -1,0 +1,59 @@
+"""Settings of preprocessing; the command-line flags are made from them.
+
+This module imports no torch, so that a command's `--help` answers at once.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from utils.errors import InputError
+
+FLOWS = ("raft", "dis")
+FEATURES = ("auto", "dino", "sift")
+PAIRS = ("all", "sparse")
+# Flow without weights goes with features without weights, so that `--flow dis` needs no download.
+AUTO_FEATURES = {"raft": "dino", "dis": "sift"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What preprocessing makes, and how. The metadata of a field are options of `utils.config.Flag`.
+
+    Raises:
+        InputError: An unknown method, or a batch below 1.
+    """
+
+    flow: str = field(default="raft", metadata={"help": "optical flow; dis needs no weights", "choices": FLOWS})
+    features: str = field(
+        default="auto",
+        metadata={"help": "appearance check; auto: dino with raft, sift with dis", "choices": FEATURES},
+    )
+    pairs: str = field(
+        default="all",
+        metadata={"help": "pairs of frames with flow; sparse: small and doubled frame gaps", "choices": PAIRS},
+    )
+    chain: bool = field(
+        default=True, metadata={"help": "chain flow through the frames in between: denser correspondences"}
+    )
+    raft_weights: Path | None = field(
+        default=None, metadata={"help": "file of RAFT-large weights instead of the download", "parse": str}
+    )
+    dino_weights: Path | None = field(
+        default=None, metadata={"help": "file of DINO ViT-S/16 weights instead of the download", "parse": str}
+    )
+    raft_batch: int | None = field(
+        default=None,
+        metadata={"help": "pairs that RAFT estimates at a time (default: by memory)", "parse": int, "least": 1},
+    )
+
+    def __post_init__(self) -> None:
+        for name, choices in (("flow", FLOWS), ("features", FEATURES), ("pairs", PAIRS)):
+            if getattr(self, name) not in choices:
+                raise InputError(f"unknown method: --{name} {getattr(self, name)!r}; choose among {', '.join(choices)}")
+        if self.raft_batch is not None and self.raft_batch < 1:
+            raise InputError(f"--raft_batch is {self.raft_batch}, expected at least 1")
+        for name in ("raft_weights", "dino_weights"):  # the flags of a run are plain text
+            path = getattr(self, name)
+            object.__setattr__(self, name, Path(path) if path else None)
+        if self.features == "auto":
+            object.__setattr__(self, "features", AUTO_FEATURES[self.flow])
