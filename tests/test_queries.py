@@ -1,8 +1,8 @@
-"""What trackers are asked, and what becomes of their answers."""
+"""TAP-Vid's queries, and the predictions that a tracker makes for them."""
 
 import numpy as np
 import pytest
-from answers import random_answers
+from random_predictions import random_predictions
 
 from evaluation.metrics import tap_vid_metrics
 from evaluation.queries import TrackPredictions, is_outside_image, queries_first, queries_strided, run_tracker
@@ -18,13 +18,13 @@ def test_queries():
     assert list(zip(ids.tolist(), frames.tolist(), strict=True)) == [(2, 0), (2, 5), (0, 10), (2, 10)]
 
 
-def test_outside_is_where_no_pixel_centre_reaches():
+def test_outside_is_beyond_the_border_pixels_centres():
     px = np.array([[0, 0], [9, 4], [9.1, 4], [3, -0.1], [np.nan, 1]])
     assert is_outside_image(px, (5, 10)).tolist() == [False, False, True, True, True]
 
 
 def perfect_tracker(points: np.ndarray, occluded: np.ndarray):
-    """A tracker that knows the truth, found again from the query's position."""
+    """Return a tracker that looks the truth up by the query's position."""
 
     def track(queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         assert queries.dtype == np.float32
@@ -36,14 +36,14 @@ def perfect_tracker(points: np.ndarray, occluded: np.ndarray):
 
 
 @pytest.mark.parametrize("mode", ["first", "strided"])
-def test_trackers_are_asked_at_the_true_positions(mode: str):
-    truth = random_answers(3)
+def test_trackers_are_queried_at_the_true_positions(mode: str):
+    truth = random_predictions(3)
     points, occluded = truth.gt_tracks, truth.gt_occluded | is_outside_image(truth.gt_tracks, truth.size)
-    answers = run_tracker(perfect_tracker(points, occluded), points, occluded, truth.size, mode)
-    scores = tap_vid_metrics(answers)
+    predictions = run_tracker(perfect_tracker(points, occluded), points, occluded, truth.size, mode)
+    scores = tap_vid_metrics(predictions)
     assert (scores.aj, scores.d_avg, scores.oa) == (1, 1, 1)
-    asked = queries_first(occluded) if mode == "first" else queries_strided(occluded)
-    assert answers.query_frames.tolist() == asked[1].tolist()
+    expected = queries_first(occluded) if mode == "first" else queries_strided(occluded)
+    assert predictions.query_frames.tolist() == expected[1].tolist()
 
 
 def test_predictions_outside_the_image_count_as_occluded():

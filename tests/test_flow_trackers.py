@@ -1,4 +1,4 @@
-"""Tracking by flow: known motions, pairs that are missing, flows that lie."""
+"""Tracking by flow: known motions, missing pairs, inconsistent flows."""
 
 import json
 
@@ -16,8 +16,8 @@ from preprocessing.sequence_paths import SequencePaths
 from utils.images import write_image
 
 
-def store_of(tmp_path, flows: dict[tuple[int, int], tuple[float, float]], num_frames: int) -> FlowStore:
-    """Flow that is the same everywhere, for the pairs given; frames 30 wide, 20 high."""
+def constant_flow_store(tmp_path, flows: dict[tuple[int, int], tuple[float, float]], num_frames: int) -> FlowStore:
+    """Return a store of constant flow for the given pairs; frames are 30 wide, 20 high."""
     paths, names = SequencePaths(tmp_path), [f"{t}.png" for t in range(num_frames)]
     stats = {a: {} for a in names}
     for (i, j), flow in flows.items():
@@ -29,11 +29,11 @@ def store_of(tmp_path, flows: dict[tuple[int, int], tuple[float, float]], num_fr
     return FlowStore(paths, names)
 
 
-def test_direct_flow_goes_through_the_pairs_there_are(tmp_path):
-    """Frames shift by (1, 0) a step; without the pair 0 → 3 the way leads over 2."""
+def test_direct_flow_goes_through_available_pairs(tmp_path):
+    """Frames shift by (1, 0) a step; without the pair 0 → 3 the path leads over 2."""
     pairs = [(0, 1), (1, 2), (2, 3), (0, 2)]
     flows = {(i, j): (j - i, 0) for a, b in pairs for i, j in ((a, b), (b, a))}
-    tracker = DirectFlowTracker(store_of(tmp_path, flows, 4), 20, 30)
+    tracker = DirectFlowTracker(constant_flow_store(tmp_path, flows, 4), 20, 30)
     assert tracker._hops(0, 3) == [(0, 2), (2, 3)] and tracker._hops(3, 0) == [(3, 2), (2, 0)]
     tracks, occluded = tracker(np.array([[0, 10, 5], [3, 27.5, 5], [0, 27, 5]], np.float32))
     np.testing.assert_allclose(tracks[:2, :, 0], [[10, 11, 12, 13], [24.5, 25.5, 26.5, 27.5]], atol=1e-5)
@@ -42,21 +42,21 @@ def test_direct_flow_goes_through_the_pairs_there_are(tmp_path):
 
 @pytest.mark.parametrize("kind", [DirectFlowTracker, ChainedFlowTracker])
 def test_a_known_motion(kind, tmp_path):
-    """Frames shift by (2, 1) a step. Of direct flow one pair contradicts its way back; chained flow never asks it."""
+    """Frames shift by (2, 1) a step. Of direct flow one pair contradicts its way back; chained flow does not use it."""
     flows = {(i, j): (2 * (j - i), j - i) for i in range(3) for j in range(3) if i != j}
     flows[2, 0] = (1, 3)
-    tracker = kind(store_of(tmp_path, flows, 3), 20, 30)
+    tracker = kind(constant_flow_store(tmp_path, flows, 3), 20, 30)
     tracks, occluded = tracker(np.array([[0, 10, 5], [1, 28.5, 5]], np.float32))
     np.testing.assert_allclose(tracks[0], [[10, 5], [12, 6], [14, 7]], atol=1e-5)
     np.testing.assert_allclose(tracks[1], [[26.5, 4], [28.5, 5], [30.5, 6]], atol=1e-5)
     assert occluded.tolist() == [[False, False, kind is DirectFlowTracker], [False, False, True]]
 
 
-def test_what_a_chain_loses_stays_lost(tmp_path):
-    """1 → 2 contradicts 2 → 1: from frame 0, and from 3 backwards, all beyond that step is hidden."""
+def test_a_point_lost_by_a_chain_stays_lost(tmp_path):
+    """1 → 2 contradicts 2 → 1: from frame 0, and from 3 backwards, all beyond that step is occluded."""
     flows = {(i, j): (j - i, 0) for i in range(4) for j in range(4) if abs(i - j) == 1}
     flows[1, 2] = (6, 0)
-    tracks, occluded = ChainedFlowTracker(store_of(tmp_path, flows, 4), 20, 30)(
+    tracks, occluded = ChainedFlowTracker(constant_flow_store(tmp_path, flows, 4), 20, 30)(
         np.array([[0, 10, 5], [3, 10, 5]], np.float32)
     )
     np.testing.assert_allclose(tracks[:, :, 0], [[10, 11, 17, 18], [7, 8, 9, 10]])
