@@ -85,7 +85,7 @@ def read_only(command: Command, folder: Path, moment: float) -> Row:
     """No right to write anywhere in the folder."""
     with mounted("--bind", folder, folder):
         mount("-o", "remount,bind,ro", folder)
-        promised = command.finish(folder) == REFUSED and said(log_of(folder)).startswith("error: no right to write")
+        promised = command.finish(folder) == REFUSED and said(log_of(folder)).startswith("error: no permission to write")
     return {"not as promised": float(not promised)} | command.again(folder, stopped=False)
 
 

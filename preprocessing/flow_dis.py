@@ -37,7 +37,9 @@ class DisFlow:
         # instead.
         cv2.setNumThreads(1)
         num_px = read(0)[..., 0].size
-        self.workers = default_workers(num_px, each=num_px * (SMALL_PX if num_px < SMALL else LARGE_PX) + DISTANCES)
+        self.workers = default_workers(
+            num_px, bytes_per_job=num_px * (SMALL_PX if num_px < SMALL else LARGE_PX) + DISTANCES
+        )
         flows = MEMORY // (9 * num_px)  # two float32 of flow and one byte of grey a pixel
         self.grey = lru_cache(flows)(lambda index: cv2.cvtColor(read(index), cv2.COLOR_RGB2GRAY))
         self.adjacent = lru_cache(flows)(lambda source, target: self._estimate(source, target, None))

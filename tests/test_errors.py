@@ -41,7 +41,7 @@ def test_sigterm_is_like_ctrl_c_and_its_handler_is_put_back(capsys):
     [
         (InputError("another process was lost"), 2, "error: another process was lost"),
         (SystemExit("error: training stopped"), 1, "error: training stopped"),
-        (RuntimeError("CUDA out of memory"), 2, "error: memory does not suffice (CUDA out of memory)"),
+        (RuntimeError("CUDA out of memory"), 2, "error: not enough memory (CUDA out of memory)"),
         (SystemExit(0), 130, "stopped;"),
         (ValueError("a fault of ours"), 130, "stopped;"),
     ],
@@ -71,8 +71,8 @@ def test_sigterm_on_the_way_out_leaves_the_sentence(capsys, problem, status, sai
     [
         (errno.ENOSPC, None, "cannot write in out .full.: make room there"),
         (errno.EDQUOT, None, "cannot write in out .full.: make room there"),
-        (errno.EACCES, "logs", "no right to write logs .full.: give it"),
-        (errno.EROFS, None, "no right to write out .full.: give it"),
+        (errno.EACCES, "logs", "no permission to write logs .full.: grant it"),
+        (errno.EROFS, None, "no permission to write out .full.: grant it"),
     ],
 )
 def test_what_cannot_be_written_is_said_in_a_sentence(number, file, said):

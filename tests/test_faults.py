@@ -143,4 +143,4 @@ def test_a_folder_of_someone_else_is_refused_in_one_sentence(tiny_flags, scene_d
         if root:
             os.seteuid(0)
     assert stopped.value.code == 2
-    assert "no right to write out/tiny_scene (Permission denied)" in capsys.readouterr().err.splitlines()[-1]
+    assert "no permission to write out/tiny_scene (Permission denied)" in capsys.readouterr().err.splitlines()[-1]

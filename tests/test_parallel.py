@@ -1,4 +1,4 @@
-"""Jobs in several threads: all of them, or the first error."""
+"""Jobs in several threads: all of them run, or the first error stops them."""
 
 import threading
 
@@ -8,7 +8,7 @@ import torch
 from utils.parallel import default_workers, run_in_threads
 
 
-def test_every_job_is_gone_through_with_its_share_of_threads():
+def test_every_job_is_gone_through_with_a_part_of_the_threads():
     done, threads = [], set()
 
     def work(job):
@@ -43,4 +43,4 @@ def test_the_first_error_ends_all():
 def test_memory_bounds_the_number_of_jobs(monkeypatch):
     monkeypatch.setattr("os.cpu_count", lambda: 64)
     assert default_workers(100) == 64 and default_workers(854 * 480) == 10 and default_workers(10**9) == 1
-    assert default_workers(100, "cuda") == 1 and default_workers(100, each=2**28) == 4
+    assert default_workers(100, "cuda") == 1 and default_workers(100, bytes_per_job=2**28) == 4

@@ -1,4 +1,4 @@
-"""Files and folders that are either whole or absent, whenever the process dies."""
+"""Files and folders that are either complete or absent, whenever the process dies."""
 
 import io
 import os
@@ -16,9 +16,9 @@ from utils.lock import locked
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path` (same suffix); rename it to `path` once the block succeeds.
+    """Yield a temporary path beside `path`, with the same suffix, and rename it to `path` if the block succeeds.
 
-    The temporary name is hidden and holds the process id, so that parallel writers never share one; a block that
+    The temporary name is hidden and holds the process id, so that parallel writers never share one. A block that
     raises leaves `path` as it was.
     """
     path = Path(path)
@@ -33,20 +33,20 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(target: Path) -> Iterator[Path]:
-    """Yield an empty folder in a hidden one beside `target`; it becomes `target` once the block succeeds.
+    """Yield an empty folder inside a hidden one beside `target`, and rename it to `target` if the block succeeds.
 
-    A block that raises leaves nothing; what a killed process left is removed first.
+    A block that raises leaves nothing; the remains of a killed process are removed first.
 
     Raises:
-        InputError: another process makes this folder, or has just made it.
+        InputError: Another process is making this folder, or has just made it.
     """
     target = Path(target)
     with locked(target.with_name(f".{target.name}.partial")) as holder:
         if target.is_dir() and any(target.iterdir()):
             raise InputError(f"{target} was made by another process meanwhile: the same command goes on with it")
         staged = holder / target.name
-        for left in holder.iterdir():
-            shutil.rmtree(left, ignore_errors=True)  # not the lock, which is no folder
+        for remains in holder.iterdir():
+            shutil.rmtree(remains, ignore_errors=True)  # keeps the lock, which is not a folder
         staged.mkdir()
         try:
             yield staged
@@ -56,33 +56,40 @@ def atomic_folder(target: Path) -> Iterator[Path]:
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file, whole or not at all; raises OSError where the disk is full (numpy's own writing need not)."""
+    """Write a file, completely or not at all.
+
+    Raises:
+        OSError: The file could not be written, for example because the disk is full.
+    """
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
-    """Write a .npy file, whole or not at all."""
+    """Write a .npy file, completely or not at all.
+
+    Raises:
+        OSError: The file could not be written, for example because the disk is full.
+    """
     buffer = io.BytesIO()
-    np.save(buffer, array)
+    np.save(buffer, array)  # not to the file, because numpy may miss that the disk is full
     write_atomic(path, buffer.getvalue())
 
 
 def remove_partial(root: Path) -> None:
     """Delete the temporary files that killed writers left in a folder and below.
 
-    Those of a process that runs on this machine stay; writers on other machines must not be at work there.
+    Files of a process that still runs on this machine are kept; writers on other machines must not be active there.
     """
     for path in Path(root).rglob(".*.partial.*"):
         name = re.fullmatch(r"\..+\.(\d+)\.partial\.\w+", path.name)
-        if name and path.is_file() and not _runs(int(name[1])):
+        if name and path.is_file() and not _is_running(int(name[1])):
             path.unlink(missing_ok=True)
 
 
-def _runs(pid: int) -> bool:
-    """Whether there is a process of that number."""
+def _is_running(pid: int) -> bool:
     try:
-        os.kill(pid, 0)  # asks, sends nothing
+        os.kill(pid, 0)  # signal 0 is not sent, only checked
     except OSError as error:
         return isinstance(error, PermissionError)
     return True

@@ -1,7 +1,4 @@
-"""Numpy's files, read so that nothing pickled in them is run and that damage of any kind is one kind of error.
-
-JSON files, read so that damage of any kind is one kind of error.
-"""
+"""Array files (.npy, .npz) and JSON files, read without running pickled code; every kind of damage is a ValueError."""
 
 import json
 import zipfile
@@ -12,25 +9,14 @@ from pathlib import Path
 import numpy as np
 
 
-@contextmanager
-def _damage_is_value_error() -> Iterator[None]:
-    try:
-        yield
-    except OSError:
-        raise
-    except Exception as error:  # a damaged header raises nearly anything
-        lines = str(error).splitlines() or [""]
-        raise ValueError(f"{type(error).__name__}: {lines[0]}") from error
-
-
 def read_array(path: Path) -> np.ndarray:
-    """The array of a .npy file of numbers.
+    """Read the array of a .npy file of numbers.
 
     Raises:
-        OSError: missing, or not readable.
-        ValueError: damaged, or holding anything else.
+        OSError: The file is missing or not readable.
+        ValueError: The file is damaged, or holds anything but numbers.
     """
-    with _damage_is_value_error():
+    with _damage_as_value_error():
         array = np.load(path, allow_pickle=False)
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
             raise TypeError("no array of numbers")
@@ -38,13 +24,13 @@ def read_array(path: Path) -> np.ndarray:
 
 
 def read_arrays(path: Path, *names: str) -> list[np.ndarray]:
-    """Arrays of numbers of a .npz file, by their names.
+    """Read the arrays of these names from a .npz file.
 
     Raises:
-        OSError: missing, or not readable.
-        ValueError: no npz file, damaged, without one of the names, or holding anything but numbers there.
+        OSError: The file is missing or not readable.
+        ValueError: The file is no npz or damaged, or lacks one of the names, or holds anything but numbers there.
     """
-    with _damage_is_value_error():
+    with _damage_as_value_error():
         if not zipfile.is_zipfile(path):
             raise TypeError("no npz file" if path.exists() else "no such file")
         with np.load(path, allow_pickle=False) as file:
@@ -57,13 +43,24 @@ def read_arrays(path: Path, *names: str) -> list[np.ndarray]:
 
 
 def read_json(path: Path) -> object:
-    """The content of a JSON file.
+    """Read a JSON file.
 
     Raises:
-        OSError: missing, or not readable.
-        ValueError: no JSON, or nested too deeply.
+        OSError: The file is missing or not readable.
+        ValueError: The file is not JSON, or is nested too deeply.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+
+
+@contextmanager
+def _damage_as_value_error() -> Iterator[None]:
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:  # a damaged header raises nearly anything
+        lines = str(error).splitlines() or [""]
+        raise ValueError(f"{type(error).__name__}: {lines[0]}") from error

@@ -8,37 +8,38 @@ from torch import Tensor
 from utils.errors import InputError
 
 
-def to_device(value: Tensor, device: torch.device) -> Tensor:
-    """`value` on a device; the host does not wait for what a GPU still computes.
+def pick_device(name: str) -> torch.device:
+    """Return the device of this name; `auto` is cuda if there is a GPU, else mps, else cpu.
 
-    A GPU copies without that wait from pinned memory alone.
+    On a CPU, numbers below 1e-38 become 0 from now on. The Gaussians of the code net and the transmittance behind a
+    surface are full of them in a trained model, and a CPU computes many times slower with them. Threads inherit the
+    setting, so call this before the first computation.
+
+    Args:
+        name: `auto`, `cpu`, `mps`, `cuda` or `cuda:<index>`.
+
+    Raises:
+        InputError: This machine, or this build of PyTorch, has no such device.
     """
+    torch.set_flush_denormal(True)
+    available = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": 1}
+    kinds = [kind for kind, count in available.items() if count]
+    if name == "auto":
+        return torch.device(kinds[0])
+    if name not in kinds and name not in {f"{kind}:{i}" for kind, count in available.items() for i in range(count)}:
+        raise InputError(
+            f"--device {name}: not available here (found: {', '.join(kinds)}); choose one of these or `auto`"
+        )
+    return torch.device(name)
+
+
+def to_device(value: Tensor, device: torch.device) -> Tensor:
+    """Return `value` on a device, without waiting for what a GPU still computes."""
     if device.type == "cuda" and value.device.type == "cpu":
-        value = value.pin_memory()
+        value = value.pin_memory()  # a GPU copies asynchronously from pinned memory only
     return value.to(device, non_blocking=True)
 
 
 def index_on(rows: Sequence[int], device: torch.device) -> Tensor:
-    """Rows [M] to pick from a tensor on a device, int64."""
+    """Return `rows` as an index tensor on a device, int64 [M]."""
     return to_device(torch.tensor(rows, dtype=torch.long), device)
-
-
-def pick_device(name: str) -> torch.device:
-    """`auto` is cuda where there is one, else mps, else cpu.
-
-    On a CPU, numbers below 1e-38 become 0 from here on. The Gaussians of the code net and the transmittance behind a
-    surface are full of them once a model is trained, and a CPU takes many times as long over each. Threads inherit
-    this, so it comes before the first computation.
-
-    Raises:
-        InputError: a device that this machine or this PyTorch does not have.
-    """
-    torch.set_flush_denormal(True)
-    available = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": 1}
-    if name == "auto":
-        return torch.device(next(kind for kind, count in available.items() if count))
-    numbered = {f"{kind}:{i}" for kind, count in available.items() for i in range(count)}
-    if name not in numbered | {kind for kind, count in available.items() if count}:
-        found = ", ".join(kind for kind, count in available.items() if count)
-        raise InputError(f"--device {name}: not available here (found: {found}); choose one of these or `auto`")
-    return torch.device(name)

@@ -1,4 +1,4 @@
-"""One of several processes that share a job: `torchrun --nproc_per_node=N …`, on one host or many."""
+"""Several processes that share a job: `torchrun --nproc_per_node=N …`, on one host or many."""
 
 import atexit
 import functools
@@ -18,22 +18,22 @@ from utils.errors import InputError
 
 T = TypeVar("T")
 
-LOST = ("by peer", "remote process", "Broken pipe", "Connection refused")  # in what gloo and NCCL say of it
+LOST = ("by peer", "remote process", "Broken pipe", "Connection refused")  # parts of gloo's and NCCL's messages
 
 
-def _tells_lost_process(exchange: Callable[..., T]) -> Callable[..., T]:
-    """Decorator for what all processes do together: an `InputError` where one of the others is gone."""
+def _report_lost_process(exchange: Callable[..., T]) -> Callable[..., T]:
+    """Decorate a method in which all processes take part: raise an `InputError` if one of the others is lost."""
 
     @functools.wraps(exchange)
     def wrapped(context: "Context", *args) -> T:
         try:
             return exchange(context, *args)
-        except RuntimeError as error:  # gloo and NCCL know no other
+        except RuntimeError as error:  # the only type that gloo and NCCL raise
             if context.size == 1 or not any(word in str(error) for word in LOST):
                 raise
             raise InputError(
                 f"another of the {context.size} processes that train together was lost ({str(error).splitlines()[0]}): "
-                "its own output says why; what is saved is whole, and the same command goes on"
+                "its own output says why; what is saved is complete, and the same command goes on"
             ) from error
 
     return wrapped
@@ -41,35 +41,49 @@ def _tells_lost_process(exchange: Callable[..., T]) -> Callable[..., T]:
 
 @dataclass(frozen=True)
 class Context:
-    """Process `rank` of `size`; alone unless started by torchrun."""
+    """This process among those that share a job; every method but `partition` and `device` is collective.
+
+    A collective method must be called by all processes, in the same order. With one process, it does no communication.
+
+    Args:
+        rank: Index of this process.
+        size: Number of processes (the world size).
+    """
 
     rank: int = 0
     size: int = 1
 
     @classmethod
     def join(cls) -> "Context":
-        """Join the processes that torchrun started: what passes between GPUs goes by NCCL, all else by gloo."""
+        """Join the processes that torchrun started; without torchrun, return the context of a single process.
+
+        Tensors on GPUs are exchanged with NCCL, all else with gloo.
+        """
         if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
             return cls()
         if not dist.is_initialized():
             backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-            dist.init_process_group(backend, timeout=timedelta(days=7))  # the others wait for the slowest
-        # Left to the interpreter's end, its threads may outlive what they use and abort a process that is done.
+            dist.init_process_group(backend, timeout=timedelta(days=7))  # for the slowest process
+        # At the interpreter's exit, its threads could outlive what they use and abort a process that is done.
         atexit.register(_leave)
         return cls(dist.get_rank(), dist.get_world_size())
 
     def partition(self, items: Sequence[T]) -> list[T]:
-        """This process's part of a list that is the same in all."""
+        """Return this process's part of a list that is the same in all processes: every `size`-th item."""
         return list(items[self.rank :: self.size])
 
-    @_tells_lost_process
+    @_report_lost_process
     def barrier(self) -> None:
-        """Until all processes are here: what one wrote before, all can read after."""
+        """Wait for all processes: what one has written before, all can read afterwards."""
         if self.size > 1:
             dist.barrier()
 
     def on_rank0(self, work: Callable[[], object]) -> None:
-        """Process 0 does this, the others wait; where it meets a user's mistake, all raise the same InputError."""
+        """Run `work` in the process of rank 0 while the others wait.
+
+        Raises:
+            InputError: `work` raised it; all processes raise the same.
+        """
         problem = None
         if self.rank == 0:
             try:
@@ -81,25 +95,33 @@ class Context:
             raise InputError(problem)
 
     def any(self, flag: bool) -> bool:
-        """Whether one of the processes says so."""
+        """Return whether `flag` is true in at least one process."""
         return any(self.all_gather_object([flag]))
 
-    @_tells_lost_process
+    @_report_lost_process
     def all_gather_object(self, items: list[T]) -> list[T]:
-        """The items of all processes, plain data, in order of rank."""
+        """Return the items (plain data) of all processes, in order of rank."""
         if self.size == 1:
             return items
         parts: list[list[T]] = [[] for _ in range(self.size)]
         dist.all_gather_object(parts, items)
         return [item for part in parts for item in part]
 
-    @_tells_lost_process
+    @_report_lost_process
     def all_gather(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """Each tensor [M,*] between those of the other processes, [ΣM,*] in order of rank; all are of one dtype.
+        """Concatenate each tensor with those of the other processes.
 
-        Only this process's own part has a gradient.
+        Only this process's own rows carry a gradient.
+
+        Args:
+            tensors: Tensors [M,*] of one dtype; M may differ between processes.
+
+        Returns:
+            For each tensor, the rows of all processes in order of rank, [ΣM,*].
         """
-        # One message for all tensors: many small ones would be waited for one by one.
+        if self.size == 1:
+            return list(tensors)
+        # One message for all tensors: each message costs a wait.
         flat = torch.cat([tensor.detach().flatten() for tensor in tensors])
         shapes = self.all_gather_object([[tuple(tensor.shape) for tensor in tensors]])
         sizes = [[math.prod(shape) for shape in part] for part in shapes]
@@ -113,9 +135,9 @@ class Context:
         parts[self.rank] = list(tensors)
         return [torch.cat(values) for values in zip(*parts, strict=True)]
 
-    @_tells_lost_process
+    @_report_lost_process
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Replace the gradients by their sums over the processes, the same bits in each."""
+        """Replace the gradients by their sums over the processes, which are bitwise the same in each."""
         if self.size == 1:
             return
         gradients = [p.grad for p in parameters if p.grad is not None]
@@ -125,7 +147,7 @@ class Context:
             gradient.copy_(total.view_as(gradient))
 
     def device(self, device: torch.device) -> torch.device:
-        """The GPU of this process: its local rank, where `device` names no particular one."""
+        """Return this process's device: the GPU of its local rank if `device` is `cuda` without an index."""
         if device.type == "cuda" and device.index is None and self.size > 1:
             return torch.device("cuda", int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
         return device

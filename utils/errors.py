@@ -1,4 +1,4 @@
-"""A user's mistake is one sentence and exit status 2, never a traceback."""
+"""How a command ends early: a user's mistake is one sentence and exit status 2, an interruption one line and 130."""
 
 import argparse
 import errno
@@ -10,61 +10,68 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-FULL, FORBIDDEN = (errno.ENOSPC, errno.EDQUOT), (errno.EACCES, errno.EPERM, errno.EROFS)
-IN_THE_WAY = (errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
-NO_MEMORY = ("out of memory", "can't allocate memory")  # in what torch says of a GPU and of a CPU
-STOPPED = "\nstopped; what is finished is kept, and the same command does the rest"
-LESS = "give a smaller --max_side, smaller networks, fewer points or less at a time (--micro_batch, --chunk_size)"
+DISK_FULL, FORBIDDEN = (errno.ENOSPC, errno.EDQUOT), (errno.EACCES, errno.EPERM, errno.EROFS)
+PATH_OCCUPIED = (errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # parts of torch's messages, on a GPU and on a CPU
+USE_LESS = "give a smaller --max_side, smaller networks, fewer points or less at a time (--micro_batch, --chunk_size)"
+STOPPED = "\nstopped; finished work is kept, and the same command does the rest"
 
 
 class InputError(Exception):
-    """Something the user gave is unusable; the message says what was found, what was expected, what to do."""
+    """Unusable input of the user; the message says in one sentence what was found, what was expected, what to do."""
 
 
 class OneLineErrorParser(argparse.ArgumentParser):
-    """A parser whose complaints are one sentence as well, without the list of all flags in front."""
+    """A parser whose errors are one sentence, without the usage of all flags in front."""
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong and exit with status 2."""
-        self.exit(2, f"error: {' '.join(message.split())}; give what --help says\n")
+        """Print the error and exit with status 2."""
+        self.exit(2, f"error: {' '.join(message.split())}; see --help for what can be given\n")
 
     def parse_args(self, *args, **kwargs) -> argparse.Namespace:
-        """The flags; those that no file system or text file takes are refused."""
+        """Parse the command line; a value that no file system or text file could hold is an error."""
         found = super().parse_args(*args, **kwargs)
         for name, value in vars(found).items():
             text = str(value)
             if "\0" in text or text.encode(errors="ignore").decode() != text:
-                self.error(f"--{name} is {text!r}, which is no text in UTF-8")
+                self.error(f"--{name} is {text!r}, which is not valid UTF-8 text")
         return found
 
 
 @contextmanager
 def explain_failed_writes(folder: Path | str) -> Iterator[None]:
-    """While entered, a disk without room, no right to write, or a file in a folder's place is an `InputError`.
+    """Turn a failed write inside the context into an `InputError` that says what to do.
 
-    `folder` is what it names where the system names no file.
+    A full disk, a lack of permission and a path that is already something else are explained; other errors pass.
+
+    Args:
+        folder: What the message names if the system's error names no file.
+
+    Raises:
+        InputError: A write failed for one of these reasons.
     """
     try:
         yield
     except OSError as error:
-        place = error.filename or folder
-        if error.errno in FULL:
-            advice = f"cannot write in {folder} ({error.strerror}): make room there; what is saved is whole"
+        path = error.filename or folder
+        if error.errno in DISK_FULL:
+            advice = f"cannot write in {folder} ({error.strerror}): make room there; saved files are complete"
         elif error.errno in FORBIDDEN:
-            advice = f"no right to write {place} ({error.strerror}): give it, or name a folder that can be written to"
-        elif error.errno in IN_THE_WAY:
-            place = error.filename2 or place
-            advice = f"cannot use {place} ({error.strerror}): move away what is in its place, or choose another name"
+            advice = f"no permission to write {path} ({error.strerror}): grant it, or name a writable folder"
+        elif error.errno in PATH_OCCUPIED:
+            path = error.filename2 or path
+            advice = f"cannot use {path} ({error.strerror}): move away what is in its place, or choose another name"
         else:
             raise
         raise InputError(f"{advice}, and the same command goes on") from error
 
 
 def exit_on_input_error(main: Callable[..., None]) -> Callable[..., None]:
-    """Decorator for an entry point: an `InputError`, or a want of memory, is one line on stderr and exit status 2.
+    """Decorate an entry point so that it ends with one line on stderr instead of a traceback.
 
-    Ctrl-C and SIGTERM, which a batch system sends before it kills, are one line and 130; on the way out of something
-    else, that is told: torchrun ends the others of a lost process while they are about to say so.
+    An `InputError` or a lack of memory exits with status 2. Ctrl-C and SIGTERM, which batch systems send before they
+    kill a job, exit with 130. If the signal arrives while another error is on its way, that error is reported: torchrun
+    sends SIGTERM to the other processes when one is lost, just as they are about to report the loss.
     """
 
     @functools.wraps(main)
@@ -76,35 +83,35 @@ def exit_on_input_error(main: Callable[..., None]) -> Callable[..., None]:
         except (InputError, MemoryError, RuntimeError, KeyboardInterrupt) as error:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             interrupted = isinstance(error, KeyboardInterrupt)
-            sentences = map(_sentence, _with_causes(error) if interrupted else [error])
-            sentence, status = next((found for found in sentences if found), ("", 0))
-            if not sentence and not interrupted:
+            reports = map(_message_and_status, _error_chain(error) if interrupted else [error])
+            message, status = next((report for report in reports if report), (STOPPED, 130))
+            if message == STOPPED and not interrupted:
                 raise
-            print(sentence or STOPPED, file=sys.stderr)
-            sys.exit(status or 130)
+            print(message, file=sys.stderr)
+            sys.exit(status)
         finally:
             signal.signal(signal.SIGTERM, previous)
 
     return wrapped
 
 
-def _with_causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The error, and those that were on their way when it was raised."""
+def _error_chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield the error and those that were being handled when it was raised."""
     while error is not None:
         yield error
         error = error.__context__
 
 
-def _sentence(error: BaseException) -> tuple[str, int] | None:
-    """What is said of an error, and the exit status; None of one that is a fault of ours, or no error."""
+def _message_and_status(error: BaseException) -> tuple[str, int] | None:
+    """Return an error's message and exit status; None if it is a fault of the program, or no error."""
     if isinstance(error, InputError):
         return f"error: {error}", 2
     if isinstance(error, SystemExit) and isinstance(error.code, str):
         return error.code, 1
     if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):  # pathlib's, before Python 3.13
-        return f"error: {error}: give the path of what it should lead to", 2
-    lacks_memory = isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
+        return f"error: {error}: give the path that it should lead to", 2
+    lacks_memory = isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
     if isinstance(error, MemoryError) or lacks_memory:
         reason = (str(error).splitlines() or ["none left"])[0]
-        return f"error: memory does not suffice ({reason[:200]}): {LESS}", 2
+        return f"error: not enough memory ({reason[:200]}): {USE_LESS}", 2
     return None

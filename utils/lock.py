@@ -56,8 +56,7 @@ def _acquire(lock: FileLock, lock_file: Path) -> None:
         with suppress(OSError):  # the holder may leave at this moment
             holder = lock_file.read_text(errors="replace") or holder
         raise InputError(
-            f"{lock_file.parent} is in use by {holder}: wait until it has ended, or stop it; the same command then goes "
-            "on"
+            f"{lock_file.parent} is in use by {holder}: wait until it ends, or stop it; the same command then goes on"
         ) from error
     except OSError as error:
         if error.errno not in NO_LOCKS:

@@ -1,4 +1,4 @@
-"""Files that torch wrote, read without running what they may hold."""
+"""Files written by `torch.save`, read without running pickled code."""
 
 import pickle
 from pathlib import Path
@@ -9,10 +9,14 @@ from utils.errors import InputError
 
 
 def load_plain(path: Path, kind: str) -> object:
-    """What `torch.save` wrote, tensors on the CPU, without running what the file may hold.
+    """Load a file of tensors and plain data, with the tensors on the CPU.
+
+    Args:
+        path: The file.
+        kind: What the file should be ("a checkpoint"), for the message.
 
     Raises:
-        InputError: the file cannot be read, or holds more than tensors and plain data; `kind` says what it should be.
+        InputError: The file cannot be read, or holds more than tensors and plain data.
     """
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
@@ -20,6 +24,6 @@ def load_plain(path: Path, kind: str) -> object:
         raise
     except Exception as error:  # damaged pickles raise nearly anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if isinstance(error, pickle.UnpicklingError):  # whose text says how to run the code
+        if isinstance(error, pickle.UnpicklingError):  # its message would advise to run the code
             reason = "it is none, or holds more than tensors and plain data"
         raise InputError(f"{path} cannot be read as {kind} ({reason}); give another or delete it") from error
