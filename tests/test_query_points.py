@@ -5,8 +5,8 @@ import argparse
 import numpy as np
 import pytest
 
+from configs.flag_table import frame_range, rectangle
 from utils.errors import InputError
-from visualization.flags import above_zero, frame_range, rectangle
 from visualization.query_points import MAX_POINTS, check_queries, choose_points, grid_points, read_queries
 
 EXPECTED = np.array([[0, 1.5, 2], [3, 40, 50]], np.float32)
@@ -133,13 +133,12 @@ def test_grid_points_find_even_a_thin_mask():
     assert grid_points(*SIZE, 100, np.zeros(SIZE, bool)).shape == (0, 2)
 
 
-def test_flags_of_frames_rectangles_and_sizes():
-    assert frame_range("3:9") == (3, 9) and rectangle("1,2,30,40") == (1, 2, 30, 40) and above_zero(float)("0.5") == 0.5
+def test_flags_of_frames_and_rectangles():
+    assert frame_range("3:9") == (3, 9) and rectangle("1,2,30,40") == (1, 2, 30, 40)
     wrong = {
         frame_range: ["3", "9:3", "3:3", "-1:4", "a:b", ":"],
         rectangle: ["1,2,3", "5,5,5,9", "-1,0,3,3", "a,b,c,d"],
     }
-    wrong[above_zero(int)] = ["0", "-3"]
     for parse, texts in wrong.items():
         for text in texts:
             with pytest.raises(argparse.ArgumentTypeError, match="expected"):

@@ -1,284 +1,208 @@
-"""Every flag, declared once: type, default, meaning. Names, types and defaults are the released ones where they exist.
+"""Flags from the command line and from config files, whatever they mean.
 
-A config file holds `name = value` lines; the command line wins over it. Unknown names are errors.
+A config file holds `name = value` lines. `base = other.txt` names a file beside it whose settings it starts from. The
+command line wins over a config file, and a config file over its base.
 """
 
-import argparse
-import io
-import math
-import sys
-from dataclasses import fields
-from pathlib import Path
-from typing import Any, TypeVar
+from __future__ import annotations
 
-import configargparse
+import argparse
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+from configargparse import ConfigFileParserException, DefaultConfigFileParser
 
 from utils.atomic import write_atomic
 from utils.errors import InputError, OneLineErrorParser
-from utils.training_flags import SWITCH, add_network_flags, add_training_flags
-from visualization.export_formats import add_export_flags
-from visualization.flags import add_picture_flags
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
-# The smallest value of each number; what is not listed may be anything finite.
-AT_LEAST = {
-    "num_imgs": 2,  # a motion needs two frames
-    "num_samples_ray": 2,
-    **dict.fromkeys(("num_pairs", "num_pts", "num_iters", "chunk_size", "start_interval", "lrate_decay_steps"), 1),
-    **dict.fromkeys(("num_layers", "coupling_width", "coupling_depth", "code_size", "code_width", "code_depth"), 1),
-    **dict.fromkeys(("affine_width", "affine_depth", "volume_width", "volume_depth", "pe_freq", "max_side"), 1),
-    **dict.fromkeys(("plane_channels", "plane_interval", "volume_plane_channels"), 1),
-    **dict.fromkeys(("plane_size", "volume_plane_size", "soft_bound", "pair_exponent"), 0),
-    **dict.fromkeys(("depth_prior", "motion_share"), 0),
-    **dict.fromkeys(("i_print", "i_img", "i_weight", "i_cache", "raft_batch", "dino_batch"), 1),
-    **dict.fromkeys(("num_workers", "num_threads", "lr_warmup", "micro_batch", "loader_seed", "first_frame"), 0),
-    **dict.fromkeys(("lr_feature", "lr_deform", "lr_muon", "lr_color", "lrate_decay_factor", "grad_clip"), 0),
-    **dict.fromkeys(("load_opt", "load_scheduler", "max_padding", "occlusion_th", "density_th"), 0),
-    "fps": 0.001,
-}
-AT_MOST = {
-    **dict.fromkeys(("load_opt", "load_scheduler", "occlusion_th"), 1),
-    **{"lr_muon": 1e30, "neighbour_weight": 1e9, "pair_exponent": 10},  # larger ones overflow
-    "motion_share": 0.9,  # what stands still has to be learned, too
-    "soft_bound": 8,  # where the others are cut off
-    **dict.fromkeys(("num_layers", "code_depth", "coupling_depth", "affine_depth", "volume_depth", "pe_freq"), 1000),
-    **{"num_workers": 1024, "num_threads": 1024},
-    **{"fps": 1000, "radius": 1000},  # what encoder and drawing take
-}
-MOST_SAMPLES = 10**9  # of a batch: a step keeps more than a hundred bytes of each
-MOST = 10**9  # of any other whole number: what is larger is a slip, and overflows in C
+T = TypeVar("T", bound="DataclassInstance")
+
+TRUE, FALSE = {"true", "yes", "1", "on"}, {"false", "no", "0", "off"}
 
 
-class _Parser(OneLineErrorParser, configargparse.ArgumentParser):
-    """Reads config files, and complains in one sentence."""
+def boolean(text: str) -> bool:
+    """Return the truth value that a text names; raise ArgumentTypeError if it names none."""
+    if text.lower() in TRUE | FALSE:
+        return text.lower() in TRUE
+    raise argparse.ArgumentTypeError(f"found {text!r}, expected true or false")
 
 
-def build_parser() -> configargparse.ArgumentParser:
-    """The parser of train.py, viz.py and evaluate.py."""
-    parser = _Parser(
-        config_file_parser_class=configargparse.DefaultConfigFileParser,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        ignore_unknown_config_file_keys=False,
-        config_file_open_func=_open_config,
-        allow_abbrev=False,
-    )
-    _general_flags(parser)
-    _data_flags(parser)
-    add_network_flags(parser)
-    add_training_flags(parser)
-    _inference_flags(parser)
-    add_export_flags(parser)
-    add_picture_flags(parser)
-    _evaluation_flags(parser)
-    return parser
+# Options of a switch: `--x` and `--x true` turn it on, `--x false` turns it off; `x = true` in a config file.
+SWITCH: dict[str, Any] = {"type": boolean, "nargs": "?", "const": True, "metavar": "true|false"}
 
 
-def _open_config(path: str) -> io.StringIO:
-    """All of a config file: what is no text is found here, where the parser expects failures."""
-    stream = io.StringIO(Path(path).read_text(encoding="utf-8"))
-    stream.name = path
-    return stream
+@dataclass(frozen=True)
+class Flag:
+    """Declaration of a flag."""
+
+    name: str  # without dashes
+    default: Any
+    help: str  # without the default, which is added
+    least: float = -(10**9)
+    most: float = 10**9  # a larger number is a slip, and overflows in C
+    above: float = -math.inf  # a number must exceed this
+    choices: Collection[str] | None = None
+    parse: Callable[[str], Any] | None = None  # type, or function of the text, where it is not the default's type
+    several: bool = False  # takes a list of values
+
+    def add_to(self, add_argument: Callable[..., object], shown: bool) -> None:
+        """Declare the flag, without its default, in the help or hidden from it."""
+        kind = self.parse or type(self.default)
+        options: dict[str, Any] = {"type": kind, "choices": self.choices}
+        if self.several:
+            options |= {"nargs": "+", "metavar": self.name.upper()}
+        if kind is bool:
+            options = SWITCH
+        elif kind in (int, float):
+            options |= {"type": lambda text: self._number(text, kind), "metavar": "N"}
+        default = " ".join(map(str, self.default)) if self.several else self.default
+        suffix = "" if default in (None, "", []) else f" (default: {default})"
+        add_argument(f"--{self.name}", help=self.help + suffix if shown else argparse.SUPPRESS, **options)
+
+    def _number(self, text: str, kind: Callable[[str], float]) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if self.least <= value <= self.most and value > self.above:
+            return value
+        low = f"above {self.above} and at most" if self.above >= self.least else f"from {self.least} to"
+        name = "a whole number" if kind is int else "a number"
+        raise argparse.ArgumentTypeError(f"found {text}, expected {name} {low} {self.most}")
 
 
-def parse_config(argv: list[str] | None = None) -> argparse.Namespace:
-    """The resolved flags; a mistake ends with one sentence and exit status 2.
+def flags_of(kind: type[DataclassInstance]) -> list[Flag]:
+    """Return a flag for each field of a dataclass that has `help`, and its bounds if any, in its metadata."""
+    return [Flag(field.name, field.default, **field.metadata) for field in fields(kind) if "help" in field.metadata]
+
+
+class FlagParser(OneLineErrorParser):
+    """Parser that keeps given flags apart from defaults, reads config files, and raises InputError.
+
+    Config files may set the flags `foreign` of other commands; these are skipped.
+    """
+
+    def __init__(self, description: str, examples: str, foreign: Collection[str] = ()):
+        super().__init__(
+            usage="%(prog)s [--flag value …]",
+            description=description,
+            epilog=examples,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            argument_default=argparse.SUPPRESS,
+            allow_abbrev=False,
+        )
+        self.defaults: dict[str, Any] = {}
+        self._foreign, self._source = set(foreign), ""
+        self.add_argument("--config", help="file of `name = value` lines; `base = other.txt` names one to start from")
+
+    def add(self, title: str, flags: Iterable[Flag], shown: bool = True) -> None:
+        """Declare flags in a group of the help, or hidden from it."""
+        group = self.add_argument_group(title)
+        for flag in flags:
+            flag.add_to(group.add_argument, shown)
+            self.defaults[flag.name] = flag.default
+
+    def error(self, message: str) -> NoReturn:
+        """Raise InputError."""
+        raise InputError(f"{self._source}{' '.join(message.split())}; see --help")
+
+    def parse_given(self, argv: list[str] | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the flags on the command line (None: that of the process), and those that config files set.
+
+        Raises:
+            InputError: An unknown flag, a value that a flag does not accept, or an unusable config file.
+        """
+        command_line, config = vars(self.parse_args(argv)), {}
+        if command_line.setdefault("config", ""):
+            for path, settings in config_chain(Path(command_line["config"])):
+                config |= self._parse_settings(settings, path)
+        return command_line, config
+
+    def _parse_settings(self, settings: Mapping[str, Any], path: Path) -> dict[str, Any]:
+        for name in settings.keys() - self.defaults.keys() - self._foreign:
+            raise InputError(f"{path} sets {name!r}, which is no flag: correct the name or delete the line")
+        self._source = f"{path}: "
+        try:
+            return self._parse_own(settings)
+        finally:
+            self._source = ""
+
+    def _parse_own(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        own = {name: value for name, value in settings.items() if name in self.defaults}
+        lists = {name: list(map(str, value)) for name, value in own.items() if isinstance(value, list | tuple)}
+        single = [f"--{name}={value}" for name, value in own.items() if name not in lists]
+        given = vars(self.parse_args([*single, *(text for name in lists for text in (f"--{name}", *lists[name]))]))
+        return {name: value for name, value in given.items() if name in own}
+
+    def accepted(self, flags: Mapping[str, Any]) -> dict[str, Any]:
+        """Return those resolved flags of another version that this parser accepts."""
+        found: dict[str, Any] = {}
+        for name, value in flags.items():
+            try:
+                found |= {} if value is None else self._parse_own({name: value})
+            except InputError:
+                continue
+        return found
+
+
+def config_chain(path: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """Return a config file and its bases with their settings, the farthest base first.
 
     Raises:
-        InputError: no `--data_dir`, or values that cannot work together.
+        InputError: A file cannot be read, or builds on itself.
     """
-    args = build_parser().parse_args(argv)
-    if not args.data_dir:
-        raise InputError(
-            "--data_dir is missing: give a video file, a folder of frames, or a sequence folder with color/"
-        )
-    _check_numbers(args)
-    _check_inputs(args)
-    return args
+    chain: list[tuple[Path, dict[str, Any]]] = []
+    named_by = "--config"
+    while True:
+        if any(path.resolve() == earlier.resolve() for earlier, _ in chain):
+            raise InputError(f"{path} builds on itself: delete the line `base = {path.name}` of {named_by}")
+        try:
+            with path.open(encoding="utf-8") as stream:
+                settings = DefaultConfigFileParser().parse(stream)
+        except (OSError, ValueError, ConfigFileParserException) as error:
+            reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
+            raise InputError(
+                f"cannot read the config file {path} of {named_by} ({reason}): give a text file of `name = value` lines"
+            ) from error
+        base = settings.pop("base", None)
+        chain.insert(0, (path, {name.removeprefix("--"): value for name, value in settings.items()}))
+        if base is None:
+            return chain
+        path, named_by = path.parent / str(base), str(path)
 
 
 def select(kind: type[T], source: argparse.Namespace, **given: Any) -> T:
-    """Build a dataclass from the flags that have the names of its fields.
+    """Build a dataclass from the flags that are named like its fields; `given` sets or replaces fields.
 
-    Args:
-        kind: the dataclass.
-        source: parsed flags; those that it lacks keep the dataclass's defaults.
-        given: values of fields that are no flags, or that take the place of one.
-
-    Returns:
-        An instance of `kind`.
+    Fields without a flag keep their default.
     """
-    names = {field.name for field in fields(kind) if field.init}  # type: ignore[arg-type]
+    names = {field.name for field in fields(kind) if field.init}
     return kind(**{name: value for name, value in vars(source).items() if name in names} | given)
 
 
-def uses_flow(args: argparse.Namespace) -> bool:
-    """Whether optical flow supervises, alone or beside tracks."""
-    return "flow" in args.dataset_types.split("+")
-
-
-def _check_numbers(args: argparse.Namespace) -> None:
-    """Refuse numbers that are out of their range, alone or together."""
-    for name, value in vars(args).items():
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            continue
-        low, high = AT_LEAST.get(name, -MOST), AT_MOST.get(name, MOST if isinstance(value, int) else sys.float_info.max)
-        if not low <= value <= high:  # NaN fails too
-            raise InputError(f"--{name} is {value}, expected a number from {low} to {high}")
-    for name in ("schedule_scale", "neighbour_weight"):
-        if getattr(args, name) <= 0:
-            raise InputError(f"--{name} is {getattr(args, name)}, expected a number above 0")
-    if 0 < args.soft_bound < 1e-3:  # divided by; maps that hardly stretch follow no motion
-        raise InputError(f"--soft_bound is {args.soft_bound}, expected 0 or a number from 0.001 to 8")
-    if args.min_depth >= args.max_depth:
-        raise InputError(f"--min_depth is {args.min_depth}, expected one below --max_depth, which is {args.max_depth}")
-    samples = args.num_pairs * args.num_pts * args.num_samples_ray
-    if samples > MOST_SAMPLES:
-        raise InputError(
-            f"--num_pairs, --num_pts and --num_samples_ray make {samples} samples of a batch, expected at most "
-            f"{MOST_SAMPLES}: give fewer of one of them"
-        )
-    if args.expname and Path(args.expname).name != args.expname:
-        raise InputError(
-            f"--expname is {args.expname!r}, expected a name without slashes: choose the place with --save_dir"
-        )
-
-
-def _check_inputs(args: argparse.Namespace) -> None:
-    """Refuse flags of flow and tracks that contradict one another."""
-    types, weights = args.dataset_types.split("+"), args.dataset_weights
-    if len(weights) != len(types) or not all(0 < weight < math.inf for weight in weights):
-        raise InputError(
-            f"--dataset_weights is {weights}, expected a positive number for each of --dataset_types {'+'.join(types)}"
-        )
-    if ("tracks" in types) != bool(args.tracks):
-        found = "is given" if args.tracks else "is missing"
-        raise InputError(
-            f"--tracks {found}, but --dataset_types is {args.dataset_types}: tracks need --tracks FILE and "
-            "--dataset_types tracks or flow+tracks"
-        )
-    if args.draw_on_device and (args.dataset_types != "flow" or not args.map_flow):
-        raise InputError(
-            f"--draw_on_device reads the mapped flow and nothing else, but --dataset_types is {args.dataset_types} and "
-            f"--map_flow {str(args.map_flow).lower()}: give flow and true, or leave it out"
-        )
-    if args.use_error_map and not uses_flow(args):
-        raise InputError("error maps compare with flow, which --dataset_types tracks lacks: --use_error_map false")
-    for name in ("depth_prior", "motion_share"):
-        if getattr(args, name) > 0 and not uses_flow(args):
-            raise InputError(f"--{name} asks flow what moves, which --dataset_types tracks lacks: --{name} 0")
-
-
-def run_name(args: argparse.Namespace) -> str:
-    """<expname>_<sequence name>; the name is that of the video file or folder given, without its suffix."""
-    source = Path(args.data_dir)
-    return f"{args.expname}_{source.stem if source.is_file() else source.resolve().name}"
-
-
-def run_dir(args: argparse.Namespace) -> Path:
-    """Folder of the run's checkpoints and pictures."""
-    return Path(args.save_dir) / run_name(args)
-
-
 def write_config(args: argparse.Namespace, folder: Path) -> None:
-    """Leave the resolved flags as `args.txt` and the config file as `config.txt`."""
+    """Write all flags as `args.txt`, and the settings of the config file and its bases as `config.txt`."""
     lines = "".join(f"{name} = {value}\n" for name, value in sorted(vars(args).items()))
     write_atomic(folder / "args.txt", lines.encode())  # a path may hold any letter
     if args.config:
-        write_atomic(folder / "config.txt", Path(args.config).read_bytes())
+        settings: dict[str, Any] = {}
+        for _, each in config_chain(Path(args.config)):
+            settings |= each
+        write_atomic(folder / "config.txt", DefaultConfigFileParser().serialize(settings).encode())
 
 
-def _general_flags(parser: configargparse.ArgumentParser) -> None:
-    add = parser.add_argument_group("general").add_argument
-    add("--config", is_config_file=True, help="file of `name = value` lines")
-    add("--data_dir", help="video file, folder of frames, or sequence folder with color/")
-    add("--expname", default="", help="name of the experiment, first part of the run's folder")
-    add("--save_dir", default="out/", help="where runs are kept")
-    add("--ckpt_path", default="", help="checkpoint to start from instead of the run's newest")
-    add("--no_reload", **SWITCH, default=False, help="start anew; earlier checkpoints are set aside")
-    add("--num_iters", type=int, default=200000, help="steps in all, those of earlier calls included")
-    add("--num_workers", type=int, default=4, help="processes that prepare batches (0: none)")
-    add("--num_threads", type=int, default=0, help="threads that a CPU trains with (0: torch's choice)")
-    add("--load_opt", type=int, default=1, help="resume the optimizer's state (0: fresh moments)")
-    add(
-        "--load_scheduler",
-        type=int,
-        default=1,
-        help="resume the learning rate's schedule (0: from its start)",
-    )
-    add("--loader_seed", type=int, default=12, help="seed of weights, batches and rays")
-    add("--device", default="auto", help="auto, cuda, cuda:1, mps or cpu")
+def __getattr__(name: str) -> Any:  # until all callers import configs.flags
+    from configs import flags
 
-
-def _data_flags(parser: configargparse.ArgumentParser) -> None:
-    add = parser.add_argument_group("data").add_argument
-    add("--num_imgs", type=int, default=250, help="use at most this many frames")
-    add(
-        "--dataset_types",
-        choices=["flow", "tracks", "flow+tracks"],
-        default="flow",
-        help="what supervises motion; tracks alone need no flow",
-    )
-    add(
-        "--dataset_weights",
-        type=float,
-        nargs="+",
-        default=[1.0],
-        help="relative shares of the pairs, one for each of dataset_types",
-    )
-    add("--tracks", default="", help="npz file of any tracker: to train on, or (evaluate.py, with --gt) to score")
-    add("--num_pairs", type=int, default=8, help="pairs of frames in a batch")
-    add("--num_pts", type=int, default=256, help="points of each pair")
-    add(
-        "--max_side",
-        type=int,
-        default=None,
-        help="working resolution: longer side in pixels (default: as it is)",
-    )
-    add(
-        "--preprocess",
-        choices=["auto", "never"],
-        default="auto",
-        help="do what is missing, or refuse if it is",
-    )
-    add("--flow", choices=["raft", "dis"], default="raft", help="optical flow; dis needs no weights")
-    add(
-        "--features",
-        choices=["auto", "dino", "sift"],
-        default="auto",
-        help="appearance check; auto: dino with raft, sift with dis",
-    )
-    add("--pairs", choices=["all", "sparse"], default="all", help="pairs with flow; sparse: near and doubled gaps")
-    add("--redo", **SWITCH, default=False, help="preprocess anew what was made with other settings")
-    add("--raft_batch", type=int, default=None, help="RAFT's pairs side by side (default: by memory)")
-    add("--raft_half", **SWITCH, default=False, help="RAFT in float16, for GPUs")
-    add("--dino_batch", type=int, default=1, help="DINO's frames side by side")
-    add("--dino_half", **SWITCH, default=False, help="DINO in float16, for GPUs")
-    add("--chain", **SWITCH, default=True, help="chain adjacent flow into denser correspondences (fast.txt: false)")
-    add("--map_flow", **SWITCH, default=True, help="train from one file of all valid flow, made beside the flow")
-    add("--draw_on_device", **SWITCH, default=False, help="draw the pixels of flow on the device that trains")
-    add("--raft_weights", default=None, help="RAFT weights file instead of the download")
-    add("--dino_weights", default=None, help="DINO weights file instead of the download")
-    add("--synthetic", **SWITCH, default=False, help="first make the demo scene in data_dir")
-
-
-def _inference_flags(parser: configargparse.ArgumentParser) -> None:
-    add = parser.add_argument_group("inference").add_argument
-    add("--chunk_size", type=int, default=10000, help="points computed at a time")
-    add("--use_max_loc", **SWITCH, default=False, help="map the heaviest sample only, not the composite")
-    add("--query_frame_id", type=int, default=0, help="frame whose points are tracked")
-    add("--vis_occlusion", **SWITCH, default=False, help="mark hidden points with crosses, not leave them out")
-    add("--occlusion_th", type=float, default=0.99, help="score above which a point is hidden")
-    add("--foreground_mask_path", default="", help="mask image of the query frame: RGBA, grey or RGB")
-
-
-def _evaluation_flags(parser: configargparse.ArgumentParser) -> None:
-    add = parser.add_argument_group("evaluation").add_argument
-    add(
-        "--benchmark", choices=["tracks", "tapvid", "badja"], default="tracks", help="what the truth is, and the scores"
-    )
-    add(
-        "--gt", default="", help="truth: gt_tracks.npz, TAP-Vid's pickle or zip, BADJA's json (default: the sequence's)"
-    )
-    add("--query_mode", choices=["strided", "first"], default="strided", help="TAP-Vid's queries")
-    add("--split", choices=["gap"], default=None, help="print the scores by distance from the query, too")
+    return {
+        "parse_config": flags.parse_train,
+        "run_dir": flags.run_dir,
+        "run_name": flags.run_name,
+        "uses_flow": flags.uses_flow,
+    }[name]
