@@ -23,9 +23,9 @@ from benchmarks.train_step import NUM_FRAMES, NUM_PAIRS, STEP, draw_batch
 from loaders.batches import Batch
 from networks.model_config import ModelConfig
 from networks.omnimotion import OmniMotion
-from networks.prediction import compute_losses, weighted_sum
+from criterion import Schedule, loss_weights, weighted_sum
+from trainer import batch_losses
 from tests.oracles import plain_model
-from utils.schedules import loss_weights
 
 NUM_PTS, FEW_PTS = 256, (8, 16)
 ROWS = {  # checkpoint_activations, micro_batch, amp
@@ -93,7 +93,7 @@ def peak_of(step: Step, **options: bool) -> float:
 
 def fake_peak(recompute: bool, micro_batch: int, amp: bool) -> float:
     """`peak_of` a step of ours, without values."""
-    drawn, factors = draw_batch(1), loss_weights(STEP)
+    drawn, factors = draw_batch(1), loss_weights(Schedule(STEP))
     wanted = [name for name, factor in factors.items() if factor != 0]
 
     def step(model: OmniMotion, optimizer: torch.optim.Optimizer) -> None:
@@ -103,7 +103,7 @@ def fake_peak(recompute: bool, micro_batch: int, amp: bool) -> float:
         frames = (FrameNumbers(ids.tolist()) for ids in (drawn.src_ids, drawn.tgt_ids))
         values = (torch.empty(NUM_PAIRS, NUM_PTS, *axes) for axes in ((2,), (2,), (3,), ()))
         depths = torch.empty(NUM_PAIRS, NUM_PTS, model.config.num_samples_ray)
-        terms = compute_losses(model, Batch(*frames, *values), depths, wanted=wanted, micro_batch=micro_batch)
+        terms = batch_losses(model, Batch(*frames, *values), depths, wanted=wanted, micro_batch=micro_batch)
         optimizer.zero_grad()
         weighted_sum(terms, factors).backward()
         optimizer.step()
@@ -116,7 +116,7 @@ def fake_peak(recompute: bool, micro_batch: int, amp: bool) -> float:
 
 def plain_peak(num_pts: int) -> float:
     """`peak_of` a step of the plain form with so many points of each pair."""
-    batch, factors = draw_batch(num_pts), loss_weights(STEP)
+    batch, factors = draw_batch(num_pts), loss_weights(Schedule(STEP))
 
     def step(model: OmniMotion, optimizer: torch.optim.Optimizer) -> None:
         depths = model.depths().expand(NUM_PAIRS, num_pts, -1)

@@ -22,10 +22,10 @@ from loaders.batches import Batch
 from loaders.pair_sampling import cycled_frames, partner_probabilities
 from networks.model_config import ModelConfig
 from networks.omnimotion import OmniMotion
-from networks.prediction import compute_losses, weighted_sum
+from criterion import Schedule, loss_weights, weighted_sum
+from trainer import batch_losses
 from networks.rendering import jitter_depths
 from tests.oracles import plain_model
-from utils.schedules import loss_weights
 
 NUM_FRAMES, NUM_PAIRS, NUM_PTS, STEP = 60, 8, 32, 1000
 VARIANTS = {  # name: checkpoint_activations, micro_batch
@@ -50,7 +50,7 @@ def draw_batch(num_pts: int, num_pairs: int = NUM_PAIRS) -> Batch:
 def step_of(name: str) -> Callable[[], object]:
     """One training step of a row of the table, ready to be called again and again."""
     model = OmniMotion.initialised(ModelConfig(NUM_FRAMES, 480, 854), num_layers=6, seed=0)
-    batch, factors = draw_batch(NUM_PTS), loss_weights(STEP)
+    batch, factors = draw_batch(NUM_PTS), loss_weights(Schedule(STEP))
     depths = jitter_depths(model.depths(), (NUM_PAIRS, NUM_PTS), torch.Generator().manual_seed(0))
     optimizer = torch.optim.Adam(model.parameters(), 1e-4, fused=name != "plain", foreach=False)
     if name == "plain":
@@ -61,7 +61,7 @@ def step_of(name: str) -> Callable[[], object]:
         model.checkpoint_activations()
 
     def step() -> None:
-        terms = compute_losses(model, batch, depths, wanted=wanted, micro_batch=micro_batch)
+        terms = batch_losses(model, batch, depths, wanted=wanted, micro_batch=micro_batch)
         total = weighted_sum(terms, factors)
         optimizer.zero_grad()
         total.backward()

@@ -26,11 +26,11 @@ from networks import omnimotion
 from networks.canonical import CanonicalVolume
 from networks.model_config import ModelConfig
 from networks.omnimotion import OmniMotion
-from networks.prediction import compute_losses, weighted_sum
+from criterion import Schedule, loss_weights, weighted_sum
+from trainer import batch_losses
 from networks.warp import FrameMaps
 from utils.config import parse_config
 from utils.coords import with_time
-from utils.schedules import loss_weights
 from visualization import tensorboard
 from visualization.query_points import DEFAULT_POINTS
 from visualization.view import BACKGROUND_POINTS
@@ -90,14 +90,14 @@ def counted_points() -> Iterator[Counter]:
 
 def step_gflop(args: Namespace, model: OmniMotion) -> float:
     """A training step, from one of an eighth of its points."""
-    rng, num_pts, factors = np.random.default_rng(0), args.num_pts // 8, loss_weights(1000)
+    rng, num_pts, factors = np.random.default_rng(0), args.num_pts // 8, loss_weights(Schedule(1000))
     src = torch.from_numpy(rng.integers(1, model.config.num_frames - 3, args.num_pairs))
     px = torch.rand(args.num_pairs, num_pts, 2) * 10
     batch = Batch(src, src + 2, px, px, torch.rand(*px.shape[:2], 3), torch.ones(px.shape[:2]))
     depths = model.depths().expand(*px.shape[:2], -1)
     wanted = [name for name, factor in factors.items() if factor != 0]
     return (
-        8 * gflop_of(lambda: weighted_sum(compute_losses(model, batch, depths, wanted=wanted), factors).backward())[0]
+        8 * gflop_of(lambda: weighted_sum(batch_losses(model, batch, depths, wanted=wanted), factors).backward())[0]
     )
 
 

@@ -1,4 +1,4 @@
-"""Disturbed runs end as promised, and the same command ends with an undisturbed run's bytes (`benchmarks.faults`)."""
+"""Disturbed runs end as promised, and the same command ends with an undisturbed run's bytes."""
 
 import errno
 import multiprocessing
@@ -14,18 +14,18 @@ import pytest
 import torch
 from conftest import REPOSITORY
 
-from benchmarks import faults
-from benchmarks.process_harness import contents
 from networks.checkpoints import find_checkpoint, read_checkpoint, save_checkpoint
+from tests.oracles.disturbances import make_commands, run_trials
+from tests.oracles.process_harness import contents
 from train import main
 
 RUN = Path("out") / "tiny_scene"
 
 
 @pytest.fixture(scope="module")
-def known(tmp_path_factory):
+def commands(tmp_path_factory):
     torch.set_num_threads(1)
-    return faults.commands(tmp_path_factory.mktemp("faults"))
+    return make_commands(tmp_path_factory.mktemp("faults"))
 
 
 @pytest.mark.parametrize(
@@ -38,31 +38,31 @@ def known(tmp_path_factory):
         *(("training", kind) for kind in ("kill -9", "SIGTERM", "full disk", "two runs at once")),
     ],
 )
-def test_the_same_command_makes_the_same_bytes(known, tmp_path, name, kind):
+def test_the_same_command_makes_the_same_bytes(commands, tmp_path, name, kind):
     try:
-        row = faults.trials(known[name], kind, 1, np.random.default_rng(5), tmp_path)
+        row = run_trials(commands[name], kind, 1, np.random.default_rng(5), tmp_path)
     except PermissionError as error:
         pytest.skip(f"no disk can be mounted here: {error}")
-    assert row.pop("trials") == 1 and row.pop("steps made again") <= 4  # i_weight
-    assert row.pop("finished files made again") <= 10 * os.cpu_count()  # a sweep's flows and masks, of each thread
+    assert row.pop("trials") == 1 and row.pop("steps repeated") <= 4  # i_weight
+    assert row.pop("finished files remade") <= 10 * os.cpu_count()  # a sweep's flows and masks, of each thread
     assert row == dict.fromkeys(row, 0)
 
 
-def test_the_comparison_sees_what_is_wrong(known, tmp_path, monkeypatch):
-    command, folder = known["preprocessing"], tmp_path / "made"
+def test_the_comparison_sees_what_is_wrong(commands, tmp_path, monkeypatch):
+    command, folder = commands["preprocessing"], tmp_path / "made"
     shutil.copytree(command.template, folder)
     assert command.finish(folder) == 0
     (folder / "scene" / "raft_masks" / "00000.png_00003.png.png").write_bytes(b"")
     (folder / "scene" / "leftover").touch()
     monkeypatch.setattr(command, "main", lambda flags: next(folder.rglob("*.flow")).touch())
-    row = command.again(folder, stopped=False)
-    assert (row["files that differ"], row["files left over"], row["finished files made again"]) == (1, 1, 1)
+    row = command.repeat(folder, stopped=False)
+    assert (row["files that differ"], row["files left over"], row["finished files remade"]) == (1, 1, 1)
 
 
-def test_a_new_process_with_other_hashes_makes_the_same_bytes(known, tmp_path):
+def test_a_new_process_with_other_hashes_makes_the_same_bytes(commands, tmp_path):
     """From the frames to the checkpoints, in the interpreter of a user."""
-    command = known["training"]
-    shutil.copytree(known["preprocessing"].template, tmp_path, dirs_exist_ok=True)
+    command = commands["training"]
+    shutil.copytree(commands["preprocessing"].template, tmp_path, dirs_exist_ok=True)
     done = subprocess.run(
         [sys.executable, str(REPOSITORY / "train.py"), *command.flags],
         cwd=tmp_path,
@@ -74,10 +74,10 @@ def test_a_new_process_with_other_hashes_makes_the_same_bytes(known, tmp_path):
     assert contents(tmp_path) == command.expected
 
 
-def test_the_number_of_workers_changes_the_flags_alone(known, tmp_path):
+def test_the_number_of_workers_changes_the_flags_alone(commands, tmp_path):
     for step in (4, 16):
         alone, shared = (
-            known[name].reference / "out" / "_scene" / f"model_{step:06d}.pth"
+            commands[name].reference / "out" / "_scene" / f"model_{step:06d}.pth"
             for name in ("training", "training with workers")
         )
         state = read_checkpoint(alone)
