@@ -10,6 +10,7 @@ import os
 # Waiting threads must not spin: beside other programs training would slow to a crawl. Set before torch starts them.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+import sys
 from argparse import Namespace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from utils.errors import exit_on_input_error
 @exit_on_input_error
 def main(argv: list[str] | None = None) -> None:
     """Score what the flags name; print and write the scores."""
+    argv = sys.argv[1:] if argv is None else argv
     args = parse_evaluate(argv)
     # Imported after parsing: torch takes seconds, which --help and mistakes need not wait for.
     from evaluation.options import EvaluationOptions
@@ -29,16 +31,15 @@ def main(argv: list[str] | None = None) -> None:
     from networks.model_config import ModelConfig
     from networks.omnimotion import TrackingOptions
 
-    def run_of(data_dir: Path) -> Run:
-        flags = Namespace(**vars(args) | {"data_dir": str(data_dir)})
+    def run_of(flags: Namespace) -> Run:
         return select(
             Run,
             flags,
-            data_dir=data_dir,
+            data_dir=Path(flags.data_dir),
             folder=run_dir(flags),
-            config=select(ModelConfig, args, num_frames=0, height=0, width=0),
-            tracking=select(TrackingOptions, args),
-            uses_flow=uses_flow(args),
+            config=select(ModelConfig, flags, num_frames=0, height=0, width=0),
+            tracking=select(TrackingOptions, flags),
+            uses_flow=uses_flow(flags),
             settings=vars(flags),
         )
 
@@ -48,8 +49,9 @@ def main(argv: list[str] | None = None) -> None:
     else:
         root = Path(args.data_dir)
         folders = [] if (root / "color").is_dir() else sequence_folders(root)
+        flags_of_runs = [parse_evaluate([*argv, "--data_dir", str(folder)]) for folder in folders] or [args]
         summary = Path(args.save_dir) / f"{args.expname}_scores.json"
-        report, written = evaluate_runs([run_of(folder) for folder in folders or [root]], options, summary, vars(args))
+        report, written = evaluate_runs([run_of(flags) for flags in flags_of_runs], options, summary, vars(args))
     print(f"{report.text()}\nwrote {written}")
 
 
