@@ -1,212 +1,214 @@
-"""A first guess of depth: what does not move as most of the picture does is in front, and before what it hides.
+"""Depth prior from optical flow: independently moving pixels are in front, and occluders in front of what they occlude.
 
-Nothing in optical flow says which of two surfaces hides the other until one does, and an optimisation that has settled
-on the wrong order seldom finds back. A camera's motion over a distant background is close to a homography; objects
-that move by themselves are mostly nearer, and which of them is in front of which is seen where they meet
-(`loaders.depth_prior`). It is a guess to start from, not a measurement.
+Flow does not show which of two surfaces is nearer until one occludes the other, and an optimization that has settled on
+the wrong order seldom recovers. The prior starts it with a plausible order; it is no measurement. It rests on two cues:
 
+- Independent motion. A moving camera's flow over a distant background is close to a homography; objects that deviate
+  from it are mostly nearer.
+- Occlusion votes. Where a point's flow fails the cycle test, the pixel at its target is seen in front of it.
 
-Who hides whom, by flow alone, and what a point has shown of itself along its track.
-
-
-Values that are known here and there, spread over what moves alike.
+Both are summed along each point's track; the votes are then smoothed over pixels that move alike.
 """
 
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from scipy import sparse
-from scipy.sparse.linalg import cg
 from tqdm import tqdm
 
+from loaders.edge_aware_smoothing import edge_aware_smoothing
 from loaders.flow_store import FlowStore
+from preprocessing.consistency import CYCLE_THRESHOLD
 
-GAPS = (4, 8)  # frames: slow motion shows, and the cycle test has sorted out the flow at rims that is none
-NEIGHBOURS = (1, 2)  # frames: by motion to these, points move alike or not
-NEAR, FAR = 0.5, 1.5  # depths given to what moves by itself and is never hidden, and to the background
-HIDDEN = 0.4  # of the way from FAR to NEAR: what moves by itself, and is always hidden where it meets others
-SURE = 20.0  # votes from which on their shares are sure
-UNSEEN = 0.02  # of a vote that each point has for being in front, so that what meets nothing is
-FINEST = 256  # pixels of the longer side on which they are spread
-# Own motion in a frame, as a share of the longer side: below `STILL` there is none, from `MOVING` on it is sure.
-STILL, MOVING = 0.0009, 0.0026
-STAYS, GOES = 0.25, 0.75  # share of a track in which there is own motion: none of the point's, and surely its own
-INLIER = 0.005  # of the longer side: what RANSAC takes for the same homography
-FEWEST_POINTS, FITTED_POINTS = 50, 4000
+NEAR, FAR = 0.5, 1.5  # depths of the nearest moving points and of the background
+OCCLUDED_SHARE = 0.4  # of the way from FAR to NEAR: moving points that are occluded wherever they meet others
+
+# Frame gaps.
+MOTION_GAPS = (4, 8)  # far enough that slow motion shows and that the cycle test removes wrong flow at motion edges
+OCCLUSION_GAPS = (1, 2, 3, 4, 6, 8)  # wider gaps occlude more, but their flow is worse
+TRACK_GAPS = (1, 2, 4, 8, 16)
+SMOOTHING_GAPS = (1, 2)
+
+STATIC_MOTION, MOVING_MOTION = 0.0009, 0.0026  # shares of the longer side per frame: surely static, surely moving
+STATIC_SHARE, MOVING_SHARE = 0.25, 0.75  # shares of a track with motion: a static point, a moving point
+RANSAC_INLIER = 0.005  # of the longer side
+MIN_POINTS, MAX_POINTS = 50, 4000  # to fit a homography to
+
+FULL_CONFIDENCE = 20.0  # votes from which on their share has confidence 1
+DEFAULT_VOTE = 0.02  # as occluder, for each pixel: those that meet nothing count as in front
+VOTE_BLUR = 1.5  # pixels; votes go to rounded positions, which leaves gaps between them
+SMOOTHING_SIDE = 256  # pixels of the longer side at which votes are smoothed
 
 
 def estimate_depth_prior(store: FlowStore, quiet: bool = False) -> np.ndarray:
-    """Depth expected at every pixel, float32 [T,H,W]; NaN where no flow says anything. `quiet`: without bars."""
+    """Estimate the depth of every pixel from flow.
+
+    Args:
+        store: Flow of the clip.
+        quiet: Show no progress bars.
+
+    Returns:
+        Depth [T,H,W] float32, between NEAR and FAR; NaN where no valid flow exists.
+    """
     num_frames = len(store.known)
     moving = np.zeros((num_frames, *store.size), np.float16)
-    for i in tqdm(range(num_frames), desc="depth from motion", unit="frame", leave=False, disable=quiet):
+    for i in tqdm(range(num_frames), desc="independent motion", unit="frame", leave=False, disable=quiet):
         motion = independent_motion(store, i) / max(store.size)
-        moving[i] = np.clip((motion - STILL) / (MOVING - STILL), 0, 1)
+        moving[i] = np.clip((motion - STATIC_MOTION) / (MOVING_MOTION - STATIC_MOTION), 0, 1)
     known = ~np.isnan(moving)
     moving[~known] = 0
     maps, depth = (moving, known, *occlusion_votes(store, quiet)), np.empty(moving.shape, np.float32)
-    for i in tqdm(range(num_frames), desc="depth from motion", unit="frame", leave=False, disable=quiet):
-        depth[i] = _depth_of(*along_tracks(store, i, maps), _motion(store, i))
+    for i in tqdm(range(num_frames), desc="depth prior", unit="frame", leave=False, disable=quiet):
+        depth[i] = _frame_depth(*sum_along_tracks(store, i, maps), _adjacent_motion(store, i))
     return depth
 
 
 def independent_motion_probability(depth: np.ndarray) -> np.ndarray:
-    """How surely pixels of a guessed depth move by themselves, 0 to 1; 0 where nothing was guessed.
+    """Return the probability [*] that pixels of a depth prior [*] move independently; 0 where depth is unknown.
 
-    Unsure ones count for more the farther in front they are: depth holds both.
+    Depth combines this probability with the order in depth: an uncertain point counts for more if it is in front.
     """
-    return np.nan_to_num(np.clip((FAR - depth) / ((FAR - NEAR) * HIDDEN), 0, 1))
-
-
-def _motion(store: FlowStore, i: int) -> np.ndarray:
-    """How the pixels of frame i move to its neighbours, valid or not: [H,W,C], shares of the longer side a frame.
-
-    C is 0 where there is no flow.
-    """
-    flows = (store.flow(i, j) / ((j - i) * max(store.size)) for j in store.around(i, NEIGHBOURS))
-    return np.concatenate([np.empty((*store.size, 0)), *flows], -1)
-
-
-def _depth_of(
-    moving: np.ndarray, known: np.ndarray, hides: np.ndarray, hidden: np.ndarray, motion: np.ndarray
-) -> np.ndarray:
-    """Depth [H,W] by what was counted along the tracks of a frame's points."""
-    if not known.any() or not motion.size:
-        return np.full(known.shape, np.nan, np.float32)
-    with np.errstate(invalid="ignore"):  # where nothing is known
-        own = np.clip((moving / known - STAYS) / (GOES - STAYS), 0, 1)
-    votes = hides + hidden
-    share, sure = (hides + UNSEEN) / (votes + UNSEEN), np.minimum((votes + UNSEEN) / SURE, 1)
-    step = -(-max(votes.shape) // FINEST)
-    middle = slice(step // 2, None, step)
-    coarse = smooth_along_motion(*(part[middle, middle] for part in (share, sure, motion))).clip(0, 1)
-    in_front = cv2.resize(coarse, votes.shape[::-1], interpolation=cv2.INTER_NEAREST)
-    return FAR - (FAR - NEAR) * own * (HIDDEN + (1 - HIDDEN) * in_front)
+    return np.nan_to_num(np.clip((FAR - depth) / ((FAR - NEAR) * OCCLUDED_SHARE), 0, 1))
 
 
 def independent_motion(store: FlowStore, i: int) -> np.ndarray:
-    """Pixels a frame by which the points of frame i move otherwise than the picture, [H,W]; NaN where unknown."""
+    """Return by how many pixels per frame the points of frame i deviate from the background's homography.
+
+    Returns:
+        Deviations [H,W], averaged over frames at `MOTION_GAPS`; NaN where no valid flow exists.
+    """
     grid = np.stack(np.indices(store.size)[::-1], -1).astype(np.float32).reshape(-1, 2)
     total, count = np.zeros(len(grid)), np.zeros(len(grid))
-    farthest = max(1, (len(store.known) - 1) // 2)  # of which every frame has one in short clips
-    for j in store.around(i, sorted({min(gap, farthest) for gap in GAPS})):
+    max_gap = max(1, (len(store.known) - 1) // 2)  # in short clips, the largest that every frame has
+    for j in store.partners_at(i, sorted({min(gap, max_gap) for gap in MOTION_GAPS})):
         mask = store.mask(i, j)
         index = np.flatnonzero(mask.valid)
         px = grid[index]
-        moved = px + store.flow_at(i, j, mask, index)
-        carried = _carried_by_homography(px, moved, INLIER * max(store.size))
-        if carried is not None:
-            total[index] += np.linalg.norm(carried - moved, axis=-1) / abs(i - j)
+        target = px + store.flow_at(i, j, mask, index)
+        background = _background_targets(px, target, RANSAC_INLIER * max(store.size))
+        if background is not None:
+            total[index] += np.linalg.norm(background - target, axis=-1) / abs(i - j)
             count[index] += 1
     return np.where(count > 0, total / np.maximum(count, 1), np.nan).reshape(store.size)
 
 
-def _carried_by_homography(px: np.ndarray, moved: np.ndarray, inlier: float) -> np.ndarray | None:
-    """Where the homography that most correspondences px → moved [N,2] agree on takes px; None if there is none."""
-    if len(px) < FEWEST_POINTS:
-        return None
-    some = slice(None, None, max(1, len(px) // FITTED_POINTS))
-    homography, _ = cv2.findHomography(px[some], moved[some], cv2.RANSAC, inlier)
-    return None if homography is None else cv2.perspectiveTransform(px[None], homography)[0]
-
-
-OCCLUSION_GAPS = (1, 2, 3, 4, 6, 8)  # frames: the farther, the wider is what gets hidden, and the worse its flow
-TRACK_GAPS = (1, 2, 4, 8, 16)
-APART = 3.0  # pixels from which on two points are two, as in the cycle test
-BLUR = 1.5  # pixels: arrivals are rounded, which leaves gaps between them
-
-
 def occlusion_votes(store: FlowStore, quiet: bool = False) -> np.ndarray:
-    """How often each pixel was seen to hide another one, and to be hidden: [2,T,H,W], float16.
+    """Count how often each pixel was seen as an occluder and how often as occluded.
 
-    A point whose flow to another frame fails the cycle test, and arrives where something else is seen that did come
-    back, is hidden there by that. Both places of what hides it get a vote, in the one frame and in the other.
+    A point is occluded in another frame if its flow there fails the cycle test and its target shows another point,
+    whose flow back passes the test. The occluded point gets one vote; the occluder gets one in each of the two frames.
+
+    Args:
+        store: Flow of the clip.
+        quiet: Show no progress bar.
+
+    Returns:
+        Votes as occluder and as occluded, [2,T,H,W] float16, blurred.
     """
     num_frames = len(store.known)
     counts = np.zeros((2, num_frames, *store.size), np.uint16)
-    hides, hidden = counts
-    for i in tqdm(range(num_frames), desc="who hides whom", unit="frame", leave=False, disable=quiet):
-        for j in store.around(i, OCCLUSION_GAPS):
+    as_occluder, as_occluded = counts
+    for i in tqdm(range(num_frames), desc="occlusion votes", unit="frame", leave=False, disable=quiet):
+        for j in store.partners_at(i, OCCLUSION_GAPS):
             if store.known[j, i]:
-                behind, front, arrived = _collisions(store, i, j)
-                np.add.at(hidden[i], behind, 1)
-                np.add.at(hides[i], front, 1)
-                np.add.at(hides[j], arrived, 1)
+                occluded, occluder, target = _occlusions(store, i, j)
+                np.add.at(as_occluded[i], occluded, 1)
+                np.add.at(as_occluder[i], occluder, 1)
+                np.add.at(as_occluder[j], target, 1)
     votes = np.empty(counts.shape, np.float16)
     for kind, frame in np.ndindex(2, num_frames):
-        votes[kind, frame] = cv2.GaussianBlur(counts[kind, frame].astype(np.float32), (0, 0), BLUR)
+        votes[kind, frame] = cv2.GaussianBlur(counts[kind, frame].astype(np.float32), (0, 0), VOTE_BLUR)
     return votes
 
 
-def along_tracks(store: FlowStore, i: int, maps: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """For the points of frame i, sums [H,W] of each of `maps` [T,H,W] over where they are and valid flow takes them."""
+def sum_along_tracks(store: FlowStore, i: int, maps: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Sum maps over the positions of each point of frame i: its own, and its flow targets at `TRACK_GAPS` where valid.
+
+    Args:
+        store: Flow of the clip.
+        i: Frame of the points.
+        maps: Maps [T,H,W].
+
+    Returns:
+        For each of the maps, sums [H,W] float32.
+    """
     sums = [values[i].astype(np.float32) for values in maps]
-    for j in store.around(i, TRACK_GAPS):
+    for j in store.partners_at(i, TRACK_GAPS):
         mask = store.mask(i, j)
         index = np.flatnonzero(mask.valid)
-        arrived = _rounded(index, store.flow_at(i, j, mask, index), store.size)
-        inside = _inside(arrived, store.size)
-        rows, columns = arrived[inside].T
+        target = _rounded_targets(index, store.flow_at(i, j, mask, index), store.size)
+        inside = _is_inside(target, store.size)
+        rows, columns = target[inside].T
         for total, values in zip(sums, maps, strict=True):
             total.ravel()[index[inside]] += values[j, rows, columns]
     return sums
 
 
-def _collisions(store: FlowStore, i: int, j: int) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
-    """Rows and columns: of points of frame i that frame j hides, of what hides them, in frame i and in frame j."""
-    index, seen = np.flatnonzero(~store.mask(i, j).consistent), store.mask(j, i).consistent
-    arrived = _rounded(index, store.flow(i, j).reshape(-1, 2)[index], store.size)
-    kept = _inside(arrived, store.size)
-    index, arrived = index[kept], arrived[kept]
-    kept = seen[tuple(arrived.T)]
-    index, arrived = index[kept], arrived[kept]
-    at = np.ravel_multi_index(tuple(arrived.T), store.size)
-    front = _rounded(at, store.flow(j, i).reshape(-1, 2)[at], store.size)
-    behind = np.stack(np.unravel_index(index, store.size), -1)
-    kept = _inside(front, store.size) & (np.linalg.norm(front - behind, axis=-1) > APART)
-    return tuple(tuple(places[kept].T) for places in (behind, front, arrived))
+def _frame_depth(
+    moving: np.ndarray, known: np.ndarray, as_occluder: np.ndarray, as_occluded: np.ndarray, motion: np.ndarray
+) -> np.ndarray:
+    """Return the depth [H,W] of a frame from what was summed along its points' tracks.
+
+    Args:
+        moving: Sum [H,W] of the probabilities of independent motion.
+        known: Number [H,W] of positions with a known probability.
+        as_occluder: Sum [H,W] of the votes as occluder.
+        as_occluded: Sum [H,W] of the votes as occluded.
+        motion: Motion [H,W,C] to adjacent frames, see `_adjacent_motion`.
+    """
+    if not known.any() or not motion.size:
+        return np.full(known.shape, np.nan, np.float32)
+    with np.errstate(invalid="ignore"):  # 0/0 where nothing is known gives NaN
+        probability = np.clip((moving / known - STATIC_SHARE) / (MOVING_SHARE - STATIC_SHARE), 0, 1)
+    votes = as_occluder + as_occluded
+    in_front = (as_occluder + DEFAULT_VOTE) / (votes + DEFAULT_VOTE)
+    confidence = np.minimum((votes + DEFAULT_VOTE) / FULL_CONFIDENCE, 1)
+    step = -(-max(votes.shape) // SMOOTHING_SIDE)
+    centre = slice(step // 2, None, step)
+    smooth = edge_aware_smoothing(*(part[centre, centre] for part in (in_front, confidence, motion))).clip(0, 1)
+    in_front = cv2.resize(smooth, votes.shape[::-1], interpolation=cv2.INTER_NEAREST)
+    return FAR - (FAR - NEAR) * probability * (OCCLUDED_SHARE + (1 - OCCLUDED_SHARE) * in_front)
 
 
-def _rounded(index: np.ndarray, flow: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Row and column [N,2] where flow [N,2] takes the pixels with these flat numbers."""
+def _adjacent_motion(store: FlowStore, i: int) -> np.ndarray:
+    """Return the flow of frame i at `SMOOTHING_GAPS`, valid or not, in shares of the longer side per frame.
+
+    [H,W,C]; C is 0 if there is no flow.
+    """
+    flows = (store.flow(i, j) / ((j - i) * max(store.size)) for j in store.partners_at(i, SMOOTHING_GAPS))
+    return np.concatenate([np.empty((*store.size, 0)), *flows], -1)
+
+
+def _background_targets(px: np.ndarray, target: np.ndarray, inlier: float) -> np.ndarray | None:
+    """Return where the dominant homography of px → target [N,2] maps px; None if there is none."""
+    if len(px) < MIN_POINTS:
+        return None
+    some = slice(None, None, max(1, len(px) // MAX_POINTS))
+    homography, _ = cv2.findHomography(px[some], target[some], cv2.RANSAC, inlier)
+    return None if homography is None else cv2.perspectiveTransform(px[None], homography)[0]
+
+
+def _occlusions(store: FlowStore, i: int, j: int) -> tuple[tuple[np.ndarray, ...], ...]:
+    """Return rows and columns of points of frame i occluded in j, of their occluders in i, and of these in j."""
+    index, consistent_back = np.flatnonzero(~store.mask(i, j).consistent), store.mask(j, i).consistent
+    target = _rounded_targets(index, store.flow(i, j).reshape(-1, 2)[index], store.size)
+    kept = _is_inside(target, store.size)
+    index, target = index[kept], target[kept]
+    kept = consistent_back[tuple(target.T)]
+    index, target = index[kept], target[kept]
+    target_index = np.ravel_multi_index(tuple(target.T), store.size)
+    occluder = _rounded_targets(target_index, store.flow(j, i).reshape(-1, 2)[target_index], store.size)
+    occluded = np.stack(np.unravel_index(index, store.size), -1)
+    # As in the cycle test: two points are different if they are further apart than its threshold.
+    kept = _is_inside(occluder, store.size) & (np.linalg.norm(occluder - occluded, axis=-1) > CYCLE_THRESHOLD)
+    return tuple(tuple(positions[kept].T) for positions in (occluded, occluder, target))
+
+
+def _rounded_targets(index: np.ndarray, flow: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return rows and columns [N,2] to which flow [N,2] maps the pixels with these flat indices [N]."""
     return np.stack(np.unravel_index(index, size), -1) + np.rint(flow[:, ::-1]).astype(int)
 
 
-def _inside(places: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    return ((places >= 0) & (places < size)).all(-1)
-
-
-STIFFNESS = 20.0  # how much neighbours that move alike are held together, against one sure value
-ALIKE = 0.0015  # root mean square, over coordinates, of how neighbours' motion differs where half of that is left
-LOOSE = 1e-4  # what is left of it across any border, so that all of the image is determined
-ITERATIONS, TOLERANCE = 300, 1e-3
-
-
-def smooth_along_motion(values: np.ndarray, confidence: np.ndarray, motion: np.ndarray) -> np.ndarray:
-    """The image x that is near `values` where they are sure, and smooth but where motion changes.
-
-    It minimises Σ_p c_p (x_p − v_p)² + Σ_pq w_pq (x_p − x_q)² over pixels p and neighbours pq, with w falling as a
-    Gaussian of how differently the two move; by conjugate gradients, to 0.02 where values are spread over 256 pixels.
-
-    Args:
-        values, confidence: [H,W]; a confidence is 0 (unknown) to 1, and not 0 everywhere.
-        motion: [H,W,C] shares of the longer side a frame.
-    """
-    number = np.arange(values.size).reshape(values.shape)
-    ends, weights = [], []
-    for axis in (0, 1):
-        last = values.shape[axis] - 1
-        near, far = (np.delete(number, end, axis).ravel() for end in (last, 0))
-        difference = np.square(np.diff(motion, axis=axis)).mean(-1).ravel()
-        ends.append((near, far))
-        weights.append(STIFFNESS * 0.5 ** (difference / ALIKE**2) + LOOSE)
-    (near, far), weight = np.concatenate(ends, 1), np.concatenate(weights)
-    links = sparse.coo_array((weight, (near, far)), shape=(values.size,) * 2).tocsr()
-    links = links + links.T
-    held = confidence.ravel().astype(np.float64)
-    system = sparse.diags_array(held + links.sum(1)) - links
-    start = np.full(values.size, np.average(values, weights=confidence))
-    scale = sparse.diags_array(1 / system.diagonal())
-    found, _ = cg(system, held * values.ravel(), x0=start, rtol=TOLERANCE, maxiter=ITERATIONS, M=scale)
-    return found.reshape(values.shape)
+def _is_inside(positions: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return which rows and columns [N,2] lie inside an image, bool [N]."""
+    return ((positions >= 0) & (positions < size)).all(-1)

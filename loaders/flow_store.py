@@ -1,6 +1,6 @@
-"""Input motion as preprocessing left it: flow, validity and statistics of every ordered pair of frames.
+"""Flow, masks and statistics of every ordered pair of frames, as preprocessing wrote them.
 
-Flow and masks are decoded when asked for: opening a store reads only the statistics.
+Opening a store reads only the statistics; flow and masks are decoded on each access.
 """
 
 import math
@@ -19,27 +19,27 @@ from utils.images import decode_image, read_frame
 
 @dataclass(frozen=True)
 class PairMask:
-    """Which pixels [H,W] of the source frame correspond to the target frame, and why they are believed."""
+    """Pixels [H,W] of a source frame whose flow to a target frame is valid."""
 
     consistent: np.ndarray  # bool: forward and backward flow agree
-    rescued: np.ndarray  # bool: hidden in the target frame, but the motion is plausible
+    rescued: np.ndarray  # bool: occluded in the target frame, but the flow is plausible
 
     @property
     def valid(self) -> np.ndarray:
-        """Those that are believed."""
+        """Both kinds together, bool [H,W]."""
         return self.consistent | self.rescued
 
 
 class FlowStore:
-    """Flow products of a sequence; a pair without flow (`--pairs sparse`) has no valid correspondences.
+    """Flow of a sequence; a pair without flow (`--pairs sparse`) has no valid correspondences.
 
     Args:
-        paths: the sequence folder.
-        names: its frames' file names, in order.
-        prefer_chained: take the products of chaining where there are any.
+        paths: The sequence folder.
+        names: File names of its frames, in order.
+        prefer_chained: Use the results of chaining where there are any.
 
     Raises:
-        InputError: statistics missing or of other frames; when asked for, flow, masks or counts of another size.
+        InputError: Statistics are missing or of other frames; on access, flow, masks or counts are of another size.
     """
 
     def __init__(self, paths: SequencePaths, names: list[str], prefer_chained: bool = True):
@@ -57,10 +57,10 @@ class FlowStore:
         self.valid_counts = np.maximum(counts, 0)
 
     def flow(self, i: int, j: int) -> np.ndarray:
-        """Flow from frame i to j, [H,W,2] float32 pixels; the raw one where nothing was chained.
+        """Read the flow from frame i to j, [H,W,2] float32 pixels; the raw one where nothing was chained.
 
         Raises:
-            InputError: there is none for this pair, its file is damaged, of another size or not finite.
+            InputError: The pair has no flow, or its file is damaged, of another size or not finite.
         """
         a, b = self.names[i], self.names[j]
         flow = self._of_size(self.paths.flow(a, b), read_flow(self.paths, a, b))
@@ -70,20 +70,27 @@ class FlowStore:
             raise InputError(f"{self.raw.flow(a, b)} is not finite everywhere: preprocess again with --redo")
         return flow
 
-    def around(self, i: int, gaps: Sequence[int]) -> list[int]:
-        """The frames at these distances from i, before and after it, that there is flow to."""
+    def partners_at(self, i: int, gaps: Sequence[int]) -> list[int]:
+        """Return the frames at these gaps before and after frame i to which it has flow."""
         frames = (i + sign * gap for gap in gaps for sign in (-1, 1))
         return [j for j in frames if 0 <= j < len(self.known) and self.known[i, j]]
 
     def flow_at(self, i: int, j: int, mask: PairMask, index: np.ndarray) -> np.ndarray:
-        """The flow of single pixels of frame i, flat `index` [N], to frame j: [N,2] float32. `mask` is theirs."""
+        """Return the flow [N,2] float32 of single pixels of frame i to frame j.
+
+        Args:
+            i: Source frame.
+            j: Target frame.
+            mask: Mask of this pair; only `MappedFlowStore` needs it.
+            index: Flat indices [N] of the pixels.
+        """
         return self.flow(i, j).reshape(-1, 2)[index]
 
     def mask(self, i: int, j: int) -> PairMask:
-        """Validity of the flow from frame i to j.
+        """Read the mask of the flow from frame i to j.
 
         Raises:
-            InputError: it is damaged, of another size, or not what was counted.
+            InputError: It is damaged, of another size, or has another number of valid pixels than the statistics.
         """
         a, b = self.names[i], self.names[j]
         path, (consistent, rescued) = self.paths.flow_mask(a, b), read_pair_mask(self.paths, a, b)
@@ -96,12 +103,12 @@ class FlowStore:
         return mask
 
     def count_map(self, i: int) -> np.ndarray:
-        """In how many pairs each pixel of frame i is valid, [H,W] uint16."""
+        """Read the number of pairs in which each pixel of frame i is valid, [H,W] uint16."""
         path = self.paths.count_map(self.names[i])
         return self._of_size(path, decode_image(path))
 
     def _of_size(self, path: Path, array: np.ndarray) -> np.ndarray:
-        """`array`, read from `path`, if it is of the frames' size."""
+        """Return an array [H,W,*] read from `path`, or refuse it if its size is not the frames'."""
         if array.shape[:2] != self.size:
             (height, width), (rows, columns) = self.size, array.shape[:2]
             raise InputError(
@@ -111,7 +118,7 @@ class FlowStore:
         return array
 
     def _read_stats(self) -> np.ndarray:
-        """Valid correspondences of every ordered pair [T,T]; −1 where there is no flow."""
+        """Read the number of valid correspondences of every ordered pair [T,T]; −1 where there is no flow."""
         path, names = self.paths.flow_stats, self.names
         if not path.exists():
             raise InputError(

@@ -1,8 +1,8 @@
-"""The valid flow of a sequence in one memory-mapped file, so that a training item touches only the pixels it shows.
+"""The valid flow of a sequence in one memory-mapped file, so that a batch reads only the pixels it shows.
 
 For each ordered pair that can be drawn, one after the other: two planes of H·W bits (consistent, rescued), then int16
-[n,2] flow in steps of 1/16 px, in raster order, of the n pixels that are valid, or of all H·W between adjacent frames,
-where flow is believed everywhere. Packed flow keeps its values; published float flow is rounded by at most 1/32 px.
+[n,2] flow in steps of 1/16 px, in raster order, of the n valid pixels, or of all H·W between adjacent frames, where all
+flow is used. Packed flow keeps its values; published float flow is rounded by at most 1/32 px.
 """
 
 import hashlib
@@ -22,32 +22,37 @@ MAGIC = b"OMVALID1"
 
 
 class MappedFlowStore(FlowStore):
-    """A `FlowStore` whose masks and single pixels' flow come from the file, which is made if it is not there.
+    """A `FlowStore` that reads masks and single pixels' flow from the mapped file, written if it does not exist.
 
-    The file's name holds a digest of all that its content follows from, and files of the same frames with another one
-    are deleted. A mapping lasts for one look, so that a process never holds more than a pair's pages.
+    The file's name holds a digest of everything its content depends on; outdated files of the same frames are deleted.
+    Each access maps the file anew, so that a process never holds more than the pages of one pair.
+
+    Args:
+        paths: As in `FlowStore`.
+        names: As in `FlowStore`.
+        prefer_chained: As in `FlowStore`.
 
     Raises:
-        InputError: what `FlowStore` raises; masks that contradict the statistics; no space or right to write; another
-            process at work in the sequence folder.
+        InputError: As in `FlowStore`; masks contradict the statistics; the file cannot be written; another process
+            works in the sequence folder.
     """
 
     def __init__(self, paths: SequencePaths, names: list[str], prefer_chained: bool = True):
         super().__init__(paths, names, prefer_chained)
         self.height, self.width = self.count_map(0).shape
         num_px, gaps = self.height * self.width, np.abs(np.subtract.outer(range(len(names)), range(len(names))))
-        self._stored = np.where(gaps == 1, num_px, self.valid_counts)  # [T,T] pixels with flow in the file
+        self._stored = np.where(gaps == 1, num_px, self.valid_counts)  # [T,T] number of pixels with flow in the file
         self._plane_bytes = -(-num_px // 8)
         sizes = np.where(self._stored > 0, 2 * self._plane_bytes + 4 * self._stored, 0)
         self._starts = len(MAGIC) + np.cumsum(sizes).reshape(sizes.shape) - sizes  # [T,T] bytes
         self.bytes = len(MAGIC) + int(sizes.sum())
         self.file = self.paths.training_flow(f"{len(names)}_{self._digest()}")
-        remove_partial(self.file.parent)  # gigabytes, where writing was killed
-        if not self._is_whole():
+        remove_partial(self.file.parent)  # gigabytes, if writing was killed
+        if not self._is_complete():
             self._write()
 
     def mask(self, i: int, j: int) -> PairMask:
-        """As `FlowStore.mask`."""
+        """Read the mask of the flow from frame i to j."""
         if self._stored[i, j] == 0:
             return super().mask(i, j)
         planes = self._map(np.uint8, self._starts[i, j], (2, self._plane_bytes))
@@ -55,7 +60,7 @@ class MappedFlowStore(FlowStore):
         return PairMask(*bits.reshape(2, self.height, self.width))
 
     def flow_at(self, i: int, j: int, mask: PairMask, index: np.ndarray) -> np.ndarray:
-        """As `FlowStore.flow_at`; between frames that are not adjacent, of valid pixels alone."""
+        """Return the flow [N,2] of single pixels, as `FlowStore.flow_at`; of valid ones unless i and j are adjacent."""
         if self._stored[i, j] == 0:
             return super().flow_at(i, j, mask, index)
         steps = self._map(np.int16, self._starts[i, j] + 2 * self._plane_bytes, (self._stored[i, j], 2))
@@ -64,7 +69,7 @@ class MappedFlowStore(FlowStore):
         return steps[index].astype(np.float32) / STEPS_PER_PX
 
     def packed(self, i: int, j: int) -> tuple[np.ndarray, np.ndarray]:
-        """What the file holds of a pair that can be drawn: planes uint8 [2,bytes], flow int16 [n,2] (see above)."""
+        """Read a pair that can be drawn, in the file's format: planes uint8 [2,bytes] and flow int16 [n,2]."""
         planes = self._map(np.uint8, self._starts[i, j], (2, self._plane_bytes))
         steps = self._map(np.int16, self._starts[i, j] + 2 * self._plane_bytes, (self._stored[i, j], 2))
         return np.array(planes), np.array(steps)
@@ -73,19 +78,19 @@ class MappedFlowStore(FlowStore):
         return np.memmap(self.file, dtype, "r", int(start), tuple(map(int, shape)))
 
     def _digest(self) -> str:
-        """Of the frames' names and size, the statistics, and what preprocessing noted of settings and frames."""
+        """Return the digest of the frames' names and size, the statistics, and the manifest of preprocessing."""
         digest = hashlib.sha256(repr((self.names, self.height, self.width)).encode())
         for path in (self.paths.flow_stats, self.raw.manifest):
-            digest.update(path.read_bytes() if path.exists() else b"")  # published sequences have no notes
+            digest.update(path.read_bytes() if path.exists() else b"")  # published sequences have no manifest
         return digest.hexdigest()[:16]
 
-    def _is_whole(self) -> bool:
+    def _is_complete(self) -> bool:
         return self.file.is_file() and self.file.stat().st_size == self.bytes
 
     def _write(self) -> None:
-        """Make the file, whole or not at all, and delete what earlier products of these frames left."""
+        """Write the file atomically, and delete outdated ones of the same frames."""
         pairs = np.argwhere(self._stored > 0)
-        print(f"valid flow of {len(pairs)} pairs goes to {self.file} ({self.bytes / 1e9:.2f} GB)")
+        print(f"writing the valid flow of {len(pairs)} pairs to {self.file} ({self.bytes / 1e9:.2f} GB)")
         try:
             with locked(self.raw.root), atomic_path(self.file) as temporary, open(temporary, "wb") as out:
                 out.write(MAGIC)
@@ -97,12 +102,12 @@ class MappedFlowStore(FlowStore):
                     out.write((steps.reshape(-1, 2) if abs(i - j) == 1 else steps[valid]).tobytes())
         except OSError as error:
             raise InputError(
-                f"cannot write {self.file} of {self.bytes / 1e9:.2f} GB ({error}); make room, or train with "
-                "--map_flow false"
+                f"cannot write {self.file} of {self.bytes / 1e9:.2f} GB ({error}): make room there, and the same "
+                "command goes on"
             ) from error
-        self._delete_earlier()
+        self._delete_outdated()
 
-    def _delete_earlier(self) -> None:
+    def _delete_outdated(self) -> None:
         for path in Path(self.file.parent).glob(f"{len(self.names)}_*{self.file.suffix}"):
             if path != self.file:
                 path.unlink(missing_ok=True)

@@ -1,16 +1,20 @@
-"""Which pairs of frames and which of their pixels a training batch shows."""
+"""Which frames a training batch pairs, and which of their pixels it shows."""
 
 import numpy as np
 
-# Up to so many valid pixels (or asked-for ones) a key for each is soon drawn; many of the whole image are worth a try
-# first, in so many rounds: pixels can be valid where nothing is likely.
-FEW_PIXELS, ROUNDS = 2**14, 8
+# Up to this many valid pixels, drawing a key for each is fast; with more, rejection sampling is tried first. Its rounds
+# are limited: the valid pixels may hold nearly none of the image's weight.
+FEW_PIXELS, MAX_ROUNDS = 2**14, 8
 
 
 def cycled_frames(first: int, count: int, num_frames: int, seed: int) -> np.ndarray:
-    """Entries first … first+count−1 of an endless sequence in which every frame comes once in each N entries.
+    """Return frames [count] of an endless sequence of cycles, each a permutation of all frames.
 
-    The order of each cycle is shuffled by (seed, cycle).
+    Args:
+        first: Position in the sequence of the first frame returned.
+        count: Number of frames.
+        num_frames: Frames of the clip, and length of a cycle.
+        seed: Seed of the permutations, together with the number of the cycle.
     """
     index = np.arange(first, first + count)
     orders = {c: np.random.default_rng([seed, c]).permutation(num_frames) for c in set(index // num_frames)}
@@ -25,15 +29,17 @@ def max_frame_gap(step: int, start_interval: int, num_frames: int, scale: float 
 def partner_probabilities(
     i: int, valid_counts: np.ndarray, max_gap: int, neighbour_weight: float = 0.5, pair_exponent: float = 1.0
 ) -> np.ndarray:
-    """P(j) [N] of the partner of frame i: ∝ valid correspondences i→j within `max_gap` frames.
+    """Return P(j) [T] of the partner of frame i: ∝ valid correspondences i→j, within `max_gap` frames.
 
-    Neighbours get 0.5 each before the final normalisation, so that adjacent motion, the most reliable, is seen often.
-    A frame without a valid correspondence keeps its neighbours alone.
+    The counts are normalised to sum 1; adjacent frames, whose flow is the most reliable, get `neighbour_weight` each
+    instead; then all are normalised again. A frame without valid correspondences keeps its adjacent frames only.
 
     Args:
-        valid_counts: [N,N] number of valid correspondences of every ordered pair.
-        neighbour_weight: what a neighbour gets, beside 1 for all correspondences together (released: 0.5).
-        pair_exponent: of all these weights; below 1, far pairs, of few correspondences, come more often (released: 1).
+        i: Frame to pair.
+        valid_counts: Number of valid correspondences [T,T] of every ordered pair.
+        max_gap: Largest |i − j|.
+        neighbour_weight: Weight of an adjacent frame (released: 0.5).
+        pair_exponent: Exponent of all weights (released: 1); below 1, pairs with few correspondences come more often.
     """
     gaps = np.abs(np.arange(len(valid_counts)) - i)
     weights = np.where((gaps >= 1) & (gaps <= max_gap), valid_counts[i], 0).astype(np.float64)
@@ -44,39 +50,31 @@ def partner_probabilities(
 
 
 def pair_weight(gap: int, max_gap: int) -> float:
-    """cos((gap − 1)/max_gap·π/2): 1 for neighbours, less for far pairs (the paper prints its inverse)."""
+    """Return the loss weight cos((gap − 1)/max_gap·π/2) of a pair: 1 for adjacent frames (the paper prints 1/cos)."""
     return float(np.cos((gap - 1) / max_gap * np.pi / 2))
 
 
-def choose_pixels(valid: np.ndarray, weights: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """`count` flat indices of pixels (or tracks) where `valid` [*], with P ∝ `weights` [*] > 0.
-
-    Without replacement (Efraimidis & Spirakis, 2006: the smallest of exponential variates divided by the weights);
-    where fewer than `count` are valid, all of them and then repeats.
-    """
-    candidates = np.flatnonzero(valid)
-    keys = rng.standard_exponential(len(candidates)) / weights.ravel()[candidates]
-    if len(candidates) > count:
-        return candidates[np.argpartition(keys, count)[:count]]
-    return np.resize(candidates[np.argsort(keys)], count)
-
-
 def draw_pixels(valid: np.ndarray, cumulative: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """What `choose_pixels` draws, by the same law, but with a look at few of many valid pixels.
+    """Draw valid pixels without replacement, with P ∝ weight.
 
-    The smallest keys come in the order of drawing one by one, each with P ∝ weight among what is left. So does what
-    remains of draws from the whole image, with replacement, without the invalid and the repeated. If that takes long,
-    the pixels found so far stay the first ones, and the keys of all others give the rest.
+    Weighted reservoir sampling for few candidates, rejection sampling otherwise: pixels drawn from the whole image with
+    replacement, less invalid and repeated ones, have the distribution of pixels drawn one by one from the valid ones
+    that are left. If rejection does not find `count` in time, reservoir sampling from the others completes them.
 
     Args:
-        valid: bool [*], n pixels in all.
-        cumulative: sums of the weights (> 0) up to and with each pixel, [n] float64.
+        valid: Candidates, bool [*], n pixels in all.
+        cumulative: Cumulative weights [n] float64 of all pixels, each weight > 0.
+        count: Number of pixels to draw.
+        rng: Source of the draws.
+
+    Returns:
+        Flat indices [count]; if fewer are valid, all of them, and then repeats.
     """
     valid, chosen = valid.ravel(), np.empty(0, np.int64)
     if np.count_nonzero(valid) > max(FEW_PIXELS, count):
-        for _ in range(ROUNDS):
-            drawn = _with_replacement(cumulative, 2 * count, rng)
-            chosen = _first_of_each(np.concatenate([chosen, drawn[valid[drawn]]]))
+        for _ in range(MAX_ROUNDS):
+            drawn = _draw_with_replacement(cumulative, 2 * count, rng)
+            chosen = _unique_in_order(np.concatenate([chosen, drawn[valid[drawn]]]))
             if len(chosen) >= count:
                 return chosen[:count]
         valid = valid.copy()
@@ -85,17 +83,38 @@ def draw_pixels(valid: np.ndarray, cumulative: np.ndarray, count: int, rng: np.r
     return np.concatenate([chosen, choose_pixels(valid, weights, count - len(chosen), rng)])
 
 
-def _with_replacement(cumulative: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """`count` indices of a table of sums, each independent and with P ∝ its weight."""
+def choose_pixels(valid: np.ndarray, weights: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw valid pixels without replacement, with P ∝ weight, by weighted reservoir sampling.
+
+    The smallest of exponential variates divided by the weights (Efraimidis & Spirakis, 2006).
+
+    Args:
+        valid: Candidates (pixels or tracks), bool [*].
+        weights: Weights [*] of all, > 0.
+        count: Number of candidates to draw.
+        rng: Source of the draws.
+
+    Returns:
+        Flat indices [count]; if fewer are valid, all of them, and then repeats.
+    """
+    candidates = np.flatnonzero(valid)
+    keys = rng.standard_exponential(len(candidates)) / weights.ravel()[candidates]
+    if len(candidates) > count:
+        return candidates[np.argpartition(keys, count)[:count]]
+    return np.resize(candidates[np.argsort(keys)], count)
+
+
+def _draw_with_replacement(cumulative: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw `count` independent indices with P ∝ weight from cumulative weights [n]."""
     heights = rng.random(count) * cumulative[-1]
-    order = np.argsort(heights)  # neighbours in the table one after the other: fewer misses of the caches
+    order = np.argsort(heights)  # sorted look-ups miss the CPU's caches less often
     drawn = np.empty(count, np.int64)
     # Without the last sum, so that a height rounded up to the total still falls on the last pixel.
     drawn[order] = np.searchsorted(cumulative[:-1], heights[order], side="right")
     return drawn
 
 
-def _first_of_each(values: np.ndarray) -> np.ndarray:
-    """The distinct values in the order in which they first come."""
+def _unique_in_order(values: np.ndarray) -> np.ndarray:
+    """Return the distinct values in the order of their first occurrence."""
     _, first = np.unique(values, return_index=True)
     return values[np.sort(first)]
