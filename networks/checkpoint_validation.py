@@ -1,93 +1,88 @@
-"""Whether a checkpoint holds what its networks and their training need: found out before anything is built from it."""
+"""What a checkpoint must hold to be used or resumed from, checked before anything is built from it."""
 
 import math
+from collections.abc import Sequence
+from dataclasses import fields
 
 import torch
 from torch import Tensor
 
-from networks.coupling import MAX_LOG_SCALE
 from networks.model_config import ModelConfig
 from networks.omnimotion import OmniMotion
 
-DEPTHS = ("code_depth", "coupling_depth", "affine_depth", "volume_depth", "pe_freq")
-MOST_LAYERS = 1000  # `utils.config` lets flags ask for no more
+MOMENTS = {"optimizer": ("exp_avg", "exp_avg_sq"), "muon": ("momentum_buffer",)}  # tensors of a parameter's state
 
 
 def validate_checkpoint(checkpoint: dict) -> str | None:
-    """What is wrong with one of our checkpoints, in words; None if it is whole.
+    """Return what is wrong with one of our checkpoints, in words, or None.
 
-    Sizes are compared without memory, so that a file that promises giant networks is refused as fast as any other.
+    Entries that only training needs may be missing, but not wrong. The networks are built on the meta device, so that
+    giant sizes in a damaged file take no memory.
     """
     try:
-        sizes = ModelConfig(**checkpoint["model_config"])
-        deep = [name for name in DEPTHS if getattr(sizes, name) > MOST_LAYERS]  # these would be built one by one
-        if deep:
-            return f"{deep[0]} is {getattr(sizes, deep[0])}"
-        if sizes.soft_bound != 0 and not 1e-3 <= sizes.soft_bound <= MAX_LOG_SCALE:
-            return f"soft_bound is {sizes.soft_bound}"
+        config = ModelConfig(**checkpoint["model_config"])
+        if problem := _config_problem(config):
+            return problem
         with torch.device("meta"):
-            model = OmniMotion(sizes)
-        if not set(sizes.axes) <= {0, 1, 2} or not -math.inf < sizes.min_depth < sizes.max_depth < math.inf:
-            return f"axes {sizes.axes}, depths from {sizes.min_depth} to {sizes.max_depth}"
-        return _fault_of_weights(model, checkpoint["model"]) or _fault_of_training(model, checkpoint)
-    except Exception as error:  # sizes of any type may have come out of a damaged file
-        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no networks of these sizes'}"
+            model = OmniMotion(config)
+        model.load_state_dict(checkpoint["model"], assign=True)
+        if infinite := [name for name, value in checkpoint["model"].items() if not value.isfinite().all()]:
+            return f"{infinite[0]} is not finite"
+        groups = model.named_parameter_groups().values()
+        return (
+            _progress_problem(checkpoint)
+            or _optimizer_problem(checkpoint, "optimizer", [p for group in groups for p in group.values()])
+            or _optimizer_problem(checkpoint, "muon", model.coupling_matrices())
+        )
+    except Exception as error:  # a damaged file may hold values of any type anywhere
+        reason = " ".join(str(error).split())
+        return f"{type(error).__name__}: {reason[:300]}"
 
 
-def _fault_of_weights(model: OmniMotion, weights: dict[str, Tensor]) -> str | None:
-    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
-        return "model holds other things than tensors"
-    own = model.state_dict()
-    odd = own.keys() ^ weights.keys() or [name for name, value in weights.items() if value.shape != own[name].shape]
-    if odd:
-        name = sorted(odd)[0]
-        if name.endswith("planes.features") and name in own.keys() & weights.keys():
-            here, there = list(own[name].shape), list(weights[name].shape)
-            return f"{name} is {there}, this version's is {here}: another version trained it, which can go on with it"
-        return f"{name} is missing, unknown or of another shape than its model_config says"
-    bad = [name for name, value in weights.items() if not torch.isfinite(value).all()]
-    return f"{bad[0]} is not finite" if bad else None
-
-
-def _fault_of_training(model: OmniMotion, checkpoint: dict) -> str | None:
-    """Of the step, the schedule and the optimizer, where it has them: for questions to the model it need not."""
-    if "step" in checkpoint and not _is_count(checkpoint["step"]):
-        return f"step is {checkpoint['step']!r}"
-    if "scheduler" in checkpoint and not _is_count(checkpoint["scheduler"].get("last_epoch")):
-        return "its scheduler has no last_epoch"
-    if "scheduler" in checkpoint and "flags" not in checkpoint and not _gives_rates(checkpoint["scheduler"]):
-        return "its scheduler gives no rates"
-    if "optimizer" not in checkpoint:
-        return None
-    parameters = [p for group in model.named_parameter_groups().values() for p in group.values()]
-    optimizer = checkpoint["optimizer"]
-    numbers = [number for group in optimizer["param_groups"] for number in group["params"]]
-    if len(optimizer["param_groups"]) != 3 or numbers != list(range(len(parameters))):
-        return "its optimizer is that of other networks"
-    for number, state in optimizer["state"].items():
-        shapes = {state[name].shape for name in ("exp_avg", "exp_avg_sq")}
-        kept = [torch.as_tensor(value) for value in state.values()]  # torch 1.10, the release's, counts steps as int
-        fits = shapes == {parameters[number].shape} and torch.as_tensor(state["step"]).numel() == 1
-        if not fits or float(state["step"]) < 0 or not all(torch.isfinite(value).all() for value in kept):
-            return f"the optimizer's state of parameter {number} is of another shape or not finite"
-    return _fault_of_muon(model, checkpoint["muon"]) if "muon" in checkpoint else None
-
-
-def _fault_of_muon(model: OmniMotion, muon: dict) -> str | None:
-    shapes = dict(enumerate(p.shape for p in model.coupling_matrices()))
-    if [group["params"] for group in muon["param_groups"]] != [list(shapes)]:
-        return "its muon is that of other networks"
-    for number, state in muon["state"].items():
-        momentum = state["momentum_buffer"]
-        if momentum.shape != shapes[number] or not torch.isfinite(momentum).all():
-            return f"muon's state of matrix {number} is of another shape or not finite"
+def _config_problem(config: ModelConfig) -> str | None:
+    for field in fields(config):
+        value, bounds = getattr(config, field.name), field.metadata
+        if "least" in bounds and not bounds["least"] <= value <= bounds["most"]:
+            return f"{field.name} is {value}"
+    if 0 < config.soft_bound < 1e-3:  # divided by
+        return f"soft_bound is {config.soft_bound}"
+    if not set(config.axes) <= {0, 1, 2} or not config.min_depth < config.max_depth:
+        return f"axes {config.axes}, depths from {config.min_depth} to {config.max_depth}"
     return None
 
 
-def _gives_rates(schedule: dict) -> bool:
-    """Whether what a released run goes on with is there: flags say nothing of it."""
-    rates = schedule["base_lrs"]
-    return len(rates) == 3 and all(map(math.isfinite, (*rates, schedule["gamma"]))) and schedule["step_size"] >= 1
+def _progress_problem(checkpoint: dict) -> str | None:
+    """Check the step and the schedule."""
+    if not _is_count(checkpoint.get("step", 0)):
+        return f"step is {checkpoint['step']!r}"
+    if "scheduler" not in checkpoint:
+        return None
+    schedule = checkpoint["scheduler"]
+    if not _is_count(schedule.get("last_epoch")):
+        return "its scheduler has no last_epoch"
+    if "flags" not in checkpoint:  # a released one, whose schedule gives the rates in place of flags
+        rates = schedule["base_lrs"]
+        if len(rates) != 3 or not all(map(math.isfinite, (*rates, schedule["gamma"]))) or schedule["step_size"] < 1:
+            return "its scheduler gives no rates"
+    return None
+
+
+def _optimizer_problem(checkpoint: dict, name: str, parameters: Sequence[Tensor]) -> str | None:
+    """Check an optimizer's state, if there is one, against its parameters in their order."""
+    if name not in checkpoint:
+        return None
+    optimizer = checkpoint[name]
+    numbers = [number for group in optimizer["param_groups"] for number in group["params"]]
+    if numbers != list(range(len(parameters))):
+        return f"its {name} is that of other networks"
+    for number, state in optimizer["state"].items():
+        shapes = {state[moment].shape for moment in MOMENTS[name]}
+        finite = all(torch.as_tensor(value).isfinite().all() for value in state.values())
+        # Adam counts steps, as a tensor or in torch 1.10, the release's, as an int; Muon does not.
+        steps = torch.as_tensor(state["step"] if name == "optimizer" else 0)
+        if shapes != {parameters[number].shape} or not finite or steps.numel() != 1 or steps < 0:
+            return f"the {name}'s state of parameter {number} is of another shape or not finite"
+    return None
 
 
 def _is_count(value: object) -> bool:

@@ -15,35 +15,53 @@ from utils.atomic import write_atomic
 from utils.errors import InputError
 from utils.torch_files import load_plain
 
+THUMBNAIL_SIDE = 8
+DECODER_TOLERANCE = 8  # of 255: JPEG and video decoders differ by a level or two, other clips by tens
+
 
 def checkpoint_path(run_dir: Path, step: int) -> Path:
-    """`model_XXXXXX.pth` of a step."""
+    """Return `run_dir/model_XXXXXX.pth` of a step."""
     return run_dir / f"model_{step:06d}.pth"
 
 
 def save_checkpoint(path: Path, state: dict) -> None:
     """Write `state`, whole or not at all; equal states become equal bytes."""
-    buffer = io.BytesIO()  # torch would write the name of a file into it, and hide why writing failed
-    torch.save(_plain(state), buffer)
+    buffer = io.BytesIO()  # torch.save to a path stores the file's name, and hides why writing failed
+    torch.save(_copied(state), buffer)
     write_atomic(path, buffer.getvalue())
 
 
-def _plain(value: object) -> object:
-    """The same content, in new containers and with one object for equal texts.
+def _copied(value: object) -> object:
+    """Return the same content in new containers, with one object for equal strings.
 
-    An object that pickle meets again becomes a reference; which ones it does must not depend on their having been read.
+    Pickle writes an object that it meets again as a reference. Which objects are shared must not depend on whether the
+    state was read from a file.
     """
     if isinstance(value, str):
         return sys.intern(value)
     if isinstance(value, dict):
-        return {_plain(key): _plain(item) for key, item in value.items()}
+        return {_copied(key): _copied(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(map(_plain, value))
+        return type(value)(map(_copied, value))
     return value
 
 
+def read_checkpoint(path: Path) -> dict:
+    """Return the content of a checkpoint file, tensors on the CPU.
+
+    Raises:
+        InputError: The file is not a checkpoint, or holds more than tensors and plain data.
+    """
+    checkpoint = load_plain(path, "a checkpoint")
+    if not isinstance(checkpoint, dict):
+        raise InputError(f"{path} holds a {type(checkpoint).__name__}, expected the dict of a checkpoint: give another")
+    if not isinstance(checkpoint.get("flags", {}), dict):
+        raise InputError(f"{path} is a damaged checkpoint (its flags are no dict): give another or delete it")
+    return checkpoint
+
+
 def find_checkpoint(run_dir: Path, ckpt_path: str | None) -> Path | None:
-    """The file `ckpt_path` if given, else the checkpoint of the largest step in `run_dir`, else None.
+    """Return the file `ckpt_path` if given, else the checkpoint of the largest step in `run_dir`, else None.
 
     Raises:
         InputError: `ckpt_path` is given and does not exist.
@@ -56,10 +74,10 @@ def find_checkpoint(run_dir: Path, ckpt_path: str | None) -> Path | None:
 
 
 def newest_checkpoint(run_dir: Path) -> Path:
-    """The checkpoint of the largest step in a run's folder.
+    """Return the checkpoint of the largest step in a run's folder.
 
     Raises:
-        InputError: no such folder, or no checkpoint in it.
+        InputError: There is no such folder, or no checkpoint in it.
     """
     if not run_dir.is_dir():
         raise InputError(f"there is no folder {run_dir}: give that of a run, out/<expname>_<name>")
@@ -77,24 +95,13 @@ def _step_of(path: Path) -> int:
     return int(path.stem.removeprefix("model_"))
 
 
-def read_checkpoint(path: Path) -> dict:
-    """The content of a checkpoint file, tensors on the CPU.
-
-    Raises:
-        InputError: the file is not a checkpoint, or holds more than tensors and plain data.
-    """
-    checkpoint = load_plain(path, "a checkpoint")
-    if not isinstance(checkpoint, dict):
-        raise InputError(f"{path} holds a {type(checkpoint).__name__}, expected the dict of a checkpoint: give another")
-    if not isinstance(checkpoint.get("flags", {}), dict):
-        raise InputError(f"{path} is a damaged checkpoint (its flags are no dict): give another or delete it")
-    return checkpoint
-
-
 def set_aside(run_dir: Path, start: Path | None = None) -> Path | None:
-    """Move what did not lead to the checkpoint `start` to the first free `run_dir/earlier_<n>`; None if there is none.
+    """Move files of an earlier training, which did not lead to the checkpoint `start`, to `run_dir/earlier_<n>`.
 
-    That is later checkpoints where `start` lies in `run_dir` itself, else all of them and the error maps.
+    These are the later checkpoints if `start` lies in `run_dir`, else all checkpoints and the error maps.
+
+    Returns:
+        The new folder, or None if there was nothing to move.
     """
     if start is not None and start.resolve().parent == run_dir.resolve():
         files = [path for path in _numbered(run_dir) if _step_of(path) > _step_of(start)]
@@ -110,16 +117,12 @@ def set_aside(run_dir: Path, start: Path | None = None) -> Path | None:
     return folder
 
 
-THUMBNAIL = 8
-DECODER_TOLERANCE = 8  # of 255: JPEG and video decoders differ by a level or two, other clips by tens
-
-
 def thumbnails(video: np.ndarray) -> Tensor:
-    """Mean colours of the frames [T,H,W,3] on a grid, uint8 [T,8,8,3]: how a checkpoint knows its clip again."""
-    small = [cv2.resize(frame, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA) for frame in video]
-    return torch.from_numpy(np.stack(small))
+    """Return the mean colors, uint8 [T,8,8,3], of cells of the frames [T,H,W,3]: they identify a checkpoint's clip."""
+    size = THUMBNAIL_SIDE, THUMBNAIL_SIDE
+    return torch.from_numpy(np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in video]))
 
 
 def same_clip(a: Tensor, b: Tensor) -> bool:
-    """Whether two `thumbnails` are of one clip, read by whatever decoder."""
-    return a.shape == b.shape and (a.int() - b.int()).abs().max() <= DECODER_TOLERANCE
+    """Return whether two `thumbnails` are of one clip, whichever decoders read it."""
+    return a.shape == b.shape and bool((a.int() - b.int()).abs().max() <= DECODER_TOLERANCE)

@@ -1,7 +1,7 @@
-"""Affine coupling layers of a Real-NVP (Dinh et al., 2017), conditioned on a frame's code.
+"""Affine coupling layers of a Real-NVP (Dinh et al., 2017), conditioned on a frame's code (paper, section 4.2).
 
-One coordinate of three changes, the two others decide how: v ← (v − t)·e^(−s) towards the canonical volume and
-v ← v·e^s + t back, with (s, t) a network of the two kept coordinates and the code.
+A layer changes one coordinate v of three: v ← (v − t)·e^(−s) towards the canonical volume and v ← v·e^s + t back. The
+log-scale s and the shift t are a network's outputs for the two kept coordinates and the frame's code.
 """
 
 from dataclasses import dataclass
@@ -10,39 +10,44 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from networks.activation_checkpointing import ActivationCheckpointing
 from networks.encoding import Coordinate
 from networks.linear import Linear, linear
-from networks.mlp import mlp
-from networks.planes import REACH, SpaceTimePlanes, look_up
+from networks.mlp import MLP
+from networks.network_module import NetworkModule
+from networks.planes import PLANE_EXTENT, SpaceTimePlanes, sample_planes
 
-# Without a soft bound e^±8 is the largest stretch one layer may apply: it keeps e^s finite and the inverse accurate in
-# float32.
+# The largest |s| without a soft bound: e^±8 keeps e^s finite and the inverse accurate in float32.
 MAX_LOG_SCALE = 8.0
 
-IMAGE_SIZE = 2.0  # of x and y in [−1, 1], and of depth: the unit in which a soft bound counts shifts
+IMAGE_SIZE = 2.0  # of x and y in [−1, 1], and of depth: the unit in which a soft bound limits shifts
 
-# With planes the first maps are near the identity: a layer's output is this share of what torch's initialisation gives.
+# Factor of the output layer's initial weights with planes, so that the first maps are near identity.
 NEAR_IDENTITY = 0.1
 
 
 @dataclass(frozen=True)
 class FrameConditioning:
-    """What a coupling network gets of P frames, whatever the point."""
+    """A coupling network's inputs that depend on the frame alone, for P frames."""
 
-    hidden: Tensor  # [P,width]: what the code adds to the first hidden layer
+    hidden: Tensor  # [P,width]: the code's part of the first hidden layer
     plane: Tensor | None  # [P,C,h,w]: features over the two kept coordinates
 
     def __getitem__(self, index: Tensor) -> "FrameConditioning":
-        """That of the frames `index`."""
+        """Return the inputs of the frames `index`."""
         return FrameConditioning(self.hidden[index], None if self.plane is None else self.plane[index])
 
 
-class CouplingLayer(ActivationCheckpointing):
-    """Changes coordinate `axis` of points given as three coordinates [P,M,1], conditioned on their frames' codes.
+class CouplingLayer(NetworkModule):
+    """One coupling layer, on points given as three coordinates [P,M,1].
 
-    With `planes`, features of the frame at the two kept coordinates are added to their encoding. `soft_bound` B > 0
-    bounds s and t smoothly, B·tanh(s/B) and 2B·tanh(t/2B), in place of cutting s off at ±8.
+    Args:
+        axis: The coordinate that changes.
+        code_size: Length of a frame's code ψ.
+        width: Hidden width of the network.
+        depth: Hidden layers of the network.
+        num_freqs: Octaves F of the encoding of the kept coordinates.
+        planes: If given, features of the frame at the two kept coordinates are added to their encoding.
+        soft_bound: B > 0 bounds s and t smoothly, B·tanh(s/B) and 2B·tanh(t/2B); 0: s is clamped to ±8.
     """
 
     def __init__(
@@ -60,62 +65,66 @@ class CouplingLayer(ActivationCheckpointing):
         self.kept = [i for i in range(3) if i != axis]
         self.num_freqs, self.soft_bound = num_freqs, soft_bound
         self.middle = 1.0 if 2 in self.kept else 0.0  # of the second kept coordinate: y is in [−1, 1], depth in [0, 2]
-        self.code_mlp = mlp([code_size, code_size, code_size], nn.LeakyReLU)
+        self.code_mlp = MLP([code_size, code_size, code_size], nn.LeakyReLU)
         self.encode = Linear(2 + 4 * num_freqs, width)
-        self.scale_shift = mlp([code_size + width] + [width] * depth + [2], nn.LeakyReLU)
+        self.scale_shift = MLP([code_size + width] + [width] * depth + [2], nn.LeakyReLU)
         self.planes = planes
         if planes is not None:
             self.look_up = Linear(planes.channels, width, bias=False)
             with torch.no_grad():
-                self.scale_shift[-1].weight *= NEAR_IDENTITY
-                self.scale_shift[-1].bias.zero_()
+                self.scale_shift.last.weight *= NEAR_IDENTITY
+                self.scale_shift.last.bias.zero_()
 
     def condition_on(self, code: Tensor, time: Tensor) -> FrameConditioning:
-        """What the network gets of frames with codes [P,C] and time codes [P].
+        """Return the network's inputs for frames with codes [P,C] and time codes [P].
 
-        The first linear sees [code, encoding]; the code's share of it is the same for every point of a frame.
+        The first linear layer maps [code, encoding]. Its product with the code is the same for all points of a frame.
         """
-        first = self.scale_shift[0]
+        first = self.scale_shift.first
         hidden = F.linear(self.code_mlp(code), first.weight[:, : code.shape[-1]], first.bias)
         return FrameConditioning(hidden, None if self.planes is None else self.planes.at(time))
 
-    def to_canonical(self, x: list[Coordinate], share: FrameConditioning) -> list[Coordinate]:
-        """v ← (v − t)·e^(−s)."""
-        log_scale, shift = self._log_scale_and_shift(x, share)
+    def to_canonical(self, x: list[Coordinate], conditioning: FrameConditioning) -> list[Coordinate]:
+        """Apply v ← (v − t)·e^(−s)."""
+        log_scale, shift = self._log_scale_and_shift(x, conditioning)
         return self._replace(x, (x[self.axis].value - shift) * (-log_scale).exp())
 
-    def to_local(self, y: list[Coordinate], share: FrameConditioning) -> list[Coordinate]:
-        """v ← v·e^s + t, the inverse of `to_canonical`."""
-        log_scale, shift = self._log_scale_and_shift(y, share)
+    def to_local(self, y: list[Coordinate], conditioning: FrameConditioning) -> list[Coordinate]:
+        """Apply v ← v·e^s + t, the inverse of `to_canonical`."""
+        log_scale, shift = self._log_scale_and_shift(y, conditioning)
         return self._replace(y, y[self.axis].value * log_scale.exp() + shift)
 
-    def _log_scale_and_shift(self, x: list[Coordinate], share: FrameConditioning) -> tuple[Tensor, Tensor]:
-        """(s, t), each [P,M,1], from the kept coordinates and the frames."""
+    def _log_scale_and_shift(self, x: list[Coordinate], conditioning: FrameConditioning) -> tuple[Tensor, Tensor]:
+        """Return s and t, each [P,M,1], which depend on the kept coordinates and the frame alone."""
         a, b = (x[i] for i in self.kept)
-        features = torch.cat([a.value, b.value, a.waves, b.waves], -1)
-        log_scale, shift = self.checkpointed(self._network, features, share.hidden, share.plane).split(1, -1)
+        features = torch.cat([a.value, b.value, a.fourier, b.fourier], -1)
+        log_scale, shift = self.run_network(features, conditioning.hidden, conditioning.plane).split(1, -1)
         if self.soft_bound > 0:
             return soften(log_scale, self.soft_bound), soften(shift, IMAGE_SIZE * self.soft_bound)
         return log_scale.clamp(-MAX_LOG_SCALE, MAX_LOG_SCALE), shift
 
-    def _network(self, features: Tensor, share: Tensor, plane: Tensor | None) -> Tensor:
-        """The coupling network: encoded kept coordinates [P,M,2+4F] → s and t [P,M,2], s unbounded."""
-        leading = features.shape[:-1]
-        encoding = self.encode(features.flatten(0, 1))
-        if plane is not None:
-            where = torch.stack([features[..., 0], features[..., 1] - self.middle], -1) / REACH
-            local = look_up(plane, where)
-            encoding = encoding + self.look_up(local.flatten(0, 1))
-        encoding = F.leaky_relu(encoding, inplace=True)
-        first, activation, rest = self.scale_shift[0], self.scale_shift[1], self.scale_shift[2:]
-        hidden = linear(encoding, first.weight[:, -encoding.shape[-1] :]).unflatten(0, leading)
-        hidden = activation(hidden + share.unsqueeze(-2))
-        return rest(hidden.flatten(0, 1)).unflatten(0, leading)
-
     def _replace(self, x: list[Coordinate], value: Tensor) -> list[Coordinate]:
         return [*x[: self.axis], Coordinate(value, self.num_freqs), *x[self.axis + 1 :]]
 
+    def network(self, x: Tensor, code_hidden: Tensor, plane: Tensor | None) -> Tensor:
+        """Return s and t [P,M,2], unbounded.
+
+        Args:
+            x: Values and Fourier features of the kept coordinates [P,M,2+4F].
+            code_hidden: `FrameConditioning.hidden`.
+            plane: `FrameConditioning.plane`.
+        """
+        encoding = self.encode(x.flatten(0, 1))
+        if plane is not None:
+            points = torch.stack([x[..., 0], x[..., 1] - self.middle], -1) / PLANE_EXTENT
+            encoding = encoding + self.look_up(sample_planes(plane, points).flatten(0, 1))
+        encoding = F.leaky_relu(encoding, inplace=True)
+        first = self.scale_shift.first
+        hidden = linear(encoding, first.weight[:, -encoding.shape[-1] :]).unflatten(0, x.shape[:-1])
+        hidden = F.leaky_relu(hidden + code_hidden.unsqueeze(-2), inplace=True)
+        return self.scale_shift.after_first(hidden.flatten(0, 1)).unflatten(0, x.shape[:-1])
+
 
 def soften(x: Tensor, bound: float) -> Tensor:
-    """bound·tanh(x/bound): x where it is small, never beyond ±bound."""
+    """Return bound·tanh(x/bound): near x where |x| is small, never beyond ±bound."""
     return bound * (x / bound).tanh()

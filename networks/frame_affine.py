@@ -3,13 +3,13 @@
 import torch
 from torch import Tensor, nn
 
-from networks.activation_checkpointing import ActivationCheckpointing
 from networks.encoding import Coordinate
-from networks.mlp import mlp
+from networks.mlp import MLP
+from networks.network_module import NetworkModule
 
 
-class FrameAffine(ActivationCheckpointing):
-    """Rotation, row scales and shift of (x, y), decided by time and depth; depth itself stays as it is.
+class FrameAffine(NetworkModule):
+    """Rotation, row scales and shift of (x, y) that depend on time and depth; depth is kept.
 
     x' = e^θ1·(cos θ0·x − sin θ0·y) + θ2,  y' = e^θ3·(sin θ0·x + cos θ0·y) + θ4,  θ = network(time, z).
     """
@@ -17,7 +17,7 @@ class FrameAffine(ActivationCheckpointing):
     def __init__(self, width: int, depth: int, num_freqs: int):
         super().__init__()
         self.num_freqs = num_freqs
-        self.theta = mlp([2 * num_freqs + 2] + [width] * depth + [5], nn.ReLU)
+        self.theta = MLP([2 * num_freqs + 2] + [width] * depth + [5], nn.ReLU)
 
     def to_canonical(self, x: list[Coordinate], time: Tensor) -> list[Coordinate]:
         """Apply the map to points, given as three coordinates [P,M,1], of the frames with time codes [P]."""
@@ -27,7 +27,7 @@ class FrameAffine(ActivationCheckpointing):
         return [Coordinate(u, self.num_freqs), Coordinate(v, self.num_freqs), x[2]]
 
     def to_local(self, y: list[Coordinate], time: Tensor) -> list[Coordinate]:
-        """The analytic inverse of `to_canonical`."""
+        """Apply the analytic inverse of `to_canonical`."""
         cos, sin, scale_x, shift_x, scale_y, shift_y = self._affine(y[2], time)
         u = (y[0].value - shift_x) / scale_x
         v = (y[1].value - shift_y) / scale_y
@@ -38,12 +38,13 @@ class FrameAffine(ActivationCheckpointing):
         ]
 
     def _affine(self, z: Coordinate, time: Tensor) -> tuple[Tensor, ...]:
-        waves = z.waves.unflatten(-1, (2, self.num_freqs)).mT.flatten(-2)  # sin, cos of each octave side by side
+        """Return cos θ0, sin θ0, e^θ1, θ2, e^θ3, θ4, each [P,M,1]."""
+        fourier = z.fourier.unflatten(-1, (2, self.num_freqs)).mT.flatten(-2)  # sin, cos of each octave side by side
         time = time.to(z.value.dtype)[:, None, None].expand_as(z.value)
-        theta = self.checkpointed(self._network, torch.cat([waves, time, z.value], -1))
+        theta = self.run_network(torch.cat([fourier, time, z.value], -1))
         angle, log_scale_x, shift_x, log_scale_y, shift_y = theta.split(1, -1)
         return angle.cos(), angle.sin(), log_scale_x.exp(), shift_x, log_scale_y.exp(), shift_y
 
-    def _network(self, features: Tensor) -> Tensor:
-        """θ [P,M,5] from encoded depth and time [P,M,2F+2]."""
-        return self.theta(features.flatten(0, 1)).unflatten(0, features.shape[:-1])
+    def network(self, x: Tensor) -> Tensor:
+        """Return θ [P,M,5] of encoded depth and time [P,M,2F+2]."""
+        return self.theta(x.flatten(0, 1)).unflatten(0, x.shape[:-1])

@@ -5,6 +5,8 @@ g(x) = sin(Wx + b) · exp(−½ γ ‖x − μ‖²).
 """
 
 import math
+from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +15,9 @@ from networks.linear import ExactLinear, Linear, exact_linear
 
 
 class GaborFilter(nn.Module):
-    """One bank of Gabor filters [*,size_in] → [*,size_out].
+    """A bank of Gabor filters.
 
-    γ ~ Gamma(alpha, 1), μ ~ U(−1, 1), W = torch's Linear initialisation · scale · √γ, b ~ U(−π, π).
+    Initially γ ~ Gamma(alpha, 1), μ ~ U(−1, 1), W = torch's initialization · scale · √γ, b ~ U(−π, π).
     """
 
     def __init__(self, size_in: int, size_out: int, scale: float, alpha: float):
@@ -23,14 +25,15 @@ class GaborFilter(nn.Module):
         self.linear = ExactLinear(size_in, size_out)  # its output is a phase, of many turns
         self.mu = nn.Parameter(2 * torch.rand(size_out, size_in) - 1)
         gamma = torch.distributions.Gamma(alpha, 1.0, validate_args=False)
-        # Without memory there is nothing to draw, and torch 2.11 cannot.
+        # On the meta device there is nothing to draw, and torch 2.11 cannot.
         self.gamma = nn.Parameter(torch.empty(size_out) if self.mu.is_meta else gamma.sample((size_out,)))
         with torch.no_grad():
             self.linear.weight *= scale * self.gamma.sqrt().unsqueeze(-1)
             self.linear.bias.uniform_(-math.pi, math.pi)
 
     def forward(self, x: Tensor) -> Tensor:
-        # −½γ‖x−μ‖² as one linear map of (x, ‖x‖²): a matrix product instead of a [*,size_out,size_in] tensor.
+        """Return g(x) [M,size_out] of x [M,size_in]."""
+        # −½γ‖x−μ‖² as one linear map of (x, ‖x‖²): a matrix product instead of a [M,size_out,size_in] tensor.
         weight = torch.cat([self.gamma.unsqueeze(-1) * self.mu, -0.5 * self.gamma.unsqueeze(-1)], -1)
         bias = -0.5 * self.gamma * self.mu.square().sum(-1)
         # Exact: the terms are large and cancel.
@@ -39,30 +42,36 @@ class GaborFilter(nn.Module):
 
 
 class GaborNet(nn.Module):
-    """`num_layers` + 1 filters and `num_layers` linears between them; [*,size_in] → [*,size_out]."""
+    """`num_layers` hidden linear layers between `num_layers` + 1 filters.
+
+    Args:
+        size_in: Input size.
+        width: Hidden size.
+        size_out: Output size.
+        num_layers: Number n of hidden linear layers.
+        alpha: Shape of γ's Gamma distribution, shared among the filters.
+        input_scale: Scale of the filters' frequencies, shared among the filters.
+    """
 
     def __init__(
-        self,
-        size_in: int,
-        width: int,
-        size_out: int,
-        num_layers: int,
-        alpha: float,
-        input_scale: float = 256.0,
+        self, size_in: int, width: int, size_out: int, num_layers: int, alpha: float, input_scale: float = 256.0
     ):
         super().__init__()
         num_filters = num_layers + 1
-        # Made in the order of the released code, so that a seed draws the same numbers (see official_checkpoint).
-        self.linears = nn.ModuleList(Linear(width, width) for _ in range(num_layers))
+        # Made in the order of the released code, so that a seed draws the same numbers (see released_checkpoint).
+        linears = [Linear(width, width) for _ in range(num_layers)]
+        self.linears = cast(Sequence[Linear], nn.ModuleList(linears))  # torch does not type a ModuleList's items
         self.output = ExactLinear(width, size_out)
         for layer in self.linears:
             nn.init.uniform_(layer.weight, -math.sqrt(1 / width), math.sqrt(1 / width))
-        self.filters = nn.ModuleList(
+        filters = [
             GaborFilter(size_in, width, input_scale / math.sqrt(num_filters), alpha / num_filters)
             for _ in range(num_filters)
-        )
+        ]
+        self.filters = cast(Sequence[GaborFilter], nn.ModuleList(filters))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the output [*,size_out] of x [*,size_in]."""
         leading, x = x.shape[:-1], x.flatten(0, -2)
         z = self.filters[0](x)
         for gabor, layer in zip(self.filters[1:], self.linears, strict=True):

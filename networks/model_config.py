@@ -8,13 +8,13 @@ from typing import Any
 
 
 def flag(default: Any, help: str, least: float, most: float = 10**9) -> Any:
-    """A field that is a command-line flag of the same name, with its meaning and the range of its values."""
+    """Declare a field that is a command-line flag of the same name, with its meaning and the range of its values."""
     return field(default=default, metadata={"help": help, "least": least, "most": most})
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """All that is needed to build the networks anew; stored in a checkpoint beside their weights.
+    """Everything needed to build the networks again; stored in a checkpoint beside their weights.
 
     Fields without help are no flags: `num_frames`, `height` and `width` are the clip's, `axes` (the coordinate that
     each coupling layer changes) is drawn from the seed, and nobody has needed other values of the rest.
@@ -31,9 +31,9 @@ class ModelConfig:
     coupling_depth: int = flag(3, "hidden layers of the coupling nets", 1, 1000)
     code_size: int = flag(128, "length of a frame's code", 1)
     code_width: int = flag(256, "hidden width of the code net", 1)
-    code_depth: int = 2
+    code_depth: int = field(default=2, metadata={"least": 1, "most": 1000})
     affine_width: int = 256
-    affine_depth: int = 7
+    affine_depth: int = field(default=7, metadata={"least": 1, "most": 1000})
     volume_width: int = flag(512, "hidden width of the volume net", 1)
     volume_depth: int = flag(3, "hidden layers of the volume net", 1, 1000)
     plane_size: int = flag(0, "cells a side of the coupling nets' feature planes (0: none)", 0)

@@ -1,7 +1,7 @@
 """Checkpoints as the released code writes them, for inference and for resuming.
 
 Their keys: `feature_mlp` (code net), `deform_mlp` (couplings, affine), `color_mlp` (volume), `optimizer`, `scheduler`,
-`num_imgs`. They do not hold the image's size, which must come from the sequence.
+`num_imgs`. They do not hold the image's size, which must come from the clip, nor the settings of the rays.
 """
 
 import re
@@ -26,50 +26,47 @@ RENAMES = [
     (r"^deform_mlp\.layers1\.(\d+)\.map_st\.0\.mlp\.", r"warp.layers.\1.scale_shift."),
     (r"^deform_mlp\.layers1\.(\d+)\.projection\.proj\.0\.", r"warp.layers.\1.encode."),
     (r"^deform_mlp\.code_projectors\.(\d+)\.mlp\.", r"warp.layers.\1.code_mlp."),
-    (r"^deform_mlp\.affine_mlp\.hidden\.(\d+)(?:\.0)?\.(?=weight|bias)", None),
     (r"(net\.)linear\.(\d+)\.", r"\1linears.\2."),
     (r"(net\.)output_linear\.", r"\1output."),
 ]
+AFFINE_LAYER = re.compile(r"^deform_mlp\.affine_mlp\.hidden\.(\d+)(?:\.0)?\.(?=weight|bias)")
 # Checkpoints without masks took the coupling order from torch's generator at this seed.
 MASK_SEED = 1234
 
 
 def is_released(checkpoint: dict) -> bool:
-    """Whether a loaded checkpoint has the released layout."""
+    """Return whether a loaded checkpoint has the released layout."""
     return all(net in checkpoint for net in NETS)
 
 
-def our_name(official: str) -> str:
-    """`deform_mlp.layers1.0.projection.proj.0.weight` → `warp.layers.0.encode.weight`."""
-    name = official
+def our_name(released: str) -> str:
+    """Return our name of a parameter: `deform_mlp.code_projectors.0.mlp.0.bias` → `warp.layers.0.code_mlp.0.bias`."""
+    # Our perceptrons number their activations, too.
+    name = AFFINE_LAYER.sub(lambda match: f"warp.affine.theta.{2 * int(match[1])}.", released)
     for pattern, replacement in RENAMES:
-        if replacement is None:
-            name = re.sub(pattern, lambda match: f"warp.affine.theta.{2 * int(match[1])}.", name)
-        else:
-            name = re.sub(pattern, replacement, name)
+        name = re.sub(pattern, replacement, name)
     return name
 
 
-def config_of(checkpoint: dict, height: int, width: int, **rays: float) -> ModelConfig:
-    """The network sizes of a released checkpoint, read off its tensors.
+def read_sizes(checkpoint: dict, config: ModelConfig) -> ModelConfig:
+    """Return the network sizes of a released checkpoint, read off its tensors.
 
     Args:
-        checkpoint: as loaded from the file.
-        height, width: size of the sequence it was trained on; the file does not hold it.
-        rays: `num_samples_ray`, `min_depth`, `max_depth` of the run; the file does not hold them either.
+        checkpoint: As loaded from the file.
+        config: Gives what the file does not hold: height and width of the clip, and the settings of the rays.
 
     Raises:
-        InputError: the coupling order is not stored and cannot be rebuilt.
-        KeyError: an entry is missing.
+        InputError: The coupling order is not stored and cannot be rebuilt.
+        KeyError: An entry is missing.
     """
     deform, code, volume = (checkpoint[net] for net in ("deform_mlp", "feature_mlp", "color_mlp"))
     first, encode = deform["layers1.0.map_st.0.mlp.0.weight"], deform["layers1.0.projection.proj.0.weight"]
     code_out, volume_out = code["output_linear.weight"], volume["output_linear.weight"]
     affine = deform.get("affine_mlp.hidden.0.0.weight")
-    config = ModelConfig(
+    sizes = ModelConfig(
         num_frames=int(checkpoint["num_imgs"]),
-        height=height,
-        width=width,
+        height=config.height,
+        width=config.width,
         code_size=len(code_out),
         code_width=code_out.shape[1],
         code_depth=_count(code, r"linear\.\d+\.weight"),
@@ -79,24 +76,26 @@ def config_of(checkpoint: dict, height: int, width: int, **rays: float) -> Model
         volume_width=volume_out.shape[1],
         volume_depth=_count(volume, r"linear\.\d+\.weight"),
         pe_freq=(encode.shape[1] - 2) // 4,
-        **rays,
+        num_samples_ray=config.num_samples_ray,
+        min_depth=config.min_depth,
+        max_depth=config.max_depth,
     )
     if affine is not None:
         depth = _count(deform, r"affine_mlp\.hidden\.\d+\.(0\.)?weight") - 1
-        config = replace(config, affine_width=len(affine), affine_depth=depth)
-    return replace(config, axes=_coupling_axes(checkpoint, config))
+        sizes = replace(sizes, affine_width=len(affine), affine_depth=depth)
+    return replace(sizes, axes=_coupling_axes(checkpoint, sizes))
 
 
-def convert(checkpoint: dict, height: int, width: int, **rays: float) -> dict:
-    """A released checkpoint as one of ours: `model_config`, `model`, `optimizer`, `scheduler`, `step`.
+def convert(checkpoint: dict, config: ModelConfig) -> dict:
+    """Return a released checkpoint as one of ours: `model_config`, `model`, `optimizer`, `scheduler`, `step`.
 
     Both number the optimizer's parameters in the order of the three networks, but the networks list theirs in
-    different orders: moments are handed over by name. Arguments and errors as in `config_of`.
+    different orders: moments are assigned by name. Arguments and errors as in `read_sizes`.
     """
-    config = config_of(checkpoint, height, width, **rays)
-    official = [f"{net}.{key}" for net in NETS for key in checkpoint[net] if not key.endswith(".mask")]
-    model = {our_name(name): checkpoint[name.split(".")[0]][name.split(".", 1)[1]] for name in official}
-    groups = OmniMotion(config).named_parameter_groups()
+    sizes = read_sizes(checkpoint, config)
+    released = [f"{net}.{key}" for net in NETS for key in checkpoint[net] if not key.endswith(".mask")]
+    model = {our_name(name): checkpoint[name.split(".")[0]][name.split(".", 1)[1]] for name in released}
+    groups = OmniMotion(sizes).named_parameter_groups()
     index_of = {name: i for i, name in enumerate(name for group in groups.values() for name in group)}
     state = checkpoint["optimizer"]["state"]
     param_groups = [
@@ -104,10 +103,10 @@ def convert(checkpoint: dict, height: int, width: int, **rays: float) -> dict:
         for group, names in zip(checkpoint["optimizer"]["param_groups"], groups.values(), strict=True)
     ]
     return {
-        "model_config": asdict(config),
+        "model_config": asdict(sizes),
         "model": model,
         "optimizer": {
-            "state": {index_of[our_name(name)]: state[i] for i, name in enumerate(official) if i in state},
+            "state": {index_of[our_name(name)]: state[i] for i, name in enumerate(released) if i in state},
             "param_groups": param_groups,
         },
         "scheduler": checkpoint["scheduler"],
@@ -115,19 +114,23 @@ def convert(checkpoint: dict, height: int, width: int, **rays: float) -> dict:
     }
 
 
-def load_released_checkpoint(path: Path, height: int, width: int, **rays: float) -> dict:
-    """A checkpoint file of ours or of the released code, as one of ours. Arguments as in `config_of`.
+def load_released_checkpoint(path: Path, config: ModelConfig) -> dict:
+    """Return a checkpoint file, ours or of the released code, as one of ours.
+
+    Args:
+        path: The file.
+        config: As in `read_sizes`.
 
     Raises:
-        InputError: not readable, entries missing, or a coupling order that cannot be rebuilt.
+        InputError: It is not readable, lacks entries, is damaged, or has a coupling order that cannot be rebuilt.
     """
     checkpoint = read_checkpoint(path)
     if is_released(checkpoint):
         try:
-            checkpoint = convert(checkpoint, height, width, **rays)
-        except KeyError as missing:
+            checkpoint = convert(checkpoint, config)
+        except KeyError as entry:
             raise InputError(
-                f"{path} lacks {missing}, expected what checkpoints of the released code hold: give a whole one"
+                f"{path} lacks {entry}, expected what checkpoints of the released code hold: give a whole one"
             ) from None
         except (TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
             raise InputError(f"{path} is a damaged checkpoint of the released code ({error}): give another") from error
@@ -137,7 +140,10 @@ def load_released_checkpoint(path: Path, height: int, width: int, **rays: float)
             f"{path} lacks {', '.join(missing)}, expected a checkpoint of ours or of the released code: give another"
         )
     if problem := validate_checkpoint(checkpoint):
-        raise InputError(f"{path} is a damaged checkpoint ({problem}): give another, or delete it and train again")
+        raise InputError(
+            f"{path} is a checkpoint that is damaged or of another version ({problem}): give another, or delete it and "
+            "train again"
+        )
     return checkpoint
 
 
@@ -145,24 +151,25 @@ def _count(state: dict[str, Tensor], pattern: str) -> int:
     return sum(re.fullmatch(pattern, key) is not None for key in state)
 
 
-def _coupling_axes(checkpoint: dict, config: ModelConfig) -> list[int]:
+def _coupling_axes(checkpoint: dict, sizes: ModelConfig) -> list[int]:
+    """Return the coordinate that each coupling layer changes."""
     deform = checkpoint["deform_mlp"]
     num_layers = _count(deform, r"layers1\.\d+\.projection\.proj\.0\.weight")
     masks = [deform.get(f"layers1.{i}.mask") for i in range(num_layers)]
     if all(mask is not None for mask in masks):
         return [int(mask.flatten().argmin()) for mask in masks]
-    return _rebuilt_axes(checkpoint["feature_mlp"], config, num_layers)
+    return _rebuilt_axes(checkpoint["feature_mlp"], sizes, num_layers)
 
 
-def _rebuilt_axes(code_state: dict[str, Tensor], config: ModelConfig, num_layers: int) -> list[int]:
-    """The coupling order of a checkpoint without masks, drawn again from the released seed.
+def _rebuilt_axes(code_state: dict[str, Tensor], sizes: ModelConfig, num_layers: int) -> list[int]:
+    """Draw the coupling order of a checkpoint without masks again, from the released seed.
 
     The code net was drawn just before it from the same generator. Training hardly moves its input weights (their
-    spread is about 100), so that they tell whether the checkpoint did start from that seed.
+    std is about 100), so their correlation with newly drawn ones shows whether the checkpoint started from that seed.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(MASK_SEED)
-        code_net = GaborNet(1, config.code_width, config.code_size, config.code_depth, CODE_ALPHA)
+        code_net = GaborNet(1, sizes.code_width, sizes.code_size, sizes.code_depth, CODE_ALPHA)
         axes = random_axes(num_layers, torch.default_generator)
     drawn = torch.cat([gabor.linear.weight.flatten() for gabor in code_net.filters]).detach()
     stored = torch.cat([code_state[f"filters.{i}.linear.weight"].flatten() for i in range(len(code_net.filters))])

@@ -1,6 +1,6 @@
-"""A run by its flags: its sequence, its checkpoint, its networks. What the commands start from."""
+"""The checkpoint that a run starts from: which file, whether it fits the clip and the flags, and its model."""
 
-from argparse import Namespace
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -10,104 +10,110 @@ from networks.checkpoints import find_checkpoint, read_checkpoint, same_clip, th
 from networks.model_config import ModelConfig
 from networks.omnimotion import OmniMotion, load_model
 from networks.released_checkpoint import load_released_checkpoint
-from utils.config import run_dir
 from utils.errors import InputError
 
 
-def build_model(args: Namespace, video: np.ndarray, checkpoint: dict | None, device: torch.device) -> OmniMotion:
-    """New networks for this clip, or those of the checkpoint if it fits the clip and the flags.
+def build_model(config: ModelConfig, seed: int, checkpoint: dict | None, device: torch.device) -> OmniMotion:
+    """Return the model that training starts with: a new one, or the checkpoint's.
+
+    Args:
+        config: The clip's size and the sizes that flags ask for.
+        seed: Determines the coupling order and the weights of a new model.
+        checkpoint: One of ours, or None for a new model.
+        device: Where the model computes.
 
     Raises:
-        InputError: the checkpoint is of another clip or of other network sizes.
+        InputError: The checkpoint is of another clip or of other sizes.
     """
-    num_frames, height, width = video.shape[:3]
-    sizes = {name: getattr(args, name) for name in ModelConfig.__dataclass_fields__ if hasattr(args, name)}
-    config = ModelConfig(num_frames=num_frames, height=height, width=width, **sizes)
     if checkpoint is None:
-        return OmniMotion.initialised(config, args.num_layers, args.loader_seed).to(device)
+        return OmniMotion.initialised(config, seed).to(device)
     model = load_model(checkpoint, device).train()
-    if len(model.config.axes) != args.num_layers:
-        raise InputError(
-            f"the checkpoint has {len(model.config.axes)} coupling layers, --num_layers is {args.num_layers}: "
-            "give that number, or another --expname"
-        )
-    for name in ("num_frames", "height", "width", *sizes):
-        found, asked = getattr(model.config, name), getattr(config, name)
-        if found != asked:
+    # Sizes that are no flags are the checkpoint's: earlier versions had flags for some.
+    for name in ("num_frames", "height", "width", *(f.name for f in fields(ModelConfig) if "help" in f.metadata)):
+        found, expected = getattr(model.config, name), getattr(config, name)
+        if found != expected:
             raise InputError(
-                f"the checkpoint has {name} {found}, this run asks for {asked}; change the flag or the clip to match, "
-                "name another --expname, or start anew with --no_reload"
+                f"the checkpoint has {name} {found}, this run has {expected}; change the flag or the clip to match, "
+                "give another --expname, or start anew with --no_reload"
             )
     return model
 
 
-def find_resume_checkpoint(args: Namespace) -> Path | None:
-    """The checkpoint that training goes on from: the run's newest, None where it has none.
+def find_resume_checkpoint(run_dir: Path, ckpt_path: str, no_reload: bool) -> Path | None:
+    """Return the checkpoint that training resumes from, or None for a new model.
 
-    `--ckpt_path` names where a run starts: once the run has a checkpoint that came from there, that one is taken.
-    `--no_reload` passes over the run's own.
-
-    Raises:
-        InputError: `--ckpt_path` does not exist.
-    """
-    named = find_checkpoint(run_dir(args), args.ckpt_path) if args.ckpt_path else None
-    newest = None if args.no_reload else find_checkpoint(run_dir(args), None)
-    if named is None or newest is None:
-        return named or newest
-    came_from = read_checkpoint(newest).get("flags", {}).get("ckpt_path")
-    return newest if isinstance(came_from, str) and Path(came_from).resolve() == named.resolve() else named
-
-
-def load_resume_checkpoint(path: Path, args: Namespace, video: np.ndarray) -> dict:
-    """The checkpoint `path`, ours or a released one, with all that training goes on from.
+    Args:
+        run_dir: The run's folder, whose newest checkpoint is the default.
+        ckpt_path: Where the run starts, or empty. Once a checkpoint of the run itself came from there, that one is
+            newer and is taken.
+        no_reload: Pass over the run's own checkpoints.
 
     Raises:
-        InputError: it is unreadable, was trained on other pictures, or holds no optimizer.
+        InputError: `ckpt_path` does not exist.
     """
-    checkpoint = load_compatible_checkpoint(path, args, video)
+    given = find_checkpoint(run_dir, ckpt_path) if ckpt_path else None
+    newest = None if no_reload else find_checkpoint(run_dir, None)
+    if given is None or newest is None:
+        return given or newest
+    origin = read_checkpoint(newest).get("flags", {}).get("ckpt_path")
+    return newest if isinstance(origin, str) and Path(origin).resolve() == given.resolve() else given
+
+
+def load_resume_checkpoint(path: Path, video: np.ndarray, config: ModelConfig) -> dict:
+    """Return a checkpoint with all that training resumes from; arguments as in `load_compatible_checkpoint`.
+
+    Raises:
+        InputError: It is unreadable, was trained on another clip, or lacks the optimizer's state.
+    """
+    checkpoint = load_compatible_checkpoint(path, video, config)
     missing = [key for key in ("optimizer", "scheduler", "step") if key not in checkpoint]
     if missing:
-        raise InputError(f"{path} lacks {', '.join(missing)}, which training goes on from: give a whole checkpoint")
+        raise InputError(f"{path} lacks {', '.join(missing)}, which training resumes from: give a whole checkpoint")
     return checkpoint
 
 
-def load_compatible_checkpoint(path: Path, args: Namespace, video: np.ndarray) -> dict:
-    """The checkpoint `path`, ours or a released one; networks are all that ours must hold.
+def load_compatible_checkpoint(path: Path, video: np.ndarray, config: ModelConfig) -> dict:
+    """Return a checkpoint, ours or a released one, as one of ours; its networks are all it must hold.
+
+    Args:
+        path: The file.
+        video: The clip [T,H,W,3], uint8, that it is to be used with.
+        config: Gives what a released checkpoint lacks: the clip's size and the settings of the rays.
 
     Raises:
-        InputError: it is unreadable or was trained on other pictures.
+        InputError: It is unreadable or was trained on another clip.
     """
-    rays = {name: getattr(args, name) for name in ("num_samples_ray", "min_depth", "max_depth")}
-    checkpoint = load_released_checkpoint(path, *video.shape[1:3], **rays)
+    checkpoint = load_released_checkpoint(path, config)
     trained, given = checkpoint.get("thumbnails"), thumbnails(video)  # released checkpoints have none
     if trained is not None and len(trained) == len(given) and not same_clip(trained, given):
         raise InputError(
-            f"{path} was trained on other pictures than the {len(given)} frames of {args.data_dir}: give the data_dir "
-            "of its training, or train this one under another --expname or with --no_reload"
+            f"{path} was trained on other pictures than this clip's {len(given)} frames: give the data_dir of its "
+            "training, or train this one under another --expname or with --no_reload"
         )
     return checkpoint
 
 
-def find_trained_checkpoint(args: Namespace) -> Path:
-    """The checkpoint that the flags name, or the run's newest.
+def find_trained_checkpoint(run_dir: Path, ckpt_path: str) -> Path:
+    """Return `ckpt_path` if given, else the run's newest checkpoint.
 
     Raises:
-        InputError: there is none.
+        InputError: There is none.
     """
-    path = find_checkpoint(run_dir(args), args.ckpt_path)
+    path = find_checkpoint(run_dir, ckpt_path)
     if path is None:
-        raise InputError(f"no checkpoint in {run_dir(args)}: train first, or name one with --ckpt_path")
+        raise InputError(f"no checkpoint in {run_dir}: train first, or name one with --ckpt_path")
     return path
 
 
-def load_trained(args: Namespace, video: np.ndarray, device: torch.device) -> OmniMotion:
-    """The model that the flags name, or the run's newest; says which, and how far it was trained.
+def load_trained(path: Path, video: np.ndarray, config: ModelConfig, device: torch.device) -> OmniMotion:
+    """Return the model of a checkpoint, ready for inference, and print how far it was trained.
+
+    Arguments as in `load_compatible_checkpoint`.
 
     Raises:
-        InputError: there is none, or it is of a clip of another size or length than `video`.
+        InputError: It is unreadable, or of a clip of other pictures, size or length than `video`.
     """
-    path = find_trained_checkpoint(args)
-    checkpoint = load_compatible_checkpoint(path, args, video)
+    checkpoint = load_compatible_checkpoint(path, video, config)
     model = load_model(checkpoint, device)
     trained = model.config.num_frames, model.config.height, model.config.width
     if trained != video.shape[:3]:

@@ -1,6 +1,4 @@
-"""What a machine can do beside multiplying."""
-
-from argparse import Namespace
+"""Runtime options of a model: compiled networks, activation checkpointing, mixed precision and TF32."""
 
 import torch
 
@@ -9,7 +7,7 @@ from utils.errors import InputError
 
 
 def require_compiler(device: torch.device) -> None:
-    """Build a first kernel for a device, in seconds, so that a missing compiler is known before any work.
+    """Compile a small function for a device, so that a missing compiler is found in seconds.
 
     Raises:
         InputError: torch.compile does not work here.
@@ -24,16 +22,23 @@ def require_compiler(device: torch.device) -> None:
         ) from error
 
 
-def configure_runtime(model: OmniMotion, args: Namespace) -> None:
-    """What the flags ask for to train in less memory or time.
+def configure_runtime(model: OmniMotion, *, compile: bool, checkpoint_activations: bool, amp: bool, tf32: bool) -> None:
+    """Set how a model computes, none of which changes what it computes beyond rounding.
+
+    Args:
+        model: The model to configure, on its device.
+        compile: Run the networks as kernels of torch.compile.
+        checkpoint_activations: Recompute hidden layers in the backward pass instead of keeping them.
+        amp: Multiply the volume's hidden layers in bfloat16.
+        tf32: Let CUDA multiply float32 matrices in TF32; a setting of the whole process.
 
     Raises:
-        InputError: `--compile`, but there is no compiler.
+        InputError: `compile` is set, but there is no compiler.
     """
-    if args.compile:
+    if compile:
         require_compiler(model.device)
         model.compile_networks()
-    if args.checkpoint_activations:
+    if checkpoint_activations:
         model.checkpoint_activations()
-    model.volume.amp = args.amp
-    torch.backends.cuda.matmul.allow_tf32 = args.tf32
+    model.volume.amp = amp
+    torch.backends.cuda.matmul.allow_tf32 = tf32
