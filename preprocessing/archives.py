@@ -1,4 +1,4 @@
-"""What the commands that unpack a benchmark share: flags, the archive, sequence folders that are whole or absent."""
+"""Shared parts of the commands that unpack a benchmark: their flags, the archive, writing its sequences."""
 
 import argparse
 import http.client
@@ -14,28 +14,38 @@ import numpy as np
 from tqdm import tqdm
 
 from preprocessing.sequence_paths import SequencePaths
-from preprocessing.weights import check_remembered
+from preprocessing.weights import check_unchanged
 from utils.atomic import atomic_folder, atomic_path
 from utils.errors import InputError, OneLineErrorParser
 from utils.images import to_rgb
 
 
-def archive_flags(description: str, url: str) -> argparse.ArgumentParser:
-    """Parser with `--archive FILE` or `--download` (of `url`), `--out` and `--sequences`."""
+def archive_parser(description: str, url: str) -> argparse.ArgumentParser:
+    """Return a parser with `--archive FILE` or `--download` (of `url`), `--out` and `--sequences`."""
     parser = OneLineErrorParser(description=description)
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--archive", type=Path, help="the downloaded file")
-    source.add_argument("--download", action="store_true", help=f"get {url} into --out once, and keep it there")
-    parser.add_argument("--out", type=Path, default=Path("data"), help="folder in which sequence folders are made")
-    parser.add_argument("--sequences", nargs="+", metavar="NAME", help="only these (default: all)")
+    source.add_argument("--archive", type=Path, help="the archive, already downloaded")
+    source.add_argument("--download", action="store_true", help=f"download {url} to --out unless it is there")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("data"),
+        help="folder in which the sequence folders are made (default: %(default)s)",
+    )
+    parser.add_argument("--sequences", nargs="+", metavar="NAME", help="write only these sequences (default: all)")
     return parser
 
 
 def find_archive(archive: Path | None, url: str, out: Path) -> Path:
-    """The file `archive`; with None what `url` gives, in `out` under its own name, downloaded unless it is there.
+    """Return the path of the archive, downloading it if needed.
+
+    Args:
+        archive: A file that was downloaded before, or None.
+        url: Where to download from if `archive` is None.
+        out: Folder of the download, which is named as in the URL. An existing file is not downloaded again.
 
     Raises:
-        InputError: no such file, the download failed or came short, or the file has changed since.
+        InputError: There is no such file, the download failed or is incomplete, or the file has changed since.
     """
     if archive is not None and not archive.is_file():
         raise InputError(f"no archive at {archive}: give the downloaded file, or --download instead")
@@ -44,7 +54,7 @@ def find_archive(archive: Path | None, url: str, out: Path) -> Path:
     target = out / url.rsplit("/", 1)[-1]
     if not target.is_file():
         _download(url, target)
-    check_remembered(target)
+    check_unchanged(target)
     return target
 
 
@@ -54,19 +64,26 @@ def _download(url: str, target: Path) -> None:
             size = int(response.headers.get("Content-Length") or 0)
             with tqdm.wrapattr(response, "read", size, desc=target.name) as source, temporary.open("wb") as file:
                 shutil.copyfileobj(source, file)
-            if temporary.stat().st_size < size:  # a connection that breaks off looks like the end of the file
-                raise OSError(f"{temporary.stat().st_size} of {size} bytes came")
+            if temporary.stat().st_size < size:  # a lost connection looks like the end of the file
+                raise OSError(f"only {temporary.stat().st_size} of {size} bytes arrived")
     except (OSError, http.client.HTTPException) as error:
         raise InputError(f"cannot get {url} ({error}): try again, or give a copy with --archive") from error
 
 
 def decode_rgb(data: bytes, origin: str) -> np.ndarray:
-    """Bytes of a png or jpeg → RGB uint8 [H,W,3], a palette as its colours; `origin` names it in the error.
+    """Decode a png or jpeg, with a palette's colors applied.
+
+    Args:
+        data: The encoded image.
+        origin: What the message calls it.
+
+    Returns:
+        RGB uint8 [H,W,3].
 
     Raises:
-        InputError: not an image.
+        InputError: The data is not an image.
     """
-    with suppress(cv2.error):  # no bytes at all, or a header that promises too many pixels
+    with suppress(cv2.error):  # raised for no data, or a header that declares too many pixels
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
         if image is not None:
             return to_rgb(image)
@@ -76,15 +93,18 @@ def decode_rgb(data: bytes, origin: str) -> np.ndarray:
 def write_sequences(
     out: Path, present: Collection[str], wanted: list[str] | None, write: Callable[[str, SequencePaths], None]
 ) -> None:
-    """Make `out/<name>` for the `wanted` of the names `present` (all with None); one that exists is left as it is.
+    """Write sequence folders `out/<name>`, each completely or not at all; existing ones are kept.
 
-    `write(name, paths)` fills a hidden folder beside the target, renamed once that returns and removed if it raises;
-    what a killed process left is removed first. So a folder that exists is whole, and a killed run can go on.
+    Args:
+        out: Folder of the sequence folders.
+        present: Names of the archive's sequences.
+        wanted: Names of the sequences to write; None for all.
+        write: `write(name, paths)` writes one sequence to a temporary folder.
 
     Raises:
-        InputError: a wanted name is not there, or one cannot be a folder's name; before anything is written.
+        InputError: A wanted name is not present, or a name cannot be that of a folder; nothing is written then.
     """
-    names = dict.fromkeys(wanted or sorted(present))  # each once
+    names = dict.fromkeys(wanted or sorted(present))  # without repetitions
     if missing := [name for name in names if name not in present]:
         raise InputError(
             f"no sequence {', '.join(missing)} in the archive, which holds: {', '.join(sorted(present))}; give "

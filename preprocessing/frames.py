@@ -1,13 +1,14 @@
-"""From what the user has (a video, a folder of images, a sequence folder) to a sequence folder with `color/`.
+"""Making a sequence folder with `color/` of a video, a folder of images or another sequence folder.
 
-A copy lies in `data_root/<name>` or, where it was made smaller, `data_root/<name>_<max_side>`. It is written
-under a hidden name and renamed once it is whole, so that a folder that exists is a folder that is complete.
+A copy lies in `data_root/<name>`, or in `data_root/<name>_<max_side>` if it was reduced in size. It is written under a
+hidden name and renamed when complete, so a folder that exists is complete.
 """
 
 import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,15 +19,17 @@ from utils.atomic import atomic_folder
 from utils.conventions import scale_points
 from utils.data_files import read_arrays, read_json
 from utils.errors import InputError, explain_failed_writes
-from utils.images import decode_image, image_files, list_frames, read_frame, write_image
+from utils.images import decode_image, image_files, list_frames, read_frame, swap_red_and_blue, write_image
 from utils.video import VIDEO_SUFFIXES, frame_rate, read_video
 
-# OpenCV's DIS flow takes nothing smaller.
-SMALLEST_SHORT_SIDE, SMALLEST_LONG_SIDE = 8, 12
+MIN_SHORT_SIDE, MIN_LONG_SIDE = 8, 12  # pixels; OpenCV's DIS flow takes nothing smaller
+
+Size = tuple[int, int]  # (height, width)
+Record = dict[str, Any]  # content of source.json
 
 
-def scaled_size(height: int, width: int, max_side: int | None) -> tuple[int, int]:
-    """(height, width) with the longer side at most `max_side`; never enlarged, no side below one pixel."""
+def scaled_size(height: int, width: int, max_side: int | None) -> Size:
+    """Return (height, width) reduced so that the longer side is at most `max_side`; no side goes below one pixel."""
     if max_side is None or max(height, width) <= max_side:
         return height, width
     scale = max_side / max(height, width)
@@ -34,42 +37,46 @@ def scaled_size(height: int, width: int, max_side: int | None) -> tuple[int, int
 
 
 def prepare_sequence(source: Path, max_side: int | None, data_root: Path = Path("data")) -> SequencePaths:
-    """Sequence folder for `source`, made where needed.
+    """Return a sequence folder with the frames of `source`, making a copy if needed.
 
     Args:
-        source: a video file, a folder of images, or a sequence folder with `color/` (used in place where its
-            frames fit `max_side` and it is writable).
-        max_side: the longest side that frames may have, pixels; None keeps their size.
-        data_root: folder in which copies are made.
+        source: A video file, a folder of images, or a sequence folder with `color/`, which is used in place if its
+            frames fit `max_side` and it is writable.
+        max_side: Longest side that frames may have, pixels; None keeps their size.
+        data_root: Folder in which copies are made.
 
     Raises:
-        InputError: nothing usable at `source`, frames too small, or a copy of something else is in the way.
+        InputError: `source` holds nothing usable or frames that are too small, or another copy is in the way.
     """
     source = Path(source)
     frames = source_files(source)
     first = read_frame(frames[0]) if frames else next(iter(read_video(source)), None)
     if first is None:
-        raise InputError(f"{source} holds no frame; expected a video of at least two")
+        raise InputError(f"{source} holds no frame, expected at least two: give another video")
     height, width = scaled_size(*first.shape[:2], max_side)
-    if min(height, width) < SMALLEST_SHORT_SIDE or max(height, width) < SMALLEST_LONG_SIDE:
+    if min(height, width) < MIN_SHORT_SIDE or max(height, width) < MIN_LONG_SIDE:
         raise InputError(
-            f"frames of {source} would be {width}x{height} (width x height), expected at least {SMALLEST_LONG_SIDE} by "
-            f"{SMALLEST_SHORT_SIDE} pixels: give larger frames or another --max_side"
+            f"frames of {source} would be {width}x{height} (width x height), expected at least {MIN_LONG_SIDE} by "
+            f"{MIN_SHORT_SIDE} pixels: give larger frames or another --max_side"
         )
     resized = (height, width) != first.shape[:2]
     if (source / "color").is_dir() and not resized and os.access(source, os.W_OK):
         return SequencePaths(source)
     target = _target_folder(source, max_side if resized else None, Path(data_root))
-    wanted = fingerprint(source, frames, max_side if resized else None)
+    origin = fingerprint(source, frames, max_side if resized else None)
     if not target.exists():
         with explain_failed_writes(target.parent):
-            _materialise(source, frames, max_side, target, wanted)
-    _check_copy(target, wanted)
+            _write_copy(source, frames, max_side, target, origin)
+    _check_copy(target, origin)
     return SequencePaths(target)
 
 
 def source_files(source: Path) -> list[Path]:
-    """Image files of a folder source; empty for a video file."""
+    """List the image files of a source that is a folder; empty for a video file.
+
+    Raises:
+        InputError: The source does not exist, is no kind of video that can be read, or holds too few images.
+    """
     if not source.exists():
         raise InputError(f"nothing at {source}: give a video file, a folder of frames, or a folder with color/")
     if source.is_dir():
@@ -81,15 +88,24 @@ def source_files(source: Path) -> list[Path]:
 
 
 def _target_folder(source: Path, max_side: int | None, data_root: Path) -> Path:
-    """Where the copy of `source` lies; never `source` itself."""
+    """Return the folder for the copy of `source`, which is never `source` itself."""
     resolved = source.resolve()
     name = (resolved.stem if resolved.is_file() else resolved.name) + (f"_{max_side}" if max_side else "")
     target = data_root / name
     return data_root / f"{name}_frames" if target.resolve() == resolved else target
 
 
-def fingerprint(source: Path, frames: list[Path], max_side: int | None) -> dict[str, object]:
-    """What tells whether a copy was made from the present state of the source."""
+def fingerprint(source: Path, frames: list[Path], max_side: int | None) -> Record:
+    """Return what identifies the present state of a source, to compare with what a copy was made from.
+
+    Args:
+        source: The video file or folder.
+        frames: Its image files; empty for a video.
+        max_side: The size limit of the copy, pixels; None if it keeps the frames' size.
+
+    Returns:
+        Plain data, as stored in the copy's `source.json`.
+    """
     stats = [path.stat() for path in frames or [source]]
     return {
         "source": str(source.resolve()),
@@ -99,56 +115,55 @@ def fingerprint(source: Path, frames: list[Path], max_side: int | None) -> dict[
     }
 
 
-def _check_copy(target: Path, wanted: dict[str, object]) -> None:
-    """Refuse a folder that was not made from `wanted`, or has lost frames since."""
-    try:
-        found = read_json(target / "source.json")
-    except (OSError, ValueError):
-        found = {}
-    found = found if isinstance(found, dict) else {}
-    differing = [key for key, value in wanted.items() if found.get(key) != value]
+def _check_copy(target: Path, origin: Record) -> None:
+    """Refuse a folder that was not made from this origin, or has lost frames since."""
+    found = read_source_record(SequencePaths(target))
+    differing = [key for key, value in origin.items() if found.get(key) != value]
     if not differing and found.get("num_frames") != len(image_files(target / "color")):
         differing = ["num_frames"]
     if differing:
-        was = found.get("source", "something unknown (no source.json)")
+        made_from = found.get("source", "something unknown (no source.json)")
         raise InputError(
-            f"{target} was made from {was} and differs in {', '.join(differing)} from {wanted['source']} "
+            f"{target} was made from {made_from} and differs in {', '.join(differing)} from {origin['source']} "
             f"now: delete or rename the folder {target}"
         )
 
 
-def _materialise(
-    source: Path, frames: list[Path], max_side: int | None, target: Path, record: dict[str, object]
-) -> None:
-    """Write the copy, whole or not at all."""
-    with atomic_folder(target) as partial:
-        size = _fill(source, frames, max_side, SequencePaths(partial))
-        (partial / "source.json").write_text(json.dumps({**record, **size}, indent=1))
+def read_source_record(paths: SequencePaths) -> Record:
+    """Read what a copy was made from (its `source.json`); empty for a folder that is no copy."""
+    try:
+        record = read_json(paths.root / "source.json")
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
 
 
-def _fill(source: Path, frames: list[Path], max_side: int | None, partial: SequencePaths) -> dict[str, float]:
-    """Write frames, masks and tracks; returns `num_frames`, `height`, `width` and, of a video, `fps`."""
-    images: Iterable[np.ndarray] = (read_frame(path) for path in frames) if frames else read_video(source)
-    with tqdm(images, "frames", len(frames) or None) as bar:
-        old, new, count = _write_frames(bar, partial, max_side)
-    if count < 2:
-        raise InputError(f"{source} holds {count} frame(s); expected at least two")
-    if (source / "color").is_dir():
-        _copy_masks(SequencePaths(source), frames, partial, old, new)
-        _copy_tracks(SequencePaths(source), partial, old, new)
-    rate = {} if frames else {"fps": frame_rate(source)}
-    return {"num_frames": count, "height": new[0], "width": new[1], **rate}
+def _write_copy(source: Path, frames: list[Path], max_side: int | None, target: Path, origin: Record) -> None:
+    """Write the copy with its `source.json`, completely or not at all."""
+    with atomic_folder(target) as staged:
+        paths = SequencePaths(staged)
+        images: Iterable[np.ndarray] = (read_frame(path) for path in frames) if frames else read_video(source)
+        with tqdm(images, "frames", len(frames) or None) as bar:
+            old, new, count = _write_frames(bar, paths, max_side)
+        if count < 2:
+            raise InputError(f"{source} holds {count} frame(s), expected at least two: give another video")
+        if (source / "color").is_dir():
+            _copy_masks(SequencePaths(source), frames, paths, old, new)
+            _copy_tracks(SequencePaths(source), paths, old, new)
+        rate = {} if frames else {"fps": frame_rate(source)}
+        record = {**origin, "num_frames": count, "height": new[0], "width": new[1], **rate}
+        (staged / "source.json").write_text(json.dumps(record, indent=1))
 
 
-def _write_frames(
-    images: Iterable[np.ndarray], paths: SequencePaths, max_side: int | None
-) -> tuple[tuple[int, int], tuple[int, int], int]:
-    """Write `color/%05d.png`; returns (height, width) before and after, and the number of frames."""
-    old = new = (0, 0)
+def _write_frames(images: Iterable[np.ndarray], paths: SequencePaths, max_side: int | None) -> tuple[Size, Size, int]:
+    """Write `color/%05d.png`; return the size before and after, and the number of frames."""
+    old: Size = (0, 0)
+    new: Size = (0, 0)
     count = 0
     for count, image in enumerate(images, 1):
         if count == 1:
-            old, new = image.shape[:2], scaled_size(*image.shape[:2], max_side)
+            old = image.shape[:2]
+            new = scaled_size(*old, max_side)
         if image.shape[:2] != old:
             raise InputError(
                 f"frame {count} is {image.shape[1]}x{image.shape[0]} but the first is {old[1]}x{old[0]} "
@@ -160,14 +175,8 @@ def _write_frames(
     return old, new, count
 
 
-def _copy_masks(
-    source: SequencePaths,
-    frames: list[Path],
-    target: SequencePaths,
-    old: tuple[int, int],
-    new: tuple[int, int],
-) -> None:
-    """Copy the masks that bear a frame's stem, resized to the nearest pixel; others belong to no frame."""
+def _copy_masks(source: SequencePaths, frames: list[Path], target: SequencePaths, old: Size, new: Size) -> None:
+    """Copy the masks that are named after a frame, resized without interpolation."""
     by_stem = {path.stem: path for path in image_files(source.mask)}
     for index, frame in enumerate(frames):
         if frame.stem not in by_stem:
@@ -176,15 +185,14 @@ def _copy_masks(
         if mask.shape[:2] != old:
             raise InputError(
                 f"mask {by_stem[frame.stem]} is {mask.shape[1]}x{mask.shape[0]} but its frame is "
-                f"{old[1]}x{old[0]} (width x height): give the frame's own, or remove it"
+                f"{old[1]}x{old[0]} (width x height): give a mask of the frame's size, or remove it"
             )
         mask = cv2.resize(mask, new[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-        rgb = mask if mask.ndim == 2 else mask[..., [2, 1, 0, *range(3, mask.shape[2])]]
-        write_image(target.mask / f"{index:05d}.png", rgb)
+        write_image(target.mask / f"{index:05d}.png", swap_red_and_blue(mask))
 
 
-def _copy_tracks(source: SequencePaths, target: SequencePaths, old: tuple[int, int], new: tuple[int, int]) -> None:
-    """Copy exact tracks, where there are some, scaled as the frames were."""
+def _copy_tracks(source: SequencePaths, target: SequencePaths, old: Size, new: Size) -> None:
+    """Copy the exact tracks, if there are any, scaled like the frames."""
     if not source.gt_tracks.is_file():
         return
     try:

@@ -1,4 +1,4 @@
-"""DAVIS 2016 and 2017 (trainval, 480p) as sequence folders: frames as they are, masks of all objects together.
+"""Unpack DAVIS 2016 or 2017 (trainval, 480p) into sequence folders: the frames, and one mask of all objects.
 
 python preprocessing/get_davis.py --archive DAVIS-2017-trainval-480p.zip --sequences bear car-shadow
 """
@@ -11,9 +11,9 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script, only this folder would be found
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a script finds modules of its own folder only
 
-from preprocessing.archives import archive_flags, decode_rgb, find_archive, write_sequences
+from preprocessing.archives import archive_parser, decode_rgb, find_archive, write_sequences
 from preprocessing.sequence_paths import SequencePaths
 from preprocessing.zip_files import open_zip
 from utils.errors import InputError, exit_on_input_error
@@ -28,16 +28,16 @@ def write_davis(archive: zipfile.ZipFile, out: Path, sequences: list[str] | None
     """Write `color/*.jpg` (the archive's bytes) and `mask/*.png` (0 or 255) of the sequences to `out/<sequence>`.
 
     Args:
-        archive: `DAVIS/JPEGImages/480p/<sequence>/*.jpg`, `DAVIS/Annotations/480p/<sequence>/*.png`.
-        out: folder of sequence folders; those that exist are kept.
-        sequences: names, None for all.
+        archive: DAVIS, with `DAVIS/JPEGImages/480p/<sequence>/*.jpg` and `DAVIS/Annotations/480p/<sequence>/*.png`.
+        out: Folder of the sequence folders; existing ones are kept.
+        sequences: Their names; None for all.
 
     Raises:
-        InputError: no frames in this layout, no such sequence, or an undecodable annotation.
+        InputError: The archive has no frames in this layout, lacks a sequence, or an annotation cannot be decoded.
     """
     frames, masks = _members(archive, FRAME), _members(archive, MASK)
     if not frames:
-        raise InputError(f"{archive.filename} holds no DAVIS/JPEGImages/480p/<sequence>/*.jpg: expected DAVIS at 480p")
+        raise InputError(f"{archive.filename} holds no DAVIS/JPEGImages/480p/<sequence>/*.jpg: give DAVIS at 480p")
 
     def write(name: str, paths: SequencePaths) -> None:
         paths.color.mkdir()
@@ -52,7 +52,7 @@ def write_davis(archive: zipfile.ZipFile, out: Path, sequences: list[str] | None
 
 
 def _members(archive: zipfile.ZipFile, pattern: re.Pattern[str]) -> dict[str, list[str]]:
-    """Sequence → its members that match `pattern`; no members for a sequence without any."""
+    """Return the members that match `pattern` by sequence; a missing sequence has none."""
     found = defaultdict(list)
     for name in archive.namelist():
         if match := pattern.fullmatch(name):
@@ -62,8 +62,9 @@ def _members(archive: zipfile.ZipFile, pattern: re.Pattern[str]) -> dict[str, li
 
 @exit_on_input_error
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point of the command line."""
-    args = archive_flags("DAVIS's frames and foreground masks as sequence folders.", URL).parse_args(arguments)
+    """Run the command line."""
+    parser = archive_parser("Unpack DAVIS's frames and foreground masks into sequence folders.", URL)
+    args = parser.parse_args(arguments)
     with open_zip(find_archive(args.archive, URL, args.out)) as archive:
         write_davis(archive, args.out, args.sequences)
 

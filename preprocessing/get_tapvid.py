@@ -1,8 +1,8 @@
-"""TAP-Vid's videos and exact tracks as sequence folders, to be scored by `evaluate.py`.
+"""Unpack TAP-Vid's videos and annotated tracks into sequence folders, on which `evaluate.py` scores.
 
 python preprocessing/get_tapvid.py --archive tapvid_davis.zip --sequences goat
 
-Their points become pixels of the size written (`utils.conventions.px_from_unit`).
+The points are converted to pixels of the written frames (`utils.conventions.px_from_unit`).
 """
 
 import sys
@@ -11,9 +11,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script, only this folder would be found
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a script finds modules of its own folder only
 
-from preprocessing.archives import archive_flags, decode_rgb, find_archive, write_sequences
+from preprocessing.archives import archive_parser, decode_rgb, find_archive, write_sequences
 from preprocessing.sequence_paths import SequencePaths
 from preprocessing.tapvid_pickle import read_tapvid
 from utils.conventions import RASTER, nan_where_occluded, px_from_unit
@@ -24,14 +24,16 @@ URL = "https://storage.googleapis.com/dm-tapnet/tapvid_davis.zip"
 
 
 def write_sequence(name: str, sequence: dict, paths: SequencePaths, size: int) -> None:
-    """Write `color/%05d.png`, size x size pixels (0: as they are), and `gt_tracks.npz` in pixels of that size.
+    """Write `color/%05d.png` and `gt_tracks.npz`, whose tracks are in pixels of the written frames.
 
     Args:
+        name: What messages call the sequence.
         sequence: `video` uint8 [T,H,W,3] or T encoded images, `points` [N,T,2] in 0..1, `occluded` [N,T].
-        name, paths: what messages call it, and its folder, which exists.
+        paths: Its folder, which exists.
+        size: Side of the written frames, pixels; 0 keeps their size.
 
     Raises:
-        InputError: arrays that do not have these shapes, or an undecodable frame.
+        InputError: An array does not have this shape, or a frame cannot be decoded.
     """
     expected = "expected video uint8 [T,H,W,3] or T jpegs of one size, points [N,T,2], occluded [N,T]"
     try:
@@ -55,9 +57,14 @@ def write_sequence(name: str, sequence: dict, paths: SequencePaths, size: int) -
 
 @exit_on_input_error
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point of the command line."""
-    parser = archive_flags("TAP-Vid's videos and exact tracks as sequence folders.", URL)
-    parser.add_argument("--size", type=int, default=RASTER, help="side of the frames, pixels; 0 keeps their size")
+    """Run the command line."""
+    parser = archive_parser("Unpack TAP-Vid's videos and annotated tracks into sequence folders.", URL)
+    parser.add_argument(
+        "--size",
+        type=int,
+        default=RASTER,
+        help="side of the written frames, pixels; 0 keeps their size (default: %(default)s)",
+    )
     args = parser.parse_args(arguments)
     if args.size < 0:
         parser.error(f"--size {args.size}: expected a side in pixels, or 0")

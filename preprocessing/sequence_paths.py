@@ -6,23 +6,27 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class SequencePaths:
-    """Paths inside one sequence folder. `a`, `b`, `name` are frame file names with extension (`00000.jpg`)."""
+    """Paths inside one sequence folder; `a`, `b` and `name` are file names of frames (`00000.jpg`).
+
+    Args:
+        root: The sequence folder.
+    """
 
     root: Path
 
     @property
     def color(self) -> Path:
-        """Folder of the RGB frames."""
+        """The folder of the RGB frames."""
         return self.root / "color"
 
     @property
     def mask(self) -> Path:
-        """Folder of optional foreground masks, one for each frame."""
+        """The folder of foreground masks, optional, named after their frames."""
         return self.root / "mask"
 
     @property
     def gt_tracks(self) -> Path:
-        """Exact tracks, where known: `points` [N,T,2] (x, y) pixels, `occluded` [N,T]."""
+        """Exact tracks, if known: `points` [N,T,2] (x, y) pixels, `occluded` [N,T]."""
         return self.root / "gt_tracks.npz"
 
     @property
@@ -31,32 +35,32 @@ class SequencePaths:
         return self.root / "flow_stats.json"
 
     def flow(self, a: str, b: str) -> Path:
-        """Flow from frame `a` to frame `b`, packed (`preprocessing.flow_files`)."""
+        """Return the path of the flow from frame `a` to frame `b`, packed (`preprocessing.flow_files`)."""
         return self.root / "raft_exhaustive" / f"{a}_{b}.flow"
 
     def released_flow(self, a: str, b: str) -> Path:
-        """The same in published data: [H,W,2] (dx, dy) pixels, float32 or float16."""
+        """Return the path of the same flow in published data: [H,W,2] (dx, dy) pixels, float32 or float16."""
         return self.root / "raft_exhaustive" / f"{a}_{b}.npy"
 
     def flow_mask(self, a: str, b: str) -> Path:
-        """RGB png of the flow a→b: R = 255 where cycle-consistent, G = 255 where rescued as occluded, B = 0."""
+        """Return the path of the flow's mask, a png: R = 255 if cycle-consistent, G = 255 if rescued as occluded."""
         return self.root / "raft_masks" / f"{a}_{b}.png"
 
     def feature(self, kind: str, name: str) -> Path:
-        """Dense features of a frame, [h,w,C]."""
+        """Return the path of a frame's dense features, [h,w,C]."""
         return self.root / "features" / kind / f"{name}.npy"
 
     def count_map(self, name: str) -> Path:
-        """16-bit png [H,W]: in how many pairs each pixel of the frame is valid."""
+        """Return the path of a frame's count map, a 16-bit png [H,W]: in how many pairs each pixel is valid."""
         return self.root / "count_maps" / f"{Path(name).stem}.png"
 
     @property
     def manifest(self) -> Path:
-        """JSON: with which settings, versions and frames the products were made; published sequences have none."""
+        """JSON of the settings, versions and frames that the products were made with; published sequences have none."""
         return self.root / "preprocess.json"
 
     def training_flow(self, key: str) -> Path:
-        """The valid flow of all pairs in one file (`loaders.mapped_flow`), of the products that `key` stands for."""
+        """Return the path of the valid flow of all pairs (`loaders.mapped_flow`); `key` identifies the products."""
         return self.root / "training_flow" / f"{key}.bin"
 
     @property

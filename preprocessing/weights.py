@@ -1,10 +1,13 @@
-"""Pretrained weights from a file or a URL into a network; a failure is one sentence that says what to do."""
+"""Pretrained networks: weights from a file or a URL, and the precision that they compute in."""
 
 import hashlib
 import pickle
+import re
+import textwrap
 import urllib.error
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,25 +17,65 @@ from utils.errors import InputError
 from utils.torch_files import load_plain
 
 StateDict = dict[str, Tensor]
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def computes_in_half(device: torch.device | str) -> bool:
-    """Return whether pretrained networks compute in float16 on a device: on a GPU, where it is faster."""
+    """Return whether pretrained networks compute in float16 on a device: they do on a GPU, where it is faster."""
     return torch.device(device).type == "cuda"
 
 
 def inference_precision(device: torch.device | str) -> torch.autocast:
-    """Return a context in which pretrained networks compute as fits the device (see `computes_in_half`)."""
+    """Return the context in which pretrained networks compute on a device (see `computes_in_half`)."""
     return torch.autocast(torch.device(device).type, torch.float16, enabled=computes_in_half(device))
 
 
-def read_state_dict(path: Path) -> StateDict:
-    """Tensors of a checkpoint file on the CPU; loaded with `weights_only=True`, so that it cannot run code.
+def load_pretrained(
+    network: Network, weights: Path | None, url: str, rename: Callable[[StateDict], StateDict], alternative: str
+) -> Network:
+    """Load pretrained weights into a network, freeze it and set it to evaluation mode.
+
+    Args:
+        network: On the CPU.
+        weights: File to read; None: download `url`, or take it from torch's cache.
+        url: The published weights.
+        rename: Function from the published state dict to the network's names.
+        alternative: What to do where no download is possible.
+
+    Returns:
+        The network.
 
     Raises:
-        InputError: no such file, or not a flat dictionary of tensors.
+        InputError: Unusable weights, a failed download, or one that has changed since its first use.
     """
-    if not Path(path).is_file():
+    state = _download(url, alternative) if weights is None else read_state_dict(weights)
+    try:
+        network.load_state_dict(rename(state))
+    except RuntimeError as error:  # names missing and unexpected entries, and those of another shape
+        found = "; ".join(textwrap.shorten(line, 120, placeholder=" …") for line in str(error).splitlines()[1:4])
+        raise InputError(f"{weights or url} does not fit {type(network).__name__} ({found}): give other weights") from error
+    if weights is None:
+        check_unchanged(Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name)
+    return network.eval().requires_grad_(False)
+
+
+def rename_entries(state: StateDict, patterns: list[tuple[str, str]]) -> StateDict:
+    """Return a state dict with renamed entries: each (regular expression, replacement) is applied in turn."""
+    renamed = {}
+    for name, value in state.items():
+        for pattern, replacement in patterns:
+            name = re.sub(pattern, replacement, name)
+        renamed[name] = value
+    return renamed
+
+
+def read_state_dict(path: Path) -> StateDict:
+    """Read the tensors of a file of weights, without running pickled code.
+
+    Raises:
+        InputError: The file is missing, or no flat dictionary of tensors.
+    """
+    if not path.is_file():
         raise InputError(f"no weights file at {path}: give an existing one")
     state = load_plain(path, "PyTorch weights")
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
@@ -40,26 +83,22 @@ def read_state_dict(path: Path) -> StateDict:
     return state
 
 
-def download(fetch: Callable[[], StateDict], url: str, advice: str) -> StateDict:
-    """Result of `fetch` (which downloads `url` or finds it in torch's cache).
-
-    Raises:
-        InputError: the download failed or its hash is wrong; `advice` says what to do instead.
-    """
+def _download(url: str, alternative: str) -> StateDict:
+    """Download a state dict; a checksum in the URL's file name is verified."""
     try:
-        return fetch()
+        return torch.hub.load_state_dict_from_url(url, map_location="cpu", weights_only=True, check_hash=True)
     except (urllib.error.URLError, OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
         reason = " ".join(str(error).split())[:160]
-        raise InputError(f"cannot get {url} ({reason}): {advice}") from error
+        raise InputError(f"cannot get {url} ({reason}): {alternative}") from error
 
 
-def check_remembered(path: Path) -> None:
-    """Compare a downloaded file with the SHA-256 written beside it when it was first used (`<name>.sha256`).
+def check_unchanged(path: Path) -> None:
+    """Compare the SHA-256 of a downloaded file with that of its first use, which is kept beside it.
 
-    For files whose publisher states no checksum: what is trusted once may not change afterwards.
+    Not every publisher states a checksum, and torch verifies one only while downloading.
 
     Raises:
-        InputError: the file has changed.
+        InputError: The file has changed.
     """
     digest, note = hashlib.sha256(), path.with_name(path.name + ".sha256")
     with path.open("rb") as file:
@@ -67,31 +106,8 @@ def check_remembered(path: Path) -> None:
             digest.update(piece)
     if not note.is_file():
         write_atomic(note, digest.hexdigest().encode())
-    elif (remembered := note.read_text().strip()) != digest.hexdigest():
+    elif (first := note.read_text().strip()) != digest.hexdigest():
         raise InputError(
-            f"{path} has SHA-256 {digest.hexdigest()[:16]}…, but had {remembered[:16]}… when it was downloaded: delete "
-            "both that file and its .sha256, and it is downloaded again"
+            f"{path} has SHA-256 {digest.hexdigest()[:16]}…, but had {first[:16]}… when it was downloaded: delete both "
+            "that file and its .sha256, and it is downloaded again"
         )
-
-
-def load_strictly(network: nn.Module, state: StateDict, origin: str) -> None:
-    """Load `state` into `network`: the same names and shapes, none more, none less.
-
-    Raises:
-        InputError: naming the missing, unexpected or misshapen entries.
-    """
-    own = network.state_dict()
-    problems = {
-        "missing": sorted(own.keys() - state.keys()),
-        "unexpected": sorted(state.keys() - own.keys()),
-        "of another shape": sorted(k for k in own.keys() & state.keys() if own[k].shape != state[k].shape),
-    }
-    found = [f"{len(keys)} {what} ({_some(keys)})" for what, keys in problems.items() if keys]
-    if found:
-        raise InputError(f"{origin} does not fit {type(network).__name__}: {'; '.join(found)}")
-    network.load_state_dict(state)
-
-
-def _some(names: list[str]) -> str:
-    """The first few names."""
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

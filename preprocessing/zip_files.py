@@ -1,4 +1,4 @@
-"""Zip files that others made."""
+"""Zip files from elsewhere, opened with checks."""
 
 import errno
 import zipfile
@@ -12,19 +12,22 @@ from utils.errors import InputError
 
 @contextmanager
 def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
-    """The zip at `path`; faults found later, while its members are read, are reported alike.
+    """Open a zip file; damage that is found later, while members are read inside the context, is reported alike.
 
     Raises:
-        InputError: not a zip, damaged, encrypted, or a member's name leads out of a folder.
+        InputError: The file is not a zip, is damaged or encrypted, or a member's name leads out of its folder.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             for name in archive.namelist():
-                inside = PureWindowsPath(name)  # knows both separators, and drives
+                inside = PureWindowsPath(name)  # with both separators, and drive letters
                 if inside.anchor or ".." in inside.parts:
-                    raise InputError(f"{path} holds {name!r}, a name that leads out of its folder: nothing is unpacked")
+                    raise InputError(
+                        f"{path} holds {name!r}, a name that leads out of its folder: nothing is unpacked; get the "
+                        "file from its publisher"
+                    )
             yield archive
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError) as error:  # RuntimeError: encrypted
-        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # a full disk, say; EINVAL: a seek before 0
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # such as a full disk; EINVAL is a seek before 0
             raise
         raise InputError(f"cannot read {path} as a zip ({error}): delete it and download it again") from error

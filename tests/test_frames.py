@@ -10,7 +10,7 @@ import pytest
 from preprocessing.frames import prepare_sequence, scaled_size
 from utils.conventions import scale_points
 from utils.errors import InputError
-from utils.images import list_frames, read_frame, read_mask, write_image
+from utils.images import decode_image, list_frames, read_frame, read_mask, write_image
 from utils.video import write_video
 
 
@@ -92,6 +92,15 @@ def test_a_smaller_copy_takes_masks_and_tracks_along(sequence, tmp_path):
     tracks = np.load(paths.gt_tracks)
     assert np.allclose(tracks["points"][0], [[-0.25, -0.25], [14.25, 9.25], [7, 4.5]])
     assert tracks["points"].dtype == np.float32 and tracks["occluded"].shape == (1, 3)
+
+
+def test_a_smaller_copy_of_an_rgba_mask_selects_the_same(sequence, tmp_path):
+    mask = np.full((20, 30, 4), (250, 200, 100, 0), np.uint8)
+    mask[10:, ..., 3] = 255
+    write_image(sequence / "mask" / "1.png", mask)
+    copied = prepare_sequence(sequence, 15, tmp_path / "data").mask / "00001.png"
+    assert (decode_image(copied)[-1, 0] == (100, 200, 250, 255)).all()
+    assert read_mask(copied, 10, 15)[:, 0].tolist() == [False] * 5 + [True] * 5
 
 
 def test_a_video_is_unpacked(tmp_path):

@@ -165,7 +165,7 @@ def test_failed_downloads_leave_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(get_davis, "URL", (tmp_path / "none.zip").as_uri())
     assert "cannot get file:" in refused(get_davis.main, capsys, *out)
     monkeypatch.setattr(archives.urllib.request, "urlopen", lambda url, timeout: Short(b"1234"))
-    assert "4 of 10 bytes came" in refused(get_davis.main, capsys, *out)
+    assert "only 4 of 10 bytes arrived" in refused(get_davis.main, capsys, *out)
     assert contents(tmp_path / "data") == []
 
 

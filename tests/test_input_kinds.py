@@ -248,7 +248,7 @@ def test_what_holds_no_film_is_refused(tmp_path, refused):
     ffmpeg("-f", "lavfi", "-i", "sine=d=1", tmp_path / "sound.mp4")
     assert "sound.mp4 as a video" in refused(tmp_path / "sound.mp4")
     write_video(tmp_path / "one.mp4", clip(1))
-    assert "holds 1 frame(s); expected at least two" in refused(tmp_path / "one.mp4")
+    assert "holds 1 frame(s), expected at least two" in refused(tmp_path / "one.mp4")
 
 
 def test_sound_that_outlasts_the_film_is_no_cut(tmp_path):

@@ -69,6 +69,6 @@ def test_arrays_of_numbers_survive_every_protocol(tmp_path, protocol):
 def test_a_pickle_that_calls_a_function_is_refused_without_the_call(tmp_path):
     trace, path = tmp_path / "trace", tmp_path / "evil.pkl"
     path.write_bytes(pickle.dumps({"goat": {"points": PickledCall(os.mkdir, str(trace))}}))
-    with pytest.raises(InputError, match="the pickle asks for"):
+    with pytest.raises(InputError, match="the pickle refers to"):
         tapvid_tracks(path, "goat", (20, 40))
     assert not trace.exists()

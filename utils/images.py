@@ -215,6 +215,11 @@ def _foreground(image: np.ndarray) -> np.ndarray:
     return values > 0 if values.max() <= 1 else values > full / 2
 
 
+def swap_red_and_blue(image: np.ndarray) -> np.ndarray:
+    """Convert BGR(A) to RGB(A) or back; an image [H,W] of one channel stays as it is."""
+    return image if image.ndim == 2 else np.ascontiguousarray(image[..., [2, 1, 0, *range(3, image.shape[2])]])
+
+
 def write_image(path: Path, image: np.ndarray) -> None:
     """Write an image file, completely or not at all.
 
@@ -225,8 +230,7 @@ def write_image(path: Path, image: np.ndarray) -> None:
     Raises:
         InputError: OpenCV cannot write this format.
     """
-    bgr = image if image.ndim == 2 else np.ascontiguousarray(image[..., [2, 1, 0, *range(3, image.shape[2])]])
-    done, data = cv2.imencode(Path(path).suffix, bgr)
+    done, data = cv2.imencode(Path(path).suffix, swap_red_and_blue(image))
     if not done:
         raise InputError(f"OpenCV cannot write {path}: choose another suffix (png, jpg)")
     write_atomic(path, data.tobytes())

@@ -67,6 +67,24 @@ def test_a_cut_or_strange_file_is_named(tmp_path, suffix):
         read_frame(tmp_path / f"gone{suffix}")
 
 
+@pytest.mark.parametrize("kind", ["png", "jpg", "progressive jpg", "jpg with a thumbnail"])
+def test_an_image_that_is_cut_anywhere_is_refused(tmp_path, kind):
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (24, 32, 3), np.uint8))
+    exif = Image.Exif()
+    noise.resize((8, 6)).save(tmp_path / "thumbnail.jpg")
+    exif.get_ifd(0x8769)[0x927C] = (tmp_path / "thumbnail.jpg").read_bytes()  # a maker's note, which holds a whole jpeg
+    options = {"jpg with a thumbnail": {"exif": exif}, "progressive jpg": {"progressive": True}}
+    path = tmp_path / f"whole.{kind.split()[-1] if 'progressive' in kind else kind[:3]}"
+    noise.save(path, **options.get(kind, {}))
+    whole, cut = path.read_bytes(), tmp_path / f"cut{path.suffix}"
+    assert whole.count(b"\xff\xd9") >= 2 or "thumbnail" not in kind
+    assert read_frame(path).shape == (24, 32, 3)
+    for length in range(2, len(whole) - 1, 7):
+        cut.write_bytes(whole[:length])
+        with pytest.raises(InputError, match=r"cut short|not an image"):
+            read_frame(cut)
+
+
 def test_mixed_sizes_name_the_first_odd_frame(tmp_path):
     paths = [tmp_path / f"{i}.png" for i in range(3)]
     for path, shape in zip(paths, [(4, 6, 3), (4, 6, 3), (5, 6, 3)], strict=True):
