@@ -1,8 +1,8 @@
-"""Optimise OmniMotion for one video: `python train.py --config configs/default.txt --data_dir <video or folder>`.
+"""Train OmniMotion on one video: `python train.py --config configs/default.txt --data_dir <video or folder>`.
 
-Does the preprocessing that is missing (none for tracks alone), trains (or goes on with the run of the same name), draws
-the tracks of a grid of points and, where exact tracks exist, prints how the result compares with the flow it was given.
-Several GPUs or hosts train together with `torchrun --nproc_per_node=N train.py …`; the first process alone writes.
+Does the preprocessing that is missing (none for tracks alone), trains or resumes the run of the same name, draws the
+tracks of a grid of points and, where exact tracks exist, prints how the model compares with the flow it was given.
+Several GPUs or hosts train together with `torchrun --nproc_per_node=N train.py …`; rank 0 alone writes.
 """
 
 import os
@@ -14,120 +14,219 @@ import sys
 from argparse import Namespace
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from evaluation.ground_truth import exact_tracks
-from evaluation.scoring import comparison, score_model
-from loaders.clip import open_clip
-from loaders.track_file import read_tracks
-from loaders.training_data import open_store
-from networks.checkpoints import checkpoint_path, find_checkpoint, set_aside
-from networks.divergence import TrainingDiverged
-from networks.run_checkpoints import build_model, find_resume_checkpoint, load_resume_checkpoint
-from networks.runtime import configure_runtime
-from preprocessing.sequence_paths import SequencePaths
-from preprocessing.synthetic import make_scene, write_scene
-from trainer import Trainer
-from utils.atomic import remove_partial
-from utils.config import parse_config, run_dir, run_name, uses_flow, write_config
-from utils.device import pick_device
-from utils.distributed import Context
+from configs.flags import parse_train, run_dir, run_name, uses_flow
+from utils.config import select, write_config
 from utils.errors import exit_on_input_error, explain_failed_writes
-from utils.lock import locked
-from utils.run_log import RunLog
-from visualization.tensorboard import training_images
-from visualization.view import View, query_points, save_grid, save_trails
+
+# What imports torch, which takes seconds, is imported inside the functions: `--help` and wrong flags need none of it.
+if TYPE_CHECKING:
+    import torch
+
+    from evaluation.ground_truth import TrackTruth
+    from loaders.clip import Clip
+    from loaders.training_data import TrainingData
+    from networks.omnimotion import OmniMotion
+    from trainer import Trainer
+    from utils.distributed import Context
+    from utils.run_log import RunLog
 
 
 @exit_on_input_error
 def main(argv: list[str] | None = None) -> None:
-    """Make the run's folder this run's alone, then do everything."""
-    args = parse_config(argv)
+    """Parse the flags, lock the run's folder for all processes of the run, and run."""
+    args = parse_train(argv)
+    from utils.distributed import Context
+    from utils.lock import locked
+
     context, folder = Context.join(), run_dir(args)
     with explain_failed_writes(folder), ExitStack() as held:
-        context.on_rank0(lambda: held.enter_context(locked(folder)))  # for all processes of the run
+        context.on_rank0(lambda: held.enter_context(locked(folder)))
         _run(args, context, folder)
 
 
-def _run(args: Namespace, context: Context, folder: Path) -> None:
+def _run(args: Namespace, context: "Context", folder: Path) -> None:
     """Prepare, train, draw, compare."""
-    log_dir = Path("logs") / run_name(args)
-    device, say = context.device(pick_device(args.device)), print if context.rank == 0 else _ignore
-    start = find_resume_checkpoint(args)
+    from networks.run_checkpoints import find_resume_checkpoint
+    from utils.device import pick_device
+    from visualization.query_points import query_points
+
+    # Input: everything is checked before the run's folder is touched.
+    device = context.device(pick_device(args.device))
+    start = find_resume_checkpoint(folder, args.ckpt_path, args.no_reload)
+    clip = _open_clip(args, context)
+    queries = query_points(clip, query_frame_id=args.query_frame_id)
+    truth = _read_truth(clip)
+    model, checkpoint = _build_model(args, clip, start, device)
+    data = _open_data(args, clip, folder, device, context)
+    # Training.
+    context.barrier()  # rank 0 moves earlier checkpoints, which all have read by now
+    log = _open_log(args, folder, start, checkpoint) if context.rank == 0 else None
+    trainer = _make_trainer(args, model, clip, data, folder, log, truth, checkpoint)
+    _train(trainer, start)
+    # Results.
+    if context.rank == 0:
+        _show_results(args, trainer, clip, queries, truth)
+
+
+def _open_clip(args: Namespace, context: "Context") -> "Clip":
+    """Return the clip, after making the demo scene if that is wanted."""
+    from loaders.clip import open_clip
+    from preprocessing.sequence_paths import SequencePaths
+    from preprocessing.synthetic import make_scene, write_scene
+
     if args.synthetic:
         context.on_rank0(lambda: write_scene(make_scene(), SequencePaths(Path(args.data_dir))))
-    clip = open_clip(args, context)
-    video, queries = clip.video, query_points(args, clip)
-    tracks = read_tracks(Path(args.tracks), *video.shape[:3]) if args.tracks else None
-    has_truth = clip.paths.gt_tracks.exists()
-    exact = exact_tracks(clip.paths.gt_tracks, video.shape[1:3], len(video)) if has_truth else None
-    checkpoint = start and load_resume_checkpoint(start, args, video)
-    model = build_model(args, video, checkpoint, device)
-    configure_runtime(model, args)
-    store = open_store(args, clip, device, context) if uses_flow(args) else None
-    # Nothing was touched so far: whatever the flags ask for is possible from here on.
-    context.barrier()  # nor moved before all have read it
-    log = _open_run(args, start, checkpoint, log_dir) if context.rank == 0 else None
-    if start:
-        left = "" if checkpoint["step"] < args.num_iters else f": all of the {args.num_iters} are done, drawing again"
-        say(f"going on from {start} (step {checkpoint['step']}){left}")
-    if tracks is not None:
-        say(f"{tracks.px.shape[1]} tracks of {args.tracks}, read in {tracks.layout}")
-    trainer = Trainer(
-        args,
-        model,
-        video,
-        clip.names,
-        store,
-        tracks,
-        folder,
-        log,
-        images=lambda step: training_images(model, video, store, step, args),
-        scores=exact and (lambda: score_model(model, exact, args)),
-        checkpoint=checkpoint,
+    return open_clip(
+        Path(args.data_dir),
+        max_side=args.max_side,
+        num_imgs=args.num_imgs,
+        query_frame_id=args.query_frame_id,
+        mask_path=args.foreground_mask_path,
         context=context,
     )
-    _train(trainer, start)
-    if context.rank > 0:
-        return
-    model.eval()
-    if exact:
-        print(comparison(model, clip.paths, clip.names, exact, uses_flow(args), args))
-    view = View(model, clip, queries, args)
-    written = save_grid(view) + save_trails(view)
-    print("\n".join(["files to look at:", *(f"  {path}" for path in written)]))
-    print(f"  {checkpoint_path(folder, trainer.step)}\n  {log_dir} (tensorboard --logdir logs/)")
 
 
-def _train(trainer: Trainer, start: Path | None) -> None:
-    """To the end of the run; where it is not reached, the process exits and says what is kept."""
-    leads = trainer.context.rank == 0
+def _read_truth(clip: "Clip") -> "TrackTruth | None":
+    """Return the clip's exact tracks, if it has any."""
+    from evaluation.ground_truth import exact_tracks
+
+    path, (num_frames, height, width) = clip.paths.gt_tracks, clip.video.shape[:3]
+    return exact_tracks(path, (height, width), num_frames) if path.exists() else None
+
+
+def _build_model(
+    args: Namespace, clip: "Clip", start: Path | None, device: "torch.device"
+) -> "tuple[OmniMotion, dict | None]":
+    """Return the model to train and the checkpoint that it comes from."""
+    from networks.model_config import ModelConfig
+    from networks.run_checkpoints import build_model, load_resume_checkpoint
+    from networks.runtime import configure_runtime
+
+    num_frames, height, width = clip.video.shape[:3]
+    config = select(ModelConfig, args, num_frames=num_frames, height=height, width=width)
+    checkpoint = load_resume_checkpoint(start, clip.video, config) if start else None
+    model = build_model(config, args.loader_seed, checkpoint, device)
+    configure_runtime(
+        model, compile=args.compile, checkpoint_activations=args.checkpoint_activations, amp=args.amp, tf32=args.tf32
+    )
+    return model, checkpoint
+
+
+def _open_data(
+    args: Namespace, clip: "Clip", folder: Path, device: "torch.device", context: "Context"
+) -> "TrainingData":
+    """Return the input tracks and the flow of the clip, preprocessed if need be."""
+    from loaders.batches import SamplingConfig
+    from loaders.track_file import read_tracks
+    from loaders.training_data import DataConfig, TrainingData, open_store
+    from networks.omnimotion import TrackingOptions
+    from preprocessing.settings import Settings
+
+    tracks = read_tracks(Path(args.tracks), *clip.video.shape[:3]) if args.tracks else None
+    if tracks is not None and context.rank == 0:
+        print(f"{tracks.px.shape[1]} tracks of {args.tracks}, read in {tracks.layout}")
+    store = None
+    if uses_flow(args):
+        making = {"preprocess": args.preprocess, "redo": args.redo, "use_count_map": args.use_count_map}
+        store = open_store(clip, select(Settings, args), device, **making, context=context)
+    sampling = select(SamplingConfig, args, seed=args.loader_seed, rank=context.rank, world_size=context.size)
+    config = select(DataConfig, args, sampling=sampling, tracking=select(TrackingOptions, args))
+    return TrainingData(config, clip.video, store, tracks, folder, device, context)
+
+
+def _open_log(args: Namespace, folder: Path, start: Path | None, checkpoint: dict | None) -> "RunLog":
+    """Make the run's folder ready and return its log, which continues where the checkpoint `start` was written."""
+    from networks.checkpoints import set_aside
+    from utils.atomic import remove_partial
+    from utils.run_log import RunLog
+
+    remove_partial(folder)
+    earlier = set_aside(folder, start)
+    if earlier:
+        print(f"checkpoints of an earlier run are now in {earlier}")
+    write_config(args, folder)
+    if checkpoint:
+        done = f": all of the {args.num_iters} are done, drawing again" if checkpoint["step"] >= args.num_iters else ""
+        print(f"resuming from {start} (step {checkpoint['step']}){done}")
+    return RunLog(_log_dir(args), resume_step=checkpoint["step"] if checkpoint else None)
+
+
+def _log_dir(args: Namespace) -> Path:
+    return Path("logs") / run_name(args)
+
+
+def _make_trainer(
+    args: Namespace,
+    model: "OmniMotion",
+    clip: "Clip",
+    data: "TrainingData",
+    folder: Path,
+    log: "RunLog | None",
+    truth: "TrackTruth | None",
+    checkpoint: dict | None,
+) -> "Trainer":
+    """Return the trainer, which draws and scores by callbacks."""
+    from evaluation.scoring import score_model
+    from networks.optimizer import OptimizerConfig
+    from trainer import Trainer, TrainingConfig
+    from visualization.tensorboard import training_images
+
+    tracking = data.config.tracking
+    drawing = {"seed": args.loader_seed, "start_interval": args.start_interval, "tracking": tracking}
+    return Trainer(
+        select(TrainingConfig, args, flags=vars(args)),
+        select(OptimizerConfig, args),
+        model,
+        clip.names,
+        data,
+        folder,
+        log,
+        images=lambda step: training_images(model, clip.video, data.store, step, **drawing),
+        scores=None if truth is None else lambda: score_model(model, truth, tracking),
+        checkpoint=checkpoint,
+        context=data.context,
+    )
+
+
+def _train(trainer: "Trainer", start: Path | None) -> None:
+    """Train to the end of the run; where it is not reached, exit and say what is kept."""
+    from criterion import TrainingDiverged
+    from networks.checkpoints import find_checkpoint
+
+    is_rank0 = trainer.context.rank == 0
     try:
         finished = trainer.train()
     except TrainingDiverged as error:
         last = find_checkpoint(trainer.run_dir, None) or start
-        kept = f"the last good state is {last}" if last else "none is saved"
-        sys.exit(f"error: training stopped, {error}; {kept}" if leads else 1)
+        kept = f"the last good checkpoint is {last}" if last else "none is saved"
+        sys.exit(f"error: training stopped, {error}; {kept}" if is_rank0 else 1)
     finally:
         if trainer.log:
             trainer.log.close()
     if not finished:
-        if leads:
-            print(f"stopped at step {trainer.step} of {trainer.args.num_iters}; the same command goes on from there")
+        if is_rank0:
+            num_iters = trainer.config.num_iters
+            print(f"stopped at step {trainer.step} of {num_iters}; the same command resumes the run")
         sys.exit(130)
 
 
-def _open_run(args: Namespace, start: Path | None, checkpoint: dict | None, log_dir: Path) -> RunLog:
-    """Make the run's folder ready and open its log, which goes on where the checkpoint `start` was written."""
-    remove_partial(run_dir(args))
-    earlier = set_aside(run_dir(args), start)
-    if earlier:
-        print(f"checkpoints of an earlier run are now in {earlier}")
-    write_config(args, run_dir(args))
-    return RunLog(log_dir, resume_step=checkpoint["step"] if checkpoint else None)
+def _show_results(args: Namespace, trainer: "Trainer", clip: "Clip", queries: Any, truth: "TrackTruth | None") -> None:
+    """Print how the model compares, draw its tracks, and print where everything is."""
+    from evaluation.scoring import comparison
+    from networks.checkpoints import checkpoint_path
+    from visualization.styles import save_grid, save_trails
+    from visualization.view import View, ViewOptions
 
-
-def _ignore(text: str) -> None:
-    """What all processes but the first say."""
+    model, tracking = trainer.model.eval(), trainer.data.config.tracking
+    if truth is not None:
+        print(comparison(model, clip.paths, clip.names, truth, uses_flow(args), tracking))
+    options = select(ViewOptions, args, out_dir=trainer.run_dir / "vis", tracking=tracking)
+    view = View(model, clip, queries, options)
+    written = save_grid(view) + save_trails(view)
+    print("\n".join(["files to look at:", *(f"  {path}" for path in written)]))
+    print(f"  {checkpoint_path(trainer.run_dir, trainer.step)}\n  {_log_dir(args)} (tensorboard --logdir logs/)")
 
 
 if __name__ == "__main__":

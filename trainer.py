@@ -3,8 +3,8 @@
 A step is a pure function of the state before it: weights are drawn from (seed), pairs and pixels from (seed, rank,
 step), ray jitter from (seed, step).
 
-Several processes (torchrun) each send a batch of their own through the same networks. A step is that of one process with
-all their batches (see `batch_losses`). They agree bit for bit on the state, and rank 0 alone writes.
+Several processes (torchrun) each send a batch of their own through the same networks. A step equals that of one process
+with all their batches (see `batch_losses`). They agree bit for bit on the state, and rank 0 alone writes.
 """
 
 import signal
@@ -29,7 +29,8 @@ from criterion import (
     wanted_terms,
     weighted_sum,
 )
-from loaders.batches import Batch, iterate_batches
+from loaders.batches import Batch, PairBatches
+from loaders.prefetch import iterate_batches
 from loaders.training_data import TrainingData
 from networks.checkpoints import checkpoint_path, save_checkpoint, thumbnails
 from networks.omnimotion import OmniMotion
@@ -111,7 +112,8 @@ class Trainer:
             Whether the end was reached (False: stopped by Ctrl-C or SIGTERM).
 
         Raises:
-            TrainingDiverged: A loss, gradient or weight was not finite. No checkpoint is written, so the last one is good.
+            TrainingDiverged: A loss, gradient or weight was not finite. No checkpoint is written, so the last one is
+                good.
         """
         num_threads = self.config.num_threads if self.model.device.type == "cpu" else 0
         # torchrun passes on the Ctrl-C that every process has had from the terminal already.
@@ -129,7 +131,8 @@ class Trainer:
     def _optimise(self, stop: "StopRequest") -> None:
         config, stopped = self.config, False
         num_workers = 0 if self.data.config.draw_on_device else config.num_workers  # workers do not share the device
-        bar = tqdm(total=config.num_iters, initial=self.step, desc="training", unit="step", smoothing=0, disable=self.context.rank > 0)
+        quiet = self.context.rank > 0
+        bar = tqdm(total=config.num_iters, initial=self.step, desc="training", unit="step", smoothing=0, disable=quiet)
         with bar:
             while self.step < config.num_iters and not stopped:
                 # Data: one dataset serves the steps up to the next error maps.
@@ -169,3 +172,163 @@ class Trainer:
         self.step += 1
         self._updating = False
         return {"Loss": total, **terms}
+
+    def save(self) -> Path:
+        """Write the state as `model_XXXXXX.pth` and return its path."""
+        self._require_finite()
+        path = checkpoint_path(self.run_dir, self.step)
+        save_checkpoint(path, self.state())
+        self._saved_at = self.step
+        return path
+
+    def state(self) -> dict:
+        """Return all that a resume needs: networks, optimizer, schedule, step, the clip's thumbnails and the flags."""
+        return {
+            "model_config": asdict(self.model.config),
+            "model": self.model.state_dict(),
+            **self.optimizer.state(),
+            "step": self.step,
+            "thumbnails": self._thumbnails,
+            "flags": self.config.flags,
+        }
+
+    def dataset(self) -> PairBatches:
+        """Return the batches from this step on, drawn by the error maps in force."""
+        self._require_finite()
+        return self.data.dataset(self.step, self.model)
+
+    def _schedule(self) -> Schedule:
+        config = self.config
+        return Schedule(self.step, config.num_iters, config.schedule_scale, config.depth_prior)
+
+    def _losses(
+        self, batch: Batch, depths: Tensor, wanted: Collection[str], micro_batch: int, context: Context
+    ) -> dict[str, Tensor]:
+        if "depth_prior" in wanted:
+            prior_depth = self.data.depth_prior_at(batch)
+        else:
+            prior_depth = None
+            self.data.drop_depth_prior()
+        return batch_losses(
+            self.model,
+            batch,
+            depths,
+            wanted,
+            prior_depth=prior_depth,
+            mask_near=self.config.mask_near and self._schedule().masks_near,
+            max_padding=self.config.max_padding,
+            micro_batch=micro_batch,
+            context=context,
+        )
+
+    def _jittered_depths(self, batch: Batch) -> Tensor:
+        """Return this process's part [P,N,K] of the jittered sample depths of all processes."""
+        # A generator of its own seed space: pairs and rays of a step must not share their draws.
+        seed = int(np.random.SeedSequence([self.config.loader_seed, self.step, 1]).generate_state(1)[0])
+        generator, (num_pairs, num_pts) = torch.Generator().manual_seed(seed), batch.src_px.shape[:2]
+        depths = jitter_depths(self.model.depths(), (self.context.size * num_pairs, num_pts), generator)
+        return depths.split(num_pairs)[self.context.rank]
+
+    def _is_printed(self, step: int) -> bool:
+        return step % self.config.i_print == 0 or step == 1
+
+    def _report(self, terms: dict[str, Tensor], bar: tqdm) -> None:
+        """Log, draw and save what is due at this step."""
+        config, step = self.config, self.step
+        if self.log is not None and self._is_printed(step):
+            scalars = {f"loss/loss_{name}": term.item() for name, term in terms.items() if name != "Loss"}
+            self.log.scalars(step, {"loss/Loss": terms["Loss"].item(), **scalars, "lr": self.optimizer.deform_rate})
+            bar.set_postfix(loss=f"{terms['Loss'].item():.3f}", flow=f"{terms['flow'].item():.2f}px")
+        if self.log is not None and (step % config.i_img == 0 or step == config.num_iters):
+            bar.set_description("training (drawing)")
+            for name, image in self.images(step).items():
+                self.log.image(step, name, image)
+            if self.scores is not None:
+                self.log.scalars(step, {f"val/{name}": score for name, score in self.scores().items()})
+            bar.set_description("training")
+        if step % config.i_weight == 0:
+            self.save()
+
+    def _require_finite(self) -> None:
+        """Raise TrainingDiverged where weights are not finite: an update by finite gradients may overflow, too."""
+        bad = [name for name, p in self.model.named_parameters() if not torch.isfinite(p).all()]
+        if bad:
+            raise TrainingDiverged(f"step {self.step}: {bad[0]} is not finite after the update")
+
+    def _describe_divergence(self, batch: Batch, depths: Tensor, weights: dict[str, float]) -> str:
+        """Return which term of which pair is not finite, or is the largest of an overflowing sum."""
+        ranked: list[tuple[float, str]] = []
+        wanted, parameters = wanted_terms(weights, logged=False), list(self.model.parameters())
+        for p, (i, j) in enumerate(zip(batch.src_ids.tolist(), batch.tgt_ids.tolist(), strict=True)):
+            terms = self._losses(batch.pairs(p, p + 1), depths[p : p + 1], wanted, 0, SINGLE_PROCESS)
+            ranked += rank_nonfinite_terms(terms, weights, parameters, f"{self.names[i]} → {self.names[j]}")
+        return describe_divergence(self.step, self.context.all_gather_object(ranked))
+
+
+def batch_losses(
+    model: OmniMotion,
+    batch: Batch,
+    depths: Tensor,
+    wanted: Collection[str] | None = None,
+    *,
+    prior_depth: Tensor | None = None,
+    mask_near: bool = False,
+    max_padding: float = 0.0,
+    micro_batch: int = 0,
+    context: Context = SINGLE_PROCESS,
+) -> dict[str, Tensor]:
+    """Return the unweighted loss terms of a batch.
+
+    Each of several processes has a part of the batch. All compute the terms of all parts; gradients pass through a
+    process's own part alone, and their sum over the processes is the gradient of the whole batch.
+
+    Args:
+        model: The networks.
+        batch: P pairs with N points, on the model's device.
+        depths: Depths [P,N,K] of the samples on the rays.
+        wanted: Names of the terms (default: all but the depth prior).
+        prior_depth: Depths [P,N] expected at the source points, for the depth prior.
+        mask_near: Switch off the nearest samples of each ray.
+        max_padding: Pixels outside the image within which predicted points count.
+        micro_batch: Pairs whose hidden layers are in memory at a time (0: all).
+        context: The processes.
+    """
+    predicted = predict_pairs(model, batch.src_ids, batch.tgt_ids, batch.src_px, depths, mask_near, micro_batch)
+    observed = batch.src_px, batch.tgt_px, batch.src_rgb, batch.weights
+    inputs = LossInputs(predicted, depths, *observed, prior_depth, model.config, max_padding)
+    return compute_losses(inputs if context.size == 1 else _all_gather(inputs, context), wanted)
+
+
+def _all_gather(inputs: LossInputs, context: Context) -> LossInputs:
+    """Return the inputs of all processes' batches."""
+    predicted = inputs.prediction.tensors()
+    names = [f.name for f in fields(inputs) if isinstance(getattr(inputs, f.name), Tensor)]
+    values = context.all_gather([*predicted, *(getattr(inputs, name) for name in names)])
+    prediction, others = Prediction(*values[: len(predicted)]), values[len(predicted) :]
+    return replace(inputs, prediction=prediction, **dict(zip(names, others, strict=True)))
+
+
+class StopRequest:
+    """Context in which the first Ctrl-C or SIGTERM only sets `requested`, so that no step is cut short.
+
+    Args:
+        patient: Whether later ones do no more either; else a second one interrupts as usual.
+    """
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self, patient: bool = False) -> None:
+        self.requested, self.patient = False, patient
+
+    def __enter__(self) -> "StopRequest":
+        self._previous = {number: signal.signal(number, self._handle) for number in self.SIGNALS}
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.requested and not self.patient:
+            raise KeyboardInterrupt
+        self.requested = True

@@ -185,9 +185,7 @@ def open_store(
     if preprocess == "never":
         pipeline.require_complete(clip.paths, clip.names, settings)
     else:
-        pipeline.preprocess(
-            clip.paths, settings, device=device, num_frames=len(clip.names), redo=redo, context=context
-        )
+        pipeline.preprocess(clip.paths, settings, device=device, num_frames=len(clip.names), redo=redo, context=context)
 
     def opened() -> MappedFlowStore:
         store = MappedFlowStore(clip.paths, clip.names, prefer_chained=settings.chain)

@@ -1,82 +1,143 @@
-"""What moves the networks' weights: Adam, with `--lr_muon` Muon for the coupling nets' matrices, and their rates."""
+"""Optimizers of the networks and their learning rates: Adam, and optionally Muon for the coupling nets' matrices."""
 
-from argparse import Namespace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 
-from networks.rate_schedule import RateSchedule
+FINAL_SHARE = 0.01  # where `square` ends: the last steps still move the networks
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """Learning rates, how they change over a run, and what a resume takes from a checkpoint."""
+
+    num_iters: int
+    lr_feature: float = 1e-3
+    lr_deform: float = 1e-4
+    lr_color: float = 3e-4
+    lr_muon: float = 0.0  # 0: Adam moves all parameters
+    lrate_decay_steps: int = 20000
+    lrate_decay_factor: float = 0.5
+    lr_schedule: str = "step"  # or square, which has no decay in steps
+    lr_warmup: int = 0  # steps
+    load_opt: bool = True
+    load_scheduler: bool = True
+
+
+def learning_rate(step: int, base_rate: float, config: OptimizerConfig) -> float:
+    """Return the learning rate of a step.
+
+    A linear warm-up multiplies either the released decay or `square`, a fall by (1 − step/num_iters)² over the whole
+    run. The fall starts at step 0: after a warm-up of 6 % of a run it is at 0.88 of the base rate, its largest.
+
+    Args:
+        step: Number of steps done before.
+        base_rate: Learning rate without warm-up and decay.
+        config: Which schedule, and its constants.
+
+    Returns:
+        The learning rate, a function of these alone: a resumed run has those of an uninterrupted one.
+    """
+    if config.lr_schedule == "square":
+        left = 1 - min(step / config.num_iters, 1)
+        factor = FINAL_SHARE + (1 - FINAL_SHARE) * left**2
+    else:
+        factor = config.lrate_decay_factor ** (step // config.lrate_decay_steps)
+    return base_rate * factor * min((step + 1) / max(config.lr_warmup, 1), 1)
 
 
 class ModelOptimizer:
-    """The optimisers of a model and the schedules of their rates, as one.
+    """All optimizers of a model and the schedules of their learning rates, used as one.
+
+    Muon (Jordan et al., 2024, `torch.optim.Muon`) orthogonalises a matrix's update, so that directions which few points
+    need move as fast as those which most points need. Adam holds the parameters in the three released groups. Muon's
+    matrices are among them, so that a checkpoint numbers parameters alike with and without Muon; Adam skips them.
 
     Args:
-        groups: the model's parameters by name in the groups `feature`, `deform`, `color`.
-        matrices: those of them that Muon moves where `--lr_muon` is above 0.
-        args: flags of the rates.
-
-    Muon (Jordan et al., 2024, `torch.optim.Muon`) steps along the orthogonal part of a matrix's gradient, so that what
-    few points ask for moves as fast as what most do. Adam has the parameters in the three released groups; those that
-    Muon moves are among them, that a checkpoint's numbers mean the same with and without it, and get no step from Adam.
+        groups: Parameters by name in the groups `feature`, `deform`, `color`.
+        matrices: Parameters, among these, that Muon moves if `config.lr_muon` is above 0.
+        config: Learning rates and schedule.
     """
 
-    def __init__(self, groups: dict[str, dict[str, nn.Parameter]], matrices: list[nn.Parameter], args: Namespace):
-        rates = {"feature": args.lr_feature, "deform": args.lr_deform, "color": args.lr_color}
-        adam = [{"params": list(groups[name].values()), "lr": rate} for name, rate in rates.items()]
-        self.adam, self.muon = torch.optim.Adam(adam, fused=True), None
-        decay = args.lrate_decay_steps, args.lrate_decay_factor
-        schedule = *decay, args.lr_warmup, args.lr_schedule, args.num_iters
-        self.schedules = [RateSchedule(self.adam, *schedule)]
-        if args.lr_muon > 0 and matrices:  # nets two wide may have none
-            # The rate is per entry, as Adam's is.
-            options = {"lr": args.lr_muon, "weight_decay": 0.0, "adjust_lr_fn": "match_rms_adamw"}
-            self.muon = torch.optim.Muon(matrices, **options)
-            self.schedules.append(RateSchedule(self.muon, *schedule))
+    def __init__(
+        self, groups: dict[str, dict[str, nn.Parameter]], matrices: list[nn.Parameter], config: OptimizerConfig
+    ):
+        self.config = config
+        self.adam_rates = [config.lr_feature, config.lr_deform, config.lr_color]
+        names = "feature", "deform", "color"
+        self.adam = torch.optim.Adam([_at_rate_1(groups[name].values()) for name in names], fused=True)
+        self.muon: torch.optim.Muon | None = None
+        if config.lr_muon > 0 and matrices:  # coupling nets of width 2 have none
+            # `match_rms_adamw` makes the learning rate one per entry, as Adam's is.
+            self.muon = torch.optim.Muon([_at_rate_1(matrices)], weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
+        self._start_schedules(step=0, adam_config=config)
+
+    def _start_schedules(self, step: int, adam_config: OptimizerConfig) -> None:
+        """Set the rates of a step; `adam_config` may hold the decay of a released checkpoint."""
+        # LambdaLR multiplies a base rate, here 1, so that rates are rounded as `learning_rate` computes them.
+        rates = [partial(learning_rate, base_rate=rate, config=adam_config) for rate in self.adam_rates]
+        self.schedules = [LambdaLR(self.adam, rates, last_epoch=step - 1)]
+        if self.muon is not None:
+            rate = partial(learning_rate, base_rate=self.config.lr_muon, config=self.config)
+            self.schedules.append(LambdaLR(self.muon, rate, last_epoch=step - 1))
 
     @property
-    def rate(self) -> float:
-        """Adam's rate for the couplings in the coming step."""
+    def deform_rate(self) -> float:
+        """Adam's learning rate of the couplings in the coming step."""
         return self.adam.param_groups[1]["lr"]
 
     def zero_grad(self) -> None:
-        """Forget all gradients."""
+        """Drop all gradients."""
         self.adam.zero_grad()
 
     def step(self) -> None:
-        """One update by the gradients at hand, which are used up."""
-        if self.muon:
+        """Update the parameters by their gradients and advance the schedules; Muon's gradients are dropped."""
+        if self.muon is not None:
             self.muon.step()
-            self.muon.zero_grad()  # Adam passes over what has no gradient
+            self.muon.zero_grad()  # Adam skips parameters without gradient
         self.adam.step()
         for schedule in self.schedules:
             schedule.step()
 
     def state(self) -> dict:
-        """Entries of a checkpoint."""
-        muon = {"muon": self.muon.state_dict()} if self.muon else {}
-        return {"optimizer": self.adam.state_dict(), "scheduler": self.schedules[0].state_dict()} | muon
+        """Return the checkpoint's entries `optimizer`, `scheduler` and, with Muon, `muon`: tensors and plain data."""
+        # A released checkpoint's decay is not stored: once resumed here, a run follows its own flags.
+        scheduler = {"base_lrs": list(self.adam_rates), "last_epoch": self.schedules[0].last_epoch}
+        muon = {} if self.muon is None else {"muon": self.muon.state_dict()}
+        return {"optimizer": self.adam.state_dict(), "scheduler": scheduler} | muon
 
-    def load(self, checkpoint: dict, args: Namespace) -> None:
-        """Go on from a checkpoint's state, as far as `--load_opt` and `--load_scheduler` ask for it.
+    def load(self, checkpoint: dict) -> None:
+        """Continue from a checkpoint, as far as `load_opt` and `load_scheduler` say.
 
-        Changed flags of rates and decay take effect. A released checkpoint holds no flags: its schedule goes on with
-        the rates and decay that it was started with.
+        Learning rates and decay are those of the config. A released checkpoint, which holds no flags, keeps its own for
+        Adam.
+
+        Args:
+            checkpoint: Ours, of this or an earlier version, or a converted released one.
         """
-        if args.load_opt:
-            _take_over(self.adam, checkpoint["optimizer"])
-            if self.muon and "muon" in checkpoint:
-                _take_over(self.muon, checkpoint["muon"])
-        for schedule in self.schedules:
-            if args.load_scheduler:
-                ours = schedule.state_dict()
-                asked = {name: ours[name] for name in RateSchedule.ASKED}
-                saved = {name: value for name, value in checkpoint["scheduler"].items() if name in ours}
-                released = "flags" not in checkpoint and schedule.optimizer is self.adam
-                schedule.load_state_dict(saved | ({} if released else asked))
-            schedule.apply()
+        if self.config.load_opt:
+            _load_moments(self.adam, checkpoint["optimizer"])
+            if self.muon is not None and "muon" in checkpoint:
+                _load_moments(self.muon, checkpoint["muon"])
+        if not self.config.load_scheduler:
+            return
+        scheduler, adam_config = checkpoint["scheduler"], self.config
+        if "flags" not in checkpoint:
+            self.adam_rates = list(scheduler["base_lrs"])
+            adam_config = replace(
+                adam_config, lrate_decay_steps=scheduler["step_size"], lrate_decay_factor=scheduler["gamma"]
+            )
+        self._start_schedules(scheduler["last_epoch"], adam_config)
 
 
-def _take_over(optimizer: torch.optim.Optimizer, saved: dict) -> None:
-    """Moments of a saved state; options stay those of this version."""
+def _at_rate_1(parameters: Iterable[nn.Parameter]) -> dict:
+    return {"params": list(parameters), "lr": 1.0, "initial_lr": 1.0}
+
+
+def _load_moments(optimizer: torch.optim.Optimizer, saved: dict) -> None:
+    """Load the moments of a saved state; options stay those of this version."""
     optimizer.load_state_dict({"state": saved["state"], "param_groups": optimizer.state_dict()["param_groups"]})

@@ -7,8 +7,8 @@ import pytest
 import torch
 from test_same_computation import gradients, make_batch, make_model, rays_of
 
-from networks.prediction import compute_losses
 from networks.runtime import configure_runtime, require_compiler
+from trainer import batch_losses
 from utils.config import parse_config
 from utils.coords import with_time
 from utils.errors import InputError
@@ -20,10 +20,10 @@ WIDE = {"coupling_width": 64, "volume_width": 256, "affine_width": 64, "code_siz
 def test_bfloat16_in_the_volume_keeps_losses_and_leaves_the_warp_alone(planes):
     model, batch = make_model(torch.float32, **WIDE, **planes), make_batch(torch.float32, num_pts=32)
     depths = rays_of(model, batch)
-    exact = compute_losses(model, batch, depths)
+    exact = batch_losses(model, batch, depths)
     exact_gradients = gradients(model, exact)
     model.volume.amp = True
-    ours = compute_losses(model, batch, depths)
+    ours = batch_losses(model, batch, depths)
     torch.testing.assert_close(ours, exact, rtol=3e-4, atol=1e-6)
     for name in ("scene_flow_smoothness", "canonical_unit_sphere", "depth_range"):
         assert ours[name] == exact[name], "the warp alone decides it"
@@ -36,10 +36,10 @@ def test_bfloat16_recomputed_is_bfloat16_kept():
     model, batch = make_model(torch.float32, **WIDE), make_batch(torch.float32)
     model.volume.amp = True
     depths = rays_of(model, batch)
-    kept = compute_losses(model, batch, depths)
+    kept = batch_losses(model, batch, depths)
     expected = gradients(model, kept)
     model.checkpoint_activations()
-    ours = compute_losses(model, batch, depths)
+    ours = batch_losses(model, batch, depths)
     torch.testing.assert_close(ours, kept, rtol=1e-5, atol=1e-7)
     errors = [(a - b).norm() / b.norm() for a, b in zip(gradients(model, ours), expected, strict=True)]
     assert max(errors) < 0.03
@@ -49,12 +49,12 @@ def assert_compiled_is_uncompiled(**sizes: int) -> None:
     """Losses, gradients and tracks of compiled networks: whole batches, and checkpointed in parts of another size."""
     model, px = make_model(torch.float32, **sizes), torch.rand(20, 2, generator=torch.Generator().manual_seed(0)) * 39
     batches = [make_batch(torch.float32, num_pts) for num_pts in (9, 16)]
-    expected = [compute_losses(model, batch, rays_of(model, batch)) for batch in batches]
+    expected = [batch_losses(model, batch, rays_of(model, batch)) for batch in batches]
     expected_gradients = [gradients(model, terms) for terms in expected]
     expected_px = model.track(with_time(2, px)).px
     model.compile_networks()
     for batch, terms, exact, micro_batch in zip(batches, expected, expected_gradients, (0, 4), strict=True):
-        ours = compute_losses(model, batch, rays_of(model, batch), micro_batch=micro_batch)
+        ours = batch_losses(model, batch, rays_of(model, batch), micro_batch=micro_batch)
         torch.testing.assert_close(ours, terms, rtol=1e-4, atol=1e-6)
         errors = [(a - b).norm() / b.norm() for a, b in zip(gradients(model, ours), exact, strict=True)]
         assert torch.stack(errors).median() < 1e-3  # single units at their kinks may be on another side

@@ -8,10 +8,10 @@ import torch
 
 from networks.checkpoints import checkpoint_path, find_checkpoint, read_checkpoint, save_checkpoint, set_aside
 from networks.gabor import GaborNet
+from networks.model_config import ModelConfig
 from networks.released_checkpoint import load_released_checkpoint
 from utils.atomic import atomic_path
 from utils.errors import InputError
-from utils.schedules import loss_weights, masks_near, max_frame_gap
 
 
 def test_the_newest_is_found_by_number(tmp_path):
@@ -66,11 +66,11 @@ def test_a_broken_file_is_an_error(tmp_path, content):
 def test_a_foreign_dict_is_an_error(tmp_path):
     save_checkpoint(tmp_path / "model.pth", {"weights": torch.zeros(2)})
     with pytest.raises(InputError, match="lacks model_config"):
-        load_released_checkpoint(tmp_path / "model.pth", 8, 8)
+        load_released_checkpoint(tmp_path / "model.pth", ModelConfig(1, 8, 8))
 
 
 def test_sizes_are_compared_without_drawing(monkeypatch):
-    """torch 2.11 has no gamma distribution without memory: every checkpoint was called damaged there."""
+    """Torch 2.11 has no gamma distribution without memory: every checkpoint was called damaged there."""
 
     def refuse(*args, **kwargs):
         raise NotImplementedError
@@ -89,21 +89,3 @@ def test_earlier_runs_are_kept_apart(tmp_path):
         save_checkpoint(checkpoint_path(tmp_path, 3), {})
         assert set_aside(tmp_path) == tmp_path / f"earlier_{number}"
     assert find_checkpoint(tmp_path, None) is None
-
-
-def test_loss_weights_by_hand():
-    assert loss_weights(0)["rgb"] == 0 and loss_weights(0)["distortion"] == 0 and loss_weights(0)["flow"] == 1
-    later = loss_weights(42_000)
-    assert later["rgb"] == later["rgb_gradient"] == 8.4
-    assert later["distortion"] == 1.0 and later["flow_gradient"] == 0.084
-    assert loss_weights(200_000) == {
-        "flow": 1.0, "rgb": 10.0, "rgb_gradient": 10.0, "depth_range": 10.0, "distortion": 10.0,
-        "scene_flow_smoothness": 20.0, "canonical_unit_sphere": 0.0, "flow_gradient": 0.1,
-    }  # fmt: skip
-    assert loss_weights(420, scale=0.01) == later
-
-
-def test_frame_gap_grows_to_the_whole_clip():
-    assert [max_frame_gap(s, 20, 30) for s in (0, 1999, 2000, 10_000, 100_000)] == [20, 20, 21, 25, 29]
-    assert max_frame_gap(0, 20, 5) == 4
-    assert masks_near(3999) and not masks_near(4000)

@@ -4,14 +4,14 @@ from contextlib import nullcontext
 
 import pytest
 import torch
+from benchmarks.gpu_memory import LiveBytes
 from conftest import REPOSITORY
 from test_same_computation import make_batch, make_model, rays_of
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from benchmarks.gpu_memory import LiveBytes
 from benchmarks.train_step import kept_bytes
 from benchmarks.visualization_cost import CLIPS, visualization_share
-from networks.prediction import compute_losses
+from trainer import batch_losses
 from utils.config import parse_config
 
 
@@ -33,9 +33,9 @@ def test_what_autograd_keeps_is_alive():
     model, batch = make_model(torch.float32), make_batch(torch.float32)
     depths = rays_of(model, batch)
     with LiveBytes() as live:
-        total = sum(compute_losses(model, batch, depths).values())
+        total = sum(batch_losses(model, batch, depths).values())
         alive = live.now
-    kept = kept_bytes(lambda: compute_losses(model, batch, depths)["flow"])
+    kept = kept_bytes(lambda: batch_losses(model, batch, depths)["flow"])
     held_before = sum(p.numel() * 4 for p in model.parameters())  # kept as well, but made before the count
     assert 0.9 * (kept - held_before) < alive < 1.2 * kept
     del total

@@ -1,9 +1,16 @@
-"""Loss terms against brute force, and finite wherever training can lead them."""
+"""Loss terms against brute force, finite wherever training can lead them; their table, weights and schedules."""
+
+import json
+from pathlib import Path
 
 import pytest
 import torch
+from test_same_computation import make_batch, make_model, rays_of
 
 import criterion
+from criterion import Schedule, Term, loss_weights
+from train import main
+from trainer import batch_losses
 
 ALL = torch.ones(4, dtype=torch.bool)
 
@@ -108,3 +115,72 @@ def test_masked_points_are_as_if_cut_out():
             torch.testing.assert_close(loss(a, b, weights, valid), cut)
         for loss in (criterion.rgb_loss, criterion.rgb_gradient_loss):
             torch.testing.assert_close(loss(a, b, valid), loss(a[kept], b[kept], everything[kept]))
+
+
+def test_loss_weights_by_hand():
+    first, later = loss_weights(Schedule(0)), loss_weights(Schedule(42_000))
+    assert first["rgb"] == 0 and first["distortion"] == 0 and first["flow"] == 1
+    assert later["rgb"] == later["rgb_gradient"] == 8.4
+    assert later["distortion"] == 1.0 and later["flow_gradient"] == 0.084
+    assert loss_weights(Schedule(200_000)) == {
+        "flow": 1.0, "rgb": 10.0, "rgb_gradient": 10.0, "depth_range": 10.0, "distortion": 10.0,
+        "scene_flow_smoothness": 20.0, "canonical_unit_sphere": 0.0, "flow_gradient": 0.1, "depth_prior": 0.0,
+    }  # fmt: skip
+    assert loss_weights(Schedule(420, scale=0.01)) == later
+
+
+def test_the_depth_prior_fades_in_the_first_fifth_of_a_run():
+    found = [loss_weights(Schedule(s, num_iters=500, depth_prior=5.0))["depth_prior"] for s in (0, 50, 100, 400)]
+    assert found == [5.0, 2.5, 0.0, 0.0]
+
+
+def test_near_samples_are_masked_at_first():
+    assert Schedule(3999).masks_near and not Schedule(4000).masks_near
+    assert Schedule(39, scale=0.01).masks_near and not Schedule(40, scale=0.01).masks_near
+
+
+def test_terms_without_weight_are_computed_for_the_log_alone():
+    weights = loss_weights(Schedule(0))
+    assert criterion.wanted_terms(weights, logged=False) == ["flow", "depth_range", "scene_flow_smoothness"]
+    everything = [term.name for term in criterion.TERMS if term.name != "depth_prior"]
+    assert criterion.wanted_terms(weights, logged=True) == everything
+
+
+TOY = Term("toy", lambda x: x.prediction.rgb.mean(), lambda schedule: 2.0 + schedule.step)
+
+
+@pytest.fixture
+def toy(monkeypatch) -> Term:
+    """A term that one line adds."""
+    monkeypatch.setattr(criterion, "TERMS", (*criterion.TERMS, TOY))
+    return TOY
+
+
+def test_an_added_term_is_computed_weighted_and_differentiated(toy):
+    model, batch = make_model(torch.float64), make_batch(torch.float64)
+    weights = loss_weights(Schedule(1))
+    terms = batch_losses(model, batch, rays_of(model, batch), criterion.wanted_terms(weights, logged=False))
+    without = criterion.weighted_sum({name: term for name, term in terms.items() if name != "toy"}, weights)
+    total = criterion.weighted_sum(terms, weights)
+    torch.testing.assert_close(total, without + 3 * terms["toy"])
+    bias = model.volume.net.output.bias
+    parts = (torch.autograd.grad(each, bias, retain_graph=True)[0] for each in (total, without, terms["toy"]))
+    whole, rest, of_toy = parts
+    assert of_toy.abs().max() > 0
+    torch.testing.assert_close(whole, rest + 3 * of_toy)
+
+
+def test_an_added_term_is_trained_on_and_logged(tiny_flags, toy):
+    main([*tiny_flags, "--num_iters", "2", "--i_print", "1"])
+    lines = [json.loads(line) for line in Path("logs/tiny_scene/metrics.jsonl").read_text().splitlines()]
+    for step, line in enumerate(line for line in lines if "loss/Loss" in line):
+        weights = loss_weights(Schedule(step))
+        total = sum(weight * line[f"loss/loss_{name}"] for name, weight in weights.items() if weight != 0)
+        assert 0 < line["loss/loss_toy"] < 1 and line["loss/Loss"] == pytest.approx(total, rel=1e-5)
+
+
+def test_an_added_term_is_named_when_it_is_not_finite(tiny_flags, monkeypatch):
+    broken = Term("toy", lambda x: x.prediction.rgb.mean() * torch.inf, lambda schedule: 1.0)
+    monkeypatch.setattr(criterion, "TERMS", (*criterion.TERMS, broken))
+    with pytest.raises(SystemExit, match=r"step 0: the value of loss_toy is not finite for the pair .*\.png → "):
+        main([*tiny_flags, "--num_iters", "2"])

@@ -4,41 +4,47 @@ Values and gradients that one pair of frames spoils are in test_trainer.py.
 """
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from test_warp import local_points, make_warp
+from test_warp import RELEASED, SMALL, local_points, make_warp
 
 import trainer as trainer_module
+from criterion import TERMS, Schedule, TrainingDiverged, loss_weights
+from loaders.batches import SamplingConfig
 from loaders.clip import load_video
 from loaders.flow_store import FlowStore
+from loaders.training_data import DataConfig, TrainingData
 from networks.checkpoints import find_checkpoint, read_checkpoint
-from networks.divergence import TrainingDiverged
 from networks.model_config import ModelConfig
 from networks.omnimotion import OmniMotion
-from networks.prediction import TERMS
+from networks.optimizer import OptimizerConfig
 from preprocessing.sequence_paths import SequencePaths
 from train import main
-from trainer import Trainer
-from utils.config import parse_config
+from trainer import Trainer, TrainingConfig
 from utils.images import write_image
 from utils.run_log import RunLog
-from utils.schedules import loss_weights
 
 NO_WEIGHT = {"canonical_unit_sphere"}  # a term that the released schedule computes and leaves out
 
 
 @pytest.fixture
-def trainer(scene_dir, tiny_flags, tmp_path) -> Trainer:
+def trainer(scene_dir, tmp_path) -> Trainer:
     """At a step at which every term with a weight counts."""
-    args = parse_config([*tiny_flags, "--schedule_scale", "1e-6", "--use_error_map", "false"])
     paths = SequencePaths(scene_dir)
     names, video = load_video(paths)
     sizes = {"coupling_width": 8, "code_size": 8, "code_width": 8, "volume_width": 8, "use_affine": False}
-    model = OmniMotion.initialised(ModelConfig(*video.shape[:3], num_samples_ray=4, **sizes), num_layers=6, seed=0)
-    made = Trainer(args, model, video, names, FlowStore(paths, names), None, tmp_path, None, lambda step: {})
+    model = OmniMotion.initialised(ModelConfig(*video.shape[:3], num_samples_ray=4, **sizes), seed=0)
+    scale, store = 1e-6, FlowStore(paths, names)
+    sampling = SamplingConfig(
+        num_pairs=4, num_pts=16, start_interval=20, use_count_map=True, seed=12, schedule_scale=scale
+    )
+    data = TrainingData(DataConfig(sampling), video, store, None, tmp_path, model.device)
+    config = TrainingConfig(num_iters=10, mask_near=True, schedule_scale=scale)
+    made = Trainer(config, OptimizerConfig(num_iters=10), model, names, data, tmp_path)
     made.step = 1
     return made
 
@@ -51,21 +57,21 @@ SPOILING = {  # of a term, with a 0 that has a gradient
 
 
 def test_every_term_that_has_a_weight_counts_here(trainer):
-    weights = loss_weights(trainer.step, trainer.args.schedule_scale)
-    assert {name for name in TERMS if weights[name] == 0} == NO_WEIGHT
+    weights = loss_weights(Schedule(trainer.step, scale=trainer.config.schedule_scale))
+    assert {name for name, weight in weights.items() if weight == 0} == NO_WEIGHT | {"depth_prior"}
 
 
 @pytest.mark.parametrize("spoil", SPOILING)
-@pytest.mark.parametrize("name", TERMS)
+@pytest.mark.parametrize("name", [term.name for term in TERMS if term.log_without_weight])
 def test_a_term_that_is_not_finite_stops_the_step_before_the_update(trainer, monkeypatch, name, spoil):
-    compute = trainer_module.compute_losses
+    compute = trainer_module.batch_losses
 
     def spoilt(model, *args, **kwargs):
         terms = compute(model, *args, **kwargs)
         zero = (model.volume.net.output.bias * 0).sum()
         return terms | ({name: SPOILING[spoil](terms[name], zero)} if name in terms else {})
 
-    monkeypatch.setattr(trainer_module, "compute_losses", spoilt)
+    monkeypatch.setattr(trainer_module, "batch_losses", spoilt)
     before = {key: value.clone() for key, value in trainer.model.state_dict().items()}
     batch = trainer.dataset()[1]
     if name in NO_WEIGHT:
@@ -164,12 +170,13 @@ EXTREMES = {
 @pytest.mark.parametrize("signs", EXTREMES)
 def test_drift_of_the_warp_with_every_scale_at_its_clamp(signs):
     """Released sizes, s = ±8 everywhere in all layers: finite in float32, and invertible in float64 to 1e-8."""
-    signs, bound = EXTREMES[signs]
-    exact = make_warp(torch.float64, code_size=128, code_width=256, coupling_width=256, coupling_depth=3)
+    directions, bound = EXTREMES[signs]
+    exact = make_warp(torch.float64, RELEASED)
     with torch.no_grad():
-        for layer, sign in zip(exact.layers, signs, strict=True):
-            layer.scale_shift[-1].weight[0], layer.scale_shift[-1].bias[0] = 0, 1000 * sign
-    rounded = make_warp(torch.float32, code_size=128, code_width=256, coupling_width=256, coupling_depth=3)
+        for layer, sign in zip(exact.layers, directions, strict=True):
+            last = layer.scale_shift.last
+            last.weight[0], last.bias[0] = 0, 1000 * sign
+    rounded = make_warp(torch.float32, RELEASED)
     rounded.load_state_dict(exact.state_dict())
     exact.load_state_dict(rounded.state_dict())
     x, ids = local_points(torch.float32), torch.arange(5)
@@ -184,12 +191,12 @@ def test_drift_of_the_warp_with_every_scale_at_its_clamp(signs):
 
 def test_soft_scales_stretch_by_less_than_their_bound():
     """Two of the six layers change each coordinate, so that e^2S is the most, whatever the nets say."""
-    warp = make_warp(torch.float64, use_affine=False, soft_bound=1.0)
+    warp = make_warp(torch.float64, replace(SMALL, soft_bound=1.0), use_affine=False)
     x, ids = local_points(torch.float64), torch.arange(5)
     with torch.no_grad():
         for layer in warp.layers:
-            layer.scale_shift[-1].weight.zero_()
-            layer.scale_shift[-1].bias.copy_(torch.tensor([-1000.0, 1000.0]))
+            layer.scale_shift.last.weight.zero_()
+            layer.scale_shift.last.bias.copy_(torch.tensor([-1000.0, 1000.0]))
         there = warp.to_canonical(x, ids)
         back = warp.to_local(there, ids)
     torch.testing.assert_close(there, ((x - 2) * math.e - 2) * math.e)

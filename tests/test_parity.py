@@ -9,13 +9,16 @@ import numpy as np
 import pytest
 import torch
 
+from criterion import weighted_sum
 from loaders.batches import Batch
 from networks.checkpoints import save_checkpoint
+from networks.model_config import ModelConfig
 from networks.omnimotion import OmniMotion, load_model
-from networks.prediction import SCENE_FLOW_SUBSAMPLE, compute_losses, frames_of, missing_neighbours, weighted_sum
+from networks.prediction import SCENE_FLOW_SUBSAMPLE, mapped_frames, missing_neighbours
 from networks.released_checkpoint import NETS, convert, load_released_checkpoint, our_name
 from networks.rendering import composite, points_on_rays, project
 from tests.oracles.relu_sides import UNDECIDED, Gradients, Kinks, Unit, search_sides
+from trainer import batch_losses
 from utils.coords import with_time
 from utils.errors import InputError
 
@@ -25,7 +28,7 @@ WHOLE = {  # gradients that the golden file holds whole, by our names
     "grad_deform_l0": "warp.layers.0.scale_shift.0.weight",
     "grad_feat_l0": "warp.code_net.linears.0.weight",
 }
-SIZE = (48, 72)  # of a clip that the checkpoint could be of: it holds none
+CLIP = ModelConfig(1, 48, 72)  # of a clip that the checkpoint could be of: it holds no size
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +42,14 @@ def official(golden):
     return torch.load(golden / "model_000060.pth", weights_only=True)
 
 
+def clip_of(numbers) -> ModelConfig:
+    """What the checkpoint does not hold of the golden clip."""
+    return ModelConfig(1, int(numbers["h"]), int(numbers["w"]))
+
+
 @pytest.fixture(scope="module")
 def model(official, numbers) -> OmniMotion:
-    return load_model(convert(official, int(numbers["h"]), int(numbers["w"])))
+    return load_model(convert(official, clip_of(numbers)))
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +95,7 @@ def golden_weights(numbers) -> dict[str, float]:
 
 
 def test_losses(model, batch, numbers):
-    terms = compute_losses(model, batch, numbers["depths"])
+    terms = batch_losses(model, batch, numbers["depths"])
     for name, term in terms.items():
         if name != "rgb_gradient":  # part of the golden total alone
             torch.testing.assert_close(term.double(), numbers[f"loss_loss_{name}"], rtol=1e-4, atol=1e-6)
@@ -99,7 +107,7 @@ def golden_gradients(model, batch, numbers, kinks: Kinks) -> Gradients:
     """Gradients of the golden total by our parameters' names."""
     kinks.start()
     model.zero_grad()
-    weighted_sum(compute_losses(model, batch, numbers["depths"]), golden_weights(numbers)).backward()
+    weighted_sum(batch_losses(model, batch, numbers["depths"]), golden_weights(numbers)).backward()
     return {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
 
 
@@ -116,7 +124,7 @@ def effects_of_flips(model, batch, numbers, kinks: Kinks, units: list[Unit]) -> 
         alone = batch.pairs(pair, pair + 1)
         alone = replace(alone, **{n: getattr(alone, n)[:, points] for n in ("src_px", "tgt_px", "src_rgb", "weights")})
         kinks.start()
-        compute_losses(model, alone, depths[pair : pair + 1, points])
+        batch_losses(model, alone, depths[pair : pair + 1, points])
         x = kinks.inputs[unit.call].flatten(0, -2)[row, unit.index[-1]]
         parts = torch.autograd.grad(x, parameters, allow_unused=True)
         effects[unit] = {name: gradient * part for name, part in zip(names, parts, strict=True) if part is not None}
@@ -126,10 +134,11 @@ def effects_of_flips(model, batch, numbers, kinks: Kinks, units: list[Unit]) -> 
 def place_alone(unit: Unit, shape: torch.Size, batch: Batch, depths_shape, num_frames: int) -> tuple[int, int, int]:
     """A pair and point that a unit belongs to, and its row in the same call of a pass through that point alone."""
     num_pairs, num_pts, num_samples = depths_shape
-    flat, frames = int(np.ravel_multi_index(unit.index[:-1], shape[:-1])), frames_of(batch, num_frames)
-    missing, rows = missing_neighbours(batch, num_frames), math.prod(shape[:-1])
+    src, tgt = batch.src_ids.tolist(), batch.tgt_ids.tolist()
+    flat, frames = int(np.ravel_multi_index(unit.index[:-1], shape[:-1])), mapped_frames(src, tgt, num_frames)
+    missing, rows = missing_neighbours(src, tgt, num_frames), math.prod(shape[:-1])
     if rows == len(frames):  # the code's networks
-        of_pairs = [frames_of(batch.pairs(p, p + 1), num_frames) for p in range(num_pairs)]
+        of_pairs = [mapped_frames([i], [j], num_frames) for i, j in zip(src, tgt, strict=True)]
         pair = next(p for p in range(num_pairs) if frames[flat] in of_pairs[p])
         return pair, 0, of_pairs[pair].index(frames[flat])
     if rows == num_pairs * num_pts * num_samples:
@@ -138,8 +147,8 @@ def place_alone(unit: Unit, shape: torch.Size, batch: Batch, depths_shape, num_f
     assert rows == math.prod(of_row)
     row, point, sample = np.unravel_index(flat, of_row)
     pair, frame = missing[row]
-    own = [j for _, j in missing_neighbours(batch.pairs(pair, pair + 1), num_frames)]
-    return pair, point, own.index(frame) * num_samples + sample
+    of_pair = [j for _, j in missing_neighbours([src[pair]], [tgt[pair]], num_frames)]
+    return pair, point, of_pair.index(frame) * num_samples + sample
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -206,7 +215,7 @@ def test_every_official_key_has_its_place(golden, model):
 
 
 def test_moments_follow_their_parameters(official, numbers):
-    ours = convert(official, int(numbers["h"]), int(numbers["w"]))
+    ours = convert(official, clip_of(numbers))
     model = load_model(ours)
     groups = model.named_parameter_groups()
     optimizer = torch.optim.Adam([{"params": list(group.values())} for group in groups.values()])
@@ -227,22 +236,22 @@ def without_masks(official: dict) -> dict:
 
 
 def test_order_of_couplings_without_masks_is_rebuilt(official):
-    assert convert(without_masks(official), *SIZE)["model_config"] == convert(official, *SIZE)["model_config"]
+    assert convert(without_masks(official), CLIP)["model_config"] == convert(official, CLIP)["model_config"]
 
 
 def test_order_of_couplings_of_another_seed_is_refused(official):
     code = {k: v.flip(0) if k.endswith("linear.weight") else v for k, v in official["feature_mlp"].items()}
     with pytest.raises(InputError, match="cannot be rebuilt"):
-        convert({**without_masks(official), "feature_mlp": code}, *SIZE)
+        convert({**without_masks(official), "feature_mlp": code}, CLIP)
 
 
 @pytest.mark.parametrize("entry", ["num_imgs", "optimizer", "scheduler"])
 def test_an_incomplete_released_file_is_refused(official, entry, tmp_path):
     save_checkpoint(tmp_path / "model.pth", {key: value for key, value in official.items() if key != entry})
     with pytest.raises(InputError, match=f"lacks '{entry}'"):
-        load_released_checkpoint(tmp_path / "model.pth", *SIZE)
+        load_released_checkpoint(tmp_path / "model.pth", CLIP)
 
 
 def test_file_is_read_as_ours(golden, numbers):
-    state = load_released_checkpoint(golden / "model_000060.pth", int(numbers["h"]), int(numbers["w"]))
+    state = load_released_checkpoint(golden / "model_000060.pth", clip_of(numbers))
     assert state["model_config"]["num_frames"] == int(numbers["num_imgs"])

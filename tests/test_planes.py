@@ -8,10 +8,11 @@ import torch
 from scipy.interpolate import BSpline
 from test_same_computation import FACTORS, PLANES, VOLUME_PLANES, make_batch, make_lively, make_model, rays_of
 
+from criterion import weighted_sum
 from networks.checkpoint_validation import validate_checkpoint
 from networks.encoding import join_coordinates, split_coordinates
-from networks.planes import REACH, SpaceTimePlanes, TriPlane, look_up
-from networks.prediction import compute_losses, weighted_sum
+from networks.planes import PLANE_EXTENT, SpaceTimePlanes, TriPlane, sample_planes
+from trainer import batch_losses
 from utils.coords import time_code
 
 
@@ -31,10 +32,10 @@ def test_planes_of_frames_are_a_cubic_spline_of_the_stored_ones(num_frames, inte
     np.testing.assert_allclose(found.detach().numpy(), expected, atol=1e-7)
 
 
-def test_look_up_is_bilinear_between_cell_centres_and_repeats_the_border():
+def test_sampling_is_bilinear_between_cell_centres_and_repeats_the_border():
     planes = torch.arange(12.0).reshape(1, 1, 3, 4)  # value = 4·row + column
     where = torch.tensor([[[-1.0, -1.0], [1.0, 1.0], [-1 / 3, 0.0], [0.0, 0.5], [5.0, -5.0]]])
-    assert look_up(planes, where)[0, :, 0].tolist() == pytest.approx([0, 11, 5, 7.5, 3])
+    assert sample_planes(planes, where)[0, :, 0].tolist() == pytest.approx([0, 11, 5, 7.5, 3])
 
 
 def test_three_planes_see_each_two_coordinates():
@@ -71,7 +72,7 @@ def test_new_maps_with_planes_are_near_the_identity_and_differ_little_between_fr
 
 def test_a_cell_changes_points_near_it_in_frames_near_it_alone():
     layer = make_model(torch.float64, **PLANES).warp.layers[0]
-    near, far = -REACH, 0.9  # the corner cell's centre; beyond its neighbours
+    near, far = -PLANE_EXTENT, 0.9  # the corner cell's centre; beyond its neighbours
     points = torch.tensor([[near, near, 1 + near], [far, far, 1 + far]], dtype=torch.float64).expand(2, 2, 3)
     code, time = torch.zeros(2, 8, dtype=torch.float64), time_code(torch.tensor([0, 6]), 7).double()
 
@@ -91,7 +92,7 @@ def test_gradients_are_the_same_with_hidden_layers_computed_again(how):
     depths, parameters = rays_of(model, batch), list(model.parameters())
 
     def gradients(micro_batch: int = 0) -> list[torch.Tensor]:
-        terms = compute_losses(model, batch, depths, micro_batch=micro_batch)
+        terms = batch_losses(model, batch, depths, micro_batch=micro_batch)
         return list(torch.autograd.grad(weighted_sum(terms, FACTORS), parameters))
 
     kept = gradients()
@@ -102,13 +103,14 @@ def test_gradients_are_the_same_with_hidden_layers_computed_again(how):
     torch.testing.assert_close(again, kept, rtol=1e-9, atol=1e-7)
 
 
-def test_planes_of_another_version_are_told_as_such():
+def test_planes_of_another_version_are_refused():
     """Those before the spline were two fewer."""
     model = make_model(torch.float32, **PLANES)
     weights = model.state_dict()
     name = next(name for name in weights if name.endswith("planes.features"))
     weights[name] = weights[name][:-2]
-    assert "another version trained it" in validate_checkpoint({"model_config": asdict(model.config), "model": weights})
+    problem = validate_checkpoint({"model_config": asdict(model.config), "model": weights})
+    assert problem is not None and f"size mismatch for {name}" in problem
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,13 @@
 import pytest
 import torch
 
+from criterion import weighted_sum
 from loaders.batches import Batch
 from networks.model_config import ModelConfig
 from networks.omnimotion import OmniMotion
-from networks.prediction import compute_losses, weighted_sum
 from networks.rendering import jitter_depths
 from tests.oracles import plain_model
+from trainer import batch_losses
 from utils.coords import pixel_grid, with_time
 
 SIZES = {
@@ -31,7 +32,7 @@ KINDS = {
 
 def make_model(dtype: torch.dtype, use_affine: bool = True, **sizes) -> OmniMotion:
     config = ModelConfig(num_frames=7, height=40, width=56, use_affine=use_affine, **{**SIZES, **sizes})
-    return OmniMotion.initialised(config, num_layers=6, seed=0).to(dtype)
+    return OmniMotion.initialised(config, seed=0).to(dtype)
 
 
 def make_lively(model: OmniMotion) -> OmniMotion:
@@ -71,7 +72,7 @@ def test_terms_and_gradients_are_those_of_the_plain_form(kind, mask_near):
     model, batch = make_lively(make_model(torch.float64, **KINDS[kind])), make_batch(torch.float64)
     depths = rays_of(model, batch)
     plain = plain_model.losses(model, batch, depths, mask_near)
-    ours = compute_losses(model, batch, depths, mask_near=mask_near)
+    ours = batch_losses(model, batch, depths, mask_near=mask_near)
     assert ours.keys() == plain.keys()
     for name in plain:
         torch.testing.assert_close(ours[name], plain[name], rtol=1e-9, atol=1e-12, msg=name)
@@ -83,30 +84,30 @@ def test_terms_and_gradients_are_those_of_the_plain_form(kind, mask_near):
 def test_less_memory_changes_nothing(micro_batch, recompute):
     model, batch = make_model(torch.float64), make_batch(torch.float64)
     depths = rays_of(model, batch)
-    whole = compute_losses(model, batch, depths)
+    whole = batch_losses(model, batch, depths)
     expected = gradients(model, whole)
     if recompute:
         model.checkpoint_activations()
-    ours = compute_losses(model, batch, depths, micro_batch=micro_batch)
+    ours = batch_losses(model, batch, depths, micro_batch=micro_batch)
     torch.testing.assert_close(ours, whole, rtol=1e-12, atol=1e-14)
     torch.testing.assert_close(gradients(model, ours), expected, rtol=1e-9, atol=1e-11)
 
 
 def test_terms_that_nobody_wants_are_left_out():
     model, batch = make_model(torch.float32), make_batch(torch.float32)
-    assert list(compute_losses(model, batch, rays_of(model, batch), wanted=["rgb", "flow"])) == ["flow", "rgb"]
+    assert list(batch_losses(model, batch, rays_of(model, batch), wanted=["rgb", "flow"])) == ["flow", "rgb"]
 
 
 def test_few_points_have_no_smoothness():
     model, batch = make_model(torch.float64), make_batch(torch.float64, num_pts=3)
-    assert compute_losses(model, batch, rays_of(model, batch))["scene_flow_smoothness"] == 0
+    assert batch_losses(model, batch, rays_of(model, batch))["scene_flow_smoothness"] == 0
 
 
 def test_float32_products_have_the_gradients_of_torch():
     model, batch = make_model(torch.float32), make_batch(torch.float32)
     double, wide = make_model(torch.float64), make_batch(torch.float64)
-    ours = gradients(model, compute_losses(model, batch, rays_of(model, batch)))
-    exact = gradients(double, compute_losses(double, wide, rays_of(double, wide)))
+    ours = gradients(model, batch_losses(model, batch, rays_of(model, batch)))
+    exact = gradients(double, batch_losses(double, wide, rays_of(double, wide)))
     errors = [(a - b).norm() / b.norm() for a, b in zip(ours, exact, strict=True)]
     assert torch.stack(errors).median() < 1e-4  # single units at their kinks may be on another side
 

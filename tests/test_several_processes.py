@@ -17,11 +17,9 @@ from conftest import REPOSITORY
 from test_same_computation import gradients, make_batch, make_model, rays_of
 
 from loaders.batches import Batch, PairBatches
-from loaders.training_data import sampling_config
 from networks.checkpoints import find_checkpoint, read_checkpoint
-from networks.prediction import compute_losses
 from train import main
-from trainer import Trainer
+from trainer import Trainer, batch_losses
 from utils.distributed import Context
 
 RUN, LOG = Path("out") / "tiny_scene", Path("logs") / "tiny_scene" / "metrics.jsonl"
@@ -36,7 +34,7 @@ def gradients_of_part(rank: int, folder: str) -> None:
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     model, batch, context = make_model(torch.float64), make_batch(torch.float64), Context.join()
     part, depths = batch.pairs(*((0, 1), (1, 6))[rank]), rays_of(model, batch).split([1, 5])[rank]
-    terms = compute_losses(model, part, depths, context=context, micro_batch=2)
+    terms = batch_losses(model, part, depths, context=context, micro_batch=2)
     for parameter, gradient in zip(model.parameters(), gradients(model, terms), strict=True):
         parameter.grad = gradient
     context.sum_gradients(model.parameters())
@@ -46,7 +44,7 @@ def gradients_of_part(rank: int, folder: str) -> None:
 
 def test_two_parts_have_the_terms_and_gradients_of_the_whole(tmp_path):
     model, batch = make_model(torch.float64), make_batch(torch.float64)
-    whole = compute_losses(model, batch, rays_of(model, batch))
+    whole = batch_losses(model, batch, rays_of(model, batch))
     expected = gradients(model, whole)
     torch.multiprocessing.spawn(gradients_of_part, (str(tmp_path),), nprocs=2)
     for rank in range(2):
@@ -87,15 +85,16 @@ def test_two_processes_train_as_one_with_both_batches(tiny_flags, monkeypatch, t
         process = together(tiny_flags, "--num_iters", num_iters)
         output = process.communicate(timeout=120)[0]
         assert process.returncode == 0, output
-    assert output.count("going on from") == 1 and output.count("files to look at") == 1
+    assert output.count("resuming from") == 1 and output.count("files to look at") == 1
     ours = losses()
     assert [p.name for p in sorted(RUN.glob("model_*"))] == ["model_000003.pth", "model_000006.pth"]
 
     one_dataset = Trainer.dataset
 
     def dataset_of(trainer: Trainer, rank: int) -> PairBatches:
-        of_rank = lambda args, context: replace(sampling_config(args, context), rank=rank, world_size=2)  # noqa: E731
-        monkeypatch.setattr("trainer.sampling_config", of_rank)
+        config = trainer.data.config
+        sampling = replace(config.sampling, rank=rank, world_size=2)
+        monkeypatch.setattr(trainer.data, "config", replace(config, sampling=sampling))
         return one_dataset(trainer)
 
     monkeypatch.setattr(Trainer, "dataset", lambda self: BothRanks([dataset_of(self, rank) for rank in range(2)]))
@@ -134,7 +133,7 @@ def test_a_killed_process_ends_the_others_in_a_sentence(tiny_flags, lost):
         assert "another of the 2 processes that train together was lost" in output and step == len(losses())
     assert step >= 5
     again = together(tiny_flags, "--num_iters", str(step + 1), "--i_print", "1")
-    assert "going on from" in again.communicate(timeout=120)[0] and again.returncode == 0
+    assert "resuming from" in again.communicate(timeout=120)[0] and again.returncode == 0
 
 
 def test_nonsense_stops_all_and_is_told_once(tiny_flags):

@@ -11,7 +11,7 @@ from conftest import tiny_config
 
 from benchmarks import time_to_accuracy
 from benchmarks.time_to_accuracy import PANELS, WHOLE, Stopwatch, at, curves, table
-from networks.divergence import TrainingDiverged
+from criterion import TrainingDiverged
 from trainer import Trainer
 
 
@@ -103,7 +103,7 @@ def test_runs_are_measured_while_they_train_and_kept(scene_dir, tmp_path, monkey
 
 
 def test_a_step_has_as_many_products_whatever_multiplies(scene_dir, tmp_path, monkeypatch):
-    """oneDNN's are most of them on a CPU, and torch's counter does not know them by itself."""
+    """OneDNN's are most of them on a CPU, and torch's counter does not know them by itself."""
     monkeypatch.chdir(tmp_path)
     Path("tiny.txt").write_text(tiny_config())
     flags = ["--scenes", str(scene_dir), "--configs", "tiny.txt", "--seeds", "1", "--seconds", "0.01", "--every", "1"]

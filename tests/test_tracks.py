@@ -9,6 +9,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from criterion import Schedule, loss_weights, weighted_sum
 from loaders.batches import Batch, MixedBatches, SamplingConfig
 from loaders.clip import load_video
 from loaders.flow_batches import FlowBatches
@@ -19,12 +20,11 @@ from loaders.track_file import InputTracks, read_tracks
 from networks.checkpoints import find_checkpoint, read_checkpoint
 from networks.model_config import ModelConfig
 from networks.omnimotion import OmniMotion
-from networks.prediction import compute_losses, weighted_sum
 from preprocessing.sequence_paths import SequencePaths
 from preprocessing.synthetic import Scene, make_scene
 from train import main
+from trainer import batch_losses
 from utils.errors import InputError
-from utils.schedules import loss_weights
 
 SHAPE = (6, 40, 56)
 CONFIG = SamplingConfig(num_pairs=4, num_pts=16, start_interval=20, use_count_map=True, seed=3)
@@ -169,7 +169,7 @@ def test_noisy_tracks_train(scene, exact):
     noise = np.random.default_rng(0).normal(0, 0.5, exact.px.shape).astype(np.float32)
     batches = TrackBatches(scene.video, replace(exact, px=exact.px + noise), replace(CONFIG, num_pts=64))
     sizes = {"coupling_width": 32, "code_size": 16, "code_width": 32, "volume_width": 16, "use_affine": False}
-    model = OmniMotion.initialised(ModelConfig(*SHAPE, num_samples_ray=4, **sizes), num_layers=6, seed=0)
+    model = OmniMotion.initialised(ModelConfig(*SHAPE, num_samples_ray=4, **sizes), seed=0)
 
     def error() -> float:
         """Mean distance from the exact tracks of the points visible in the first frame, where they are visible."""
@@ -180,9 +180,9 @@ def test_noisy_tracks_train(scene, exact):
     before, losses = error(), []
     optimizer = torch.optim.Adam(model.parameters(), 5e-3)
     for step in range(120):
-        terms = compute_losses(model, batches[step], model.depths().expand(4, 64, 4))
+        terms = batch_losses(model, batches[step], model.depths().expand(4, 64, 4))
         optimizer.zero_grad()
-        weighted_sum(terms, loss_weights(step)).backward()
+        weighted_sum(terms, loss_weights(Schedule(step))).backward()
         optimizer.step()
         losses.append(terms["flow"].item())
     assert np.mean(losses[-10:]) < 0.5 * np.mean(losses[:10])

@@ -106,7 +106,7 @@ def test_mistakes_are_told_before_training(tiny_flags, capsys, flags, part):
 def test_demo_scene_is_made_where_asked(tiny_flags, tmp_path, monkeypatch, capsys):
     from preprocessing.synthetic import make_scene
 
-    monkeypatch.setattr("train.make_scene", lambda: make_scene(3, 32, 48))
+    monkeypatch.setattr("preprocessing.synthetic.make_scene", lambda: make_scene(3, 32, 48))
     main([*tiny_flags, "--data_dir", "data/demo", "--synthetic", "--num_iters", "1"])
     assert (tmp_path / "data" / "demo" / "gt_tracks.npz").exists()
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 import trainer as trainer_module
+from criterion import TrainingDiverged
 from loaders.batches import SamplingConfig
 from loaders.clip import load_video
 from loaders.flow_batches import FlowBatches
 from loaders.flow_store import FlowStore
 from networks.checkpoints import find_checkpoint, read_checkpoint
-from networks.divergence import TrainingDiverged
 from networks.model_config import ModelConfig
 from networks.omnimotion import OmniMotion, load_model
 from preprocessing.sequence_paths import SequencePaths
@@ -89,11 +89,11 @@ def test_a_batch_can_be_learnt(scene_dir):
     batch = FlowBatches(video, FlowStore(paths, names), sampling)[0]
     sizes = {"coupling_width": 32, "code_size": 16, "code_width": 32, "volume_width": 16, "use_affine": False}
     config = ModelConfig(*video.shape[:3], num_samples_ray=4, **sizes)
-    model = OmniMotion.initialised(config, num_layers=6, seed=0)
+    model = OmniMotion.initialised(config, seed=0)
     optimizer, losses = torch.optim.Adam(model.parameters(), 2e-3), []
     for _ in range(200):
         optimizer.zero_grad()
-        losses.append(trainer_module.compute_losses(model, batch, model.depths().expand(4, 32, 4))["flow"])
+        losses.append(trainer_module.batch_losses(model, batch, model.depths().expand(4, 32, 4))["flow"])
         losses[-1].backward()
         optimizer.step()
     assert losses[-1] < 0.3 * losses[0]
@@ -148,10 +148,10 @@ def test_an_interrupt_in_the_last_step_is_a_finished_run(tiny_flags, monkeypatch
 
 
 def test_a_failure_while_drawing_loses_no_step(tiny_flags, monkeypatch):
-    def fail(*args):
+    def fail(*args, **options):
         raise RuntimeError("no picture today")
 
-    monkeypatch.setattr("train.training_images", fail)
+    monkeypatch.setattr("visualization.tensorboard.training_images", fail)
     stopped_by(RuntimeError, [*tiny_flags, "--num_iters", "8", "--i_img", "3"])
     assert find_checkpoint(RUN, None).name == "model_000003.pth"
 
@@ -260,14 +260,14 @@ def test_other_pictures_under_the_same_name_are_refused(tiny_flags, scene_dir, t
 
 def test_nonsense_stops_the_run_and_keeps_the_last_good_checkpoint(tiny_flags, monkeypatch, capsys):
     good = train(tiny_flags, "--num_iters", "3")
-    compute = trainer_module.compute_losses
+    compute = trainer_module.batch_losses
 
     def poisoned(model, batch, *args, **kwargs):
         terms = compute(model, batch, *args, **kwargs)
         bad = torch.where((batch.src_ids == batch.src_ids.max()).any(), torch.nan, 1.0)
         return {**terms, "depth_range": terms["depth_range"] * bad}
 
-    monkeypatch.setattr(trainer_module, "compute_losses", poisoned)
+    monkeypatch.setattr(trainer_module, "batch_losses", poisoned)
     with pytest.raises(SystemExit) as stopped:
         main([*tiny_flags, "--num_iters", "8"])
     message = str(stopped.value.code)
@@ -277,35 +277,35 @@ def test_nonsense_stops_the_run_and_keeps_the_last_good_checkpoint(tiny_flags, m
 
 
 def test_an_infinite_gradient_is_blamed_on_its_term(tiny_flags, monkeypatch):
-    compute = trainer_module.compute_losses
+    compute = trainer_module.batch_losses
 
     def steep(model, *args, **kwargs):
         terms = compute(model, *args, **kwargs)
         zero = (model.volume.net.output.bias * 0).sum()
         return {**terms, "flow": terms["flow"] + zero.sqrt()}  # value 0, gradient infinite
 
-    monkeypatch.setattr(trainer_module, "compute_losses", steep)
+    monkeypatch.setattr(trainer_module, "batch_losses", steep)
     with pytest.raises(SystemExit, match="gradient of loss_flow"):
         main([*tiny_flags, "--num_iters", "2"])
     assert issubclass(TrainingDiverged, Exception)
 
 
 def test_an_overflowing_sum_is_blamed_on_its_largest_term(tiny_flags, monkeypatch):
-    compute = trainer_module.compute_losses
+    compute = trainer_module.batch_losses
 
     def large(model, *args, **kwargs):
         terms = compute(model, *args, **kwargs)
         # Weights 10 and 20: each product is below the largest float32, 3.4e38, their sum is not.
         return terms | {"depth_range": 2e37 + terms["depth_range"] * 0, "flow": 3e38 + terms["flow"] * 0}
 
-    monkeypatch.setattr(trainer_module, "compute_losses", large)
+    monkeypatch.setattr(trainer_module, "batch_losses", large)
     with pytest.raises(SystemExit, match=r"value of loss_flow overflows in the sum for the pair .*none is saved"):
         main([*tiny_flags, "--num_iters", "2"])
 
 
 def test_a_checkpoint_of_other_networks_is_refused_before_anything_else(tiny_flags, capsys, monkeypatch):
     train(tiny_flags, "--num_iters", "1")
-    monkeypatch.setattr("train.open_store", None)
+    monkeypatch.setattr("loaders.training_data.open_store", None)
     assert stopped_by(SystemExit, [*tiny_flags, "--num_iters", "2", "--coupling_width", "12"]).code == 2
     assert "coupling_width 8" in capsys.readouterr().err
 

@@ -1,7 +1,8 @@
-"""Adam and Muon side by side: who moves what, by how much, and what a checkpoint keeps of it."""
+"""Adam and Muon: which parameters each moves, by how much, at which rates, and what a checkpoint keeps."""
 
-from argparse import Namespace
 from copy import deepcopy
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -12,18 +13,51 @@ from networks.checkpoint_validation import validate_checkpoint
 from networks.checkpoints import newest_checkpoint, read_checkpoint
 from networks.model_config import ModelConfig
 from networks.omnimotion import OmniMotion
-from networks.optimizer import ModelOptimizer
+from networks.optimizer import ModelOptimizer, OptimizerConfig, learning_rate
 from train import main
 
-FLAGS = Namespace(lr_feature=1e-3, lr_deform=2e-3, lr_color=3e-3, lr_schedule="step", num_iters=9, lr_warmup=0)
-FLAGS.lrate_decay_steps, FLAGS.lrate_decay_factor, FLAGS.load_opt, FLAGS.load_scheduler = 2, 0.5, 1, 1
+CONFIG = OptimizerConfig(num_iters=9, lr_feature=1e-3, lr_deform=2e-3, lr_color=3e-3, lrate_decay_steps=2)
 
 
-def make(lr_muon: float) -> tuple[OmniMotion, ModelOptimizer]:
+def make(lr_muon: float, config: OptimizerConfig = CONFIG) -> tuple[OmniMotion, ModelOptimizer]:
     sizes = {"coupling_width": 12, "code_size": 8, "code_width": 8, "volume_width": 8, "use_affine": False}
-    model = OmniMotion.initialised(ModelConfig(3, 8, 8, plane_size=4, **sizes), num_layers=3, seed=0)
-    FLAGS.lr_muon = lr_muon
-    return model, ModelOptimizer(model.named_parameter_groups(), model.coupling_matrices(), FLAGS)
+    model = OmniMotion.initialised(ModelConfig(3, 8, 8, num_layers=3, plane_size=4, **sizes), seed=0)
+    config = replace(config, lr_muon=lr_muon)
+    return model, ModelOptimizer(model.named_parameter_groups(), model.coupling_matrices(), config)
+
+
+def rates(config: OptimizerConfig, steps: int, base_rate: float = 0.1) -> list[float]:
+    return [learning_rate(step, base_rate, config) for step in range(steps)]
+
+
+def test_the_decay_halves_rates():
+    config = OptimizerConfig(num_iters=9, lrate_decay_steps=3)
+    assert rates(config, 7) == [0.1] * 3 + [0.05] * 3 + [0.025]
+
+
+def test_rates_rise_in_equal_steps_and_then_decay():
+    config = OptimizerConfig(num_iters=9, lrate_decay_steps=4, lr_warmup=4)
+    assert rates(config, 6) == pytest.approx([0.025, 0.05, 0.075, 0.1, 0.05, 0.05])
+
+
+def test_square_falls_to_its_floor_and_stays_there():
+    found = rates(OptimizerConfig(num_iters=10, lr_schedule="square", lrate_decay_steps=1), 13)
+    assert found[0] == 0.1 and found[5] == pytest.approx(0.1 * (0.01 + 0.99 / 4))
+    assert all(a > b for a, b in pairwise(found[:11]))
+    assert found[10:] == pytest.approx([0.001] * 3)
+
+
+@pytest.mark.parametrize("schedule", ["step", "square"])
+def test_rates_are_the_formula_to_the_last_bit(schedule):
+    """Another order of the products would round otherwise, and train other networks."""
+    config = OptimizerConfig(37, 2e-3, 2.5e-3, 5e-3, 1.75e-3, 7, 0.7, schedule, lr_warmup=6)
+    optimizer = make(config.lr_muon, config)[1]
+    for step in range(45):
+        factor = 0.01 + (1 - 0.01) * (1 - min(step / 37, 1)) ** 2 if schedule == "square" else 0.7 ** (step // 7)
+        warmup = min((step + 1) / 6, 1)
+        groups = [*optimizer.adam.param_groups, *optimizer.muon.param_groups]
+        assert [group["lr"] for group in groups] == [base * factor * warmup for base in (2e-3, 2.5e-3, 5e-3, 1.75e-3)]
+        optimizer.step()
 
 
 def take_steps(model: OmniMotion, optimizer: ModelOptimizer, count: int) -> list[dict[str, torch.Tensor]]:
@@ -82,25 +116,63 @@ def test_without_it_all_is_adam():
     assert all(value.abs().max() < 3.1e-3 for value in change.values())
 
 
-@pytest.mark.parametrize(("schedule", "share"), [("step", 0.25), ("square", 0.01 + 0.99 * 0.25), ("cosine", 0.505)])
-def test_the_flag_decides_how_rates_fall(schedule, share):
-    flags = Namespace(**vars(FLAGS) | {"lr_schedule": schedule, "num_iters": 8, "lr_muon": 0.01})
-    model, _ = make(0.01)
-    optimizer = ModelOptimizer(model.named_parameter_groups(), model.coupling_matrices(), flags)
+def test_muon_has_the_schedule_of_adam():
+    model, optimizer = make(0.01, replace(CONFIG, lr_schedule="square", num_iters=8))
     take_steps(model, optimizer, 4)
-    assert optimizer.rate == pytest.approx(share * 2e-3)
+    share = 0.01 + 0.99 * 0.25
+    assert optimizer.deform_rate == pytest.approx(share * 2e-3)
     assert optimizer.muon.param_groups[0]["lr"] == pytest.approx(share * 0.01)
 
 
-def test_a_schedule_of_an_earlier_version_goes_on():
-    """What it called the length of its cosine is forgotten; flags say how rates fall."""
+# Entries `scheduler` as earlier versions and the released code wrote them.
+OF_EARLIER_VERSION = {
+    **{"warmup": 3, "fall": "square", "num_steps": 20, "step_size": 20000, "gamma": 0.5, "cosine_steps": 9},
+    **{"base_lrs": [7e-3, 7e-3, 7e-3], "last_epoch": 8, "_step_count": 9, "_is_initial": False},
+    **{"_get_lr_called_within_step": False, "_last_lr": [1e-5, 1e-5, 1e-5]},
+}
+RELEASED = {
+    **{"step_size": 4, "gamma": 0.7, "base_lrs": [7e-3, 8e-3, 9e-3], "last_epoch": 8, "_step_count": 9},
+    **{"_is_initial": False, "_get_lr_called_within_step": False, "_last_lr": [1e-5, 1e-5, 1e-5]},
+}
+
+
+def resumed_rates(scheduler: dict, flags: dict, config: OptimizerConfig, lr_muon: float = 0.01) -> list[float]:
+    """Rates of the three groups and of Muon in the first step after a resume."""
+    model, optimizer = make(lr_muon, config)
+    state = optimizer.state() | {"scheduler": scheduler}
+    optimizer.load({**state, **flags})
+    groups = [*optimizer.adam.param_groups, *optimizer.muon.param_groups]
+    assert optimizer.state()["scheduler"]["last_epoch"] == (8 if config.load_scheduler else 0)
+    return [group["lr"] for group in groups]
+
+
+@pytest.mark.parametrize("schedule", ["step", "square"])
+def test_a_run_of_an_earlier_version_has_the_rates_of_its_flags(schedule):
+    config = replace(CONFIG, lr_schedule=schedule, num_iters=20, lr_warmup=12)
+    expected = [learning_rate(8, rate, config) for rate in (1e-3, 2e-3, 3e-3, 0.01)]
+    assert resumed_rates(OF_EARLIER_VERSION, {"flags": {}}, config) == expected
+    config = replace(config, load_scheduler=False)
+    assert resumed_rates(OF_EARLIER_VERSION, {"flags": {}}, config) == [r / 12 for r in (1e-3, 2e-3, 3e-3, 0.01)]
+
+
+def test_a_released_run_keeps_its_rates_and_decay():
+    config = replace(CONFIG, lr_warmup=12)
+    decayed = [rate * 0.7**2 * (9 / 12) for rate in (7e-3, 8e-3, 9e-3)]
+    assert resumed_rates(RELEASED, {}, config) == [*decayed, learning_rate(8, 0.01, config)]
+    assert resumed_rates(RELEASED, {}, replace(config, load_scheduler=False))[0] == 1e-3 / 12
+
+
+def test_a_checkpoint_holds_what_resumes_the_schedule():
     model, optimizer = make(0.01)
     take_steps(model, optimizer, 4)
     saved = checkpoint_of(model, optimizer)
-    saved["scheduler"] = saved["scheduler"] | {"cosine_steps": 9}
-    again = make(0.01)[1]
-    again.load(saved, FLAGS)
-    assert again.rate == optimizer.rate and "cosine_steps" not in again.state()["scheduler"]
+    assert saved["scheduler"] == {"base_lrs": [1e-3, 2e-3, 3e-3], "last_epoch": 4}
+    _, again = make(0.01)
+    again.load(saved)
+    assert again.deform_rate == optimizer.deform_rate
+    for each in (optimizer, again):
+        each.step()
+    assert again.deform_rate == optimizer.deform_rate and again.state()["scheduler"]["last_epoch"] == 5
 
 
 def go_on(flags: list[str], *steps: tuple[float, int]) -> dict:
@@ -142,7 +214,7 @@ def test_damage_in_what_muon_keeps_is_told(damage):
 
 def test_nets_without_matrices_are_adams_alone():
     model, _ = make(0.01)
-    assert ModelOptimizer(model.named_parameter_groups(), [], FLAGS).muon is None
+    assert ModelOptimizer(model.named_parameter_groups(), [], replace(CONFIG, lr_muon=0.01)).muon is None
 
 
 def test_options_of_a_checkpoint_are_not_taken_over():
@@ -154,7 +226,7 @@ def test_options_of_a_checkpoint_are_not_taken_over():
         for name in ("betas", "eps", "momentum", "amsgrad"):
             group.pop(name, None)
     _, other = make(0.01)
-    other.load({**state, "flags": {}}, FLAGS)
+    other.load({**state, "flags": {}})
     assert [other.adam.state_dict()["param_groups"]] == options
     assert other.muon.param_groups[0]["momentum"] == 0.95
     assert torch.equal(next(iter(other.adam.state.values()))["exp_avg"], state["optimizer"]["state"][0]["exp_avg"])
@@ -170,6 +242,6 @@ def test_steps_counted_as_whole_numbers_are_taken_over():
     assert validate_checkpoint(checkpoint) is None
     other, again = make(0.0)
     other.load_state_dict(model.state_dict())
-    again.load(checkpoint, FLAGS)
+    again.load(checkpoint)
     expected, found = take_steps(model, optimizer, 1), take_steps(other, again, 1)
     assert all(torch.equal(found[0][name], value) for name, value in expected[0].items())
