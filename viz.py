@@ -1,52 +1,98 @@
-"""Look at a trained model: `python viz.py --config configs/default.txt --data_dir DIR [--style grid flow]`.
+"""Draw a trained model: `python viz.py --run out/demo_demo_scene [--style grid flow]`.
 
-Draws the styles that are asked for, by default all, into `<run folder>/vis` (or `--out`): each a video with a contact
-sheet, and `overview.png` of all of them; `page` is `index.html`, for a browser. With `--export npz,flow,…` it writes
-files for other programs instead, into `<run folder>/export`. Needs the checkpoint and the frames, nothing else of the
-training.
+Draws the given styles, by default all, into `<run folder>/vis` (or `--out`): each is a video with a contact sheet, with
+`overview.png` of all of them; `page` is `index.html`, for a browser. With `--export npz,flow,…` it writes files for
+other programs instead, into `<run folder>/export`. Needs the checkpoint and the frames, nothing else of the training.
 """
 
 import os
 
-# Waiting threads must not spin: beside other programs training would slow to a crawl. Set before torch starts them.
+# Waiting threads must not spin: beside other programs a run would slow to a crawl. Set before torch starts them.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import math
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-
-from loaders.clip import open_clip
-from networks.run_checkpoints import load_trained
-from utils.config import parse_config
-from utils.device import pick_device
+from configs.flags import parse_viz, run_dir, run_name
+from utils.config import select
 from utils.errors import exit_on_input_error
-from visualization.contact_sheet import save_overview
-from visualization.export import export_run
-from visualization.page import save_page
-from visualization.view import STYLES, View, query_points
+from visualization.style_names import STYLE_NAMES
+
+if TYPE_CHECKING:
+    from visualization.view import View
 
 
 @exit_on_input_error
 def main(argv: list[str] | None = None) -> None:
-    """Load what the flags name, draw, and say where the files are."""
-    args = parse_config(argv)
-    device = pick_device(args.device)
-    clip = open_clip(args)
-    queries = query_points(args, clip)
-    if clip.foreground is None:
-        print("no foreground mask: points on the whole frame, trails relative to what most of it does")
-    view = View(load_trained(args, clip.video, device), clip, queries, args)
-    if args.export:
-        fps = view.known_fps or math.nan
-        written = export_run(view.model, clip.video, clip.names, torch.from_numpy(queries), args, fps)
-    else:
-        asked = {*STYLES, "page"} if "all" in args.style else args.style
-        written = [path for style in STYLES if style in asked for path in STYLES[style](view)]
-        if sheets := [path for path in written if path.suffix == ".png"]:
-            written.append(save_overview(view.out_dir / "overview.png", sheets))
-        if "page" in asked:
-            written += save_page(view.model, clip, view.out_dir, args, view.fps)
+    """Load what the flags name, draw or export it, and print the paths of the files."""
+    args = parse_viz(argv)
+    view, checkpoint = open_view(args)
+    written = _export(view, args) if args.export else _draw(view, args, checkpoint)
     print("\n".join(["files to look at:", *(f"  {path}" for path in written)]))
+
+
+# The functions below import what they need: `--help` must not wait for torch.
+
+
+def open_view(args: Namespace) -> tuple["View", Path]:
+    """Open the clip, choose the query points and load the model, in this order.
+
+    Returns:
+        What is drawn, and the checkpoint that it is loaded from.
+    """
+    from loaders.clip import open_clip
+    from networks.model_config import ModelConfig
+    from networks.omnimotion import TrackingOptions
+    from networks.run_checkpoints import find_trained_checkpoint, load_trained
+    from utils.device import pick_device
+    from visualization.query_points import query_points
+    from visualization.view import View, ViewOptions, check_frames
+
+    device, folder, query = pick_device(args.device), run_dir(args), args.query_frame_id
+    size = {"max_side": args.max_side, "num_imgs": args.num_imgs}
+    clip = open_clip(Path(args.data_dir), **size, query_frame_id=query, mask_path=args.foreground_mask_path)
+    num_frames, height, width, _ = clip.video.shape
+    check_frames(args.frames, num_frames)
+    choice = {name: getattr(args, name) for name in ("points", "region", "grid_interval", "random")}
+    queries = query_points(clip, query_frame_id=query, **choice, seed=args.loader_seed)
+    if clip.foreground is None:
+        print("no foreground mask: points on the whole frame, trails relative to the motion of most of it")
+    checkpoint = find_trained_checkpoint(folder, args.ckpt_path)
+    config = select(ModelConfig, args, num_frames=num_frames, height=height, width=width)
+    model = load_trained(checkpoint, clip.video, config, device)
+    out_dir = Path(args.out) if args.out else folder / "vis"
+    options = select(ViewOptions, args, out_dir=out_dir, tracking=select(TrackingOptions, args))
+    return View(model, clip, queries, options), checkpoint
+
+
+def _draw(view: "View", args: Namespace, checkpoint: Path) -> list[Path]:
+    from visualization.page import save_page
+    from visualization.styles import save_styles
+
+    names = STYLE_NAMES if "all" in args.style else args.style
+    written = save_styles(view, names)
+    if "page" in names:
+        metrics = Path("logs") / run_name(args) / "metrics.jsonl"
+        written.append(save_page(view, run_name(args), checkpoint, metrics))
+    return written
+
+
+def _export(view: "View", args: Namespace) -> list[Path]:
+    from visualization.export import export, number_in_name
+
+    return export(
+        view.model,
+        view.clip.video,
+        view.queries,
+        args.export,
+        run_dir(args) / "export",
+        query_frame=args.query_frame_id,
+        first_frame=number_in_name(view.clip.names[0]) if args.first_frame is None else args.first_frame,
+        fps=view.known_fps or math.nan,
+        tracking=view.options.tracking,
+    )
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from utils.atomic import write_atomic
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
-# The browser reads commands from descriptor 3 and answers on 4.
+# The browser reads commands from descriptor 3 and writes its answers to 4.
 AS_3_AND_4 = """
 import fcntl, os, sys
 pipes = [fcntl.fcntl(int(fd), fcntl.F_DUPFD, 10) for fd in sys.argv[1:3]]
@@ -36,13 +36,13 @@ class Page:
         self._out, self._in = os.fdopen(to_browser, "wb", 0), os.fdopen(from_browser, "rb", 0)
         self._number, self._rest, self._session = 0, b"", None
         self.errors: list[str] = []  # exceptions and blocked loads that the page reported
-        target = self.ask("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        target = self.send("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log"):
-            self.ask(f"{domain}.enable")
+            self.send(f"{domain}.enable")
 
-    def ask(self, method: str, **params) -> dict:
-        """A command of the Chrome DevTools protocol, answered."""
+    def send(self, method: str, **params) -> dict:
+        """Send a command of the Chrome DevTools protocol, and return its answer."""
         self._number += 1
         message = {"id": self._number, "method": method, "params": params}
         if self._session:
@@ -65,7 +65,7 @@ class Page:
 
     def run(self, script: str):
         """The value of an expression, or of what it promises."""
-        answer = self.ask("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
+        answer = self.send("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
@@ -81,13 +81,13 @@ class Page:
     def open(self, path: Path, width: int, height: int, **screen) -> None:
         """Show a file in a window of that size."""
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
-        self.ask("Emulation.setDeviceMetricsOverride", **{**size, **screen})
-        self.ask("Page.navigate", url=path.resolve().as_uri())
+        self.send("Emulation.setDeviceMetricsOverride", **{**size, **screen})
+        self.send("Page.navigate", url=path.resolve().as_uri())
         self.wait("document.readyState === 'complete'")
 
     def mouse(self, kind: str, x: float, y: float, **more) -> None:
-        """A mouse event at a place of the window."""
-        self.ask("Input.dispatchMouseEvent", type=kind, x=x, y=y, **more)
+        """A mouse event at a position of the window."""
+        self.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, **more)
 
     def click(self, x: float, y: float) -> None:
         for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
@@ -96,11 +96,11 @@ class Page:
     def key(self, key: str, modifiers: int = 0) -> None:
         """A key pressed and released; modifiers 8: with shift."""
         for kind in ("keyDown", "keyUp"):
-            self.ask("Input.dispatchKeyEvent", type=kind, key=key, modifiers=modifiers)
+            self.send("Input.dispatchKeyEvent", type=kind, key=key, modifiers=modifiers)
 
     def screenshot(self, path: Path) -> None:
         """The whole page as png."""
-        shot = self.ask("Page.captureScreenshot", format="png", captureBeyondViewport=True)
+        shot = self.send("Page.captureScreenshot", format="png", captureBeyondViewport=True)
         write_atomic(path, base64.b64decode(shot["data"]))
 
 

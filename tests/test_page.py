@@ -4,7 +4,6 @@ import base64
 import json
 import re
 import zlib
-from argparse import Namespace
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,11 +13,12 @@ import torch
 
 from loaders.clip import Clip
 from networks.model_config import ModelConfig
-from networks.omnimotion import OmniMotion, Tracks
+from networks.omnimotion import OmniMotion, TrackingOptions, Tracks
 from preprocessing.sequence_paths import SequencePaths
 from utils.run_log import read_curves
-from visualization import page
-from visualization.page_file import STEPS, escaped_json, pack_tracks, quantised, text_size
+from visualization import page, page_tracks
+from visualization.page_file import STEPS_PER_PIXEL, block_size, escape_json, pack_tracks, quantize_positions
+from visualization.view import View, ViewOptions
 
 HEIGHT, WIDTH, FRAMES = 30, 44, 5
 HOSTILE = "<img src=x onerror=hacked=1></script><script>hacked=1</script>\u2028&amp;'\""
@@ -26,12 +26,12 @@ HOSTILE = "<img src=x onerror=hacked=1></script><script>hacked=1</script>\u2028&
 
 def untrained(frames: int, height: int, width: int) -> OmniMotion:
     sizes = {"code_size": 8, "code_width": 8, "coupling_width": 16, "affine_width": 8, "volume_width": 16}
-    config = ModelConfig(frames, height, width, num_samples_ray=6, **sizes)
-    return OmniMotion.initialised(config, num_layers=3, seed=1).eval()
+    config = ModelConfig(frames, height, width, num_layers=3, num_samples_ray=6, **sizes)
+    return OmniMotion.initialised(config, seed=1).eval()
 
 
 def moving_model() -> OmniMotion:
-    """Untrained networks whose points move by some pixels and hide each other here and there."""
+    """Untrained networks whose points move by some pixels and occlude each other here and there."""
     model = untrained(FRAMES, HEIGHT, WIDTH)
     with torch.no_grad():
         for name, parameter in model.warp.named_parameters():
@@ -51,10 +51,10 @@ def page_of(model: OmniMotion, video: np.ndarray, folder: Path, name: str, query
     clip = Clip(SequencePaths(folder), [f"{t}.png" for t in range(len(video))], video, None)
     checkpoint = folder / "model_000007.pth"
     torch.save({"model_config": asdict(model.config), "step": 7, "flags": {name: name, "lr": 0.5}}, checkpoint)
-    flags = {"expname": name, "data_dir": "seq", "save_dir": str(folder), "ckpt_path": str(checkpoint)}
-    numbers = {"query_frame_id": query_frame, "chunk_size": 400, "use_max_loc": True, "occlusion_th": 0.3}
-    (path,) = page.save_page(model, clip, folder / "vis", Namespace(**flags, **numbers), 10.0)
-    return path
+    tracking = TrackingOptions(chunk_size=400, occlusion_th=0.3)
+    options = ViewOptions(folder / "vis", query_frame, fps=10.0, tracking=tracking)
+    view = View(model, clip, np.zeros((0, 3), np.float32), options)
+    return page.save_page(view, f"{name}_seq", checkpoint, folder / "metrics.jsonl")
 
 
 def blocks(path: Path) -> dict[str, bytes]:
@@ -70,7 +70,7 @@ def meta(path: Path) -> dict:
 
 def unpacked(data: bytes, frames: int, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
     """What `pack_tracks` says it wrote, undone number by number."""
-    raw, at, places, unseen = zlib.decompress(data), 0, np.zeros((frames, 2, rows, columns), int), []
+    raw, at, positions, unseen = zlib.decompress(data), 0, np.zeros((frames, 2, rows, columns), int), []
     count = rows * columns
     for t in range(frames):
         low, high = raw[at : at + 2 * count], raw[at + 2 * count : at + 4 * count]
@@ -79,48 +79,48 @@ def unpacked(data: bytes, frames: int, rows: int, columns: int) -> tuple[np.ndar
             axis, row, column = k // count, k % count // columns, k % columns
             number = low[k] + 256 * high[k]
             value = number // 2 if number % 2 == 0 else -(number + 1) // 2
-            before = places[t - 1, axis] if t else np.zeros((rows, columns), int)
-            left = places[t, axis, row, column - 1] - before[row, column - 1] if column else 0
-            places[t, axis, row, column] = (value + left + before[row, column] + 2**15) % 2**16 - 2**15
+            before = positions[t - 1, axis] if t else np.zeros((rows, columns), int)
+            left = positions[t, axis, row, column - 1] - before[row, column - 1] if column else 0
+            positions[t, axis, row, column] = (value + left + before[row, column] + 2**15) % 2**16 - 2**15
         size = -(-count // 8)
         unseen.append([raw[at + k // 8] >> (7 - k % 8) & 1 for k in range(count)])
         at += size
     assert at == len(raw)
-    return places, np.array(unseen, bool).reshape(frames, rows, columns)
+    return positions, np.array(unseen, bool).reshape(frames, rows, columns)
 
 
 def test_tracks_are_packed_without_loss():
     rng = np.random.default_rng(0)
     smooth = np.cumsum(rng.integers(-9, 10, (4, 2, 5, 7)), 0)
     wild = rng.integers(-(2**15) + 1, 2**15, (4, 2, 5, 7))  # differences leave 16 bits
-    for places in (smooth, wild):
+    for positions in (smooth, wild):
         unseen = rng.random((4, 5, 7)) < 0.3
-        found, bits = unpacked(pack_tracks(places.astype(np.int16), unseen), 4, 5, 7)
-        np.testing.assert_array_equal(found, places)
+        found, bits = unpacked(pack_tracks(positions.astype(np.int16), unseen), 4, 5, 7)
+        np.testing.assert_array_equal(found, positions)
         np.testing.assert_array_equal(bits, unseen)
 
 
-def test_places_are_rounded_to_an_eighth_and_those_far_away_are_kept_within_reach():
+def test_positions_are_rounded_to_an_eighth_and_those_far_away_are_kept_within_reach():
     px = np.random.default_rng(1).uniform(-500, 900, (100, 2))
-    assert np.abs(quantised(px) / STEPS - px).max() <= 1 / 16
-    assert quantised(np.array([9e5, -9e5])).tolist() == [2**15 - 1, 1 - 2**15]
+    assert np.abs(quantize_positions(px) / STEPS_PER_PIXEL - px).max() <= 1 / 16
+    assert quantize_positions(np.array([9e5, -9e5])).tolist() == [2**15 - 1, 1 - 2**15]
 
 
 def test_text_cannot_leave_its_json():
     value = {HOSTILE: [HOSTILE, 1.5]}
-    text = escaped_json(value)
+    text = escape_json(value)
     assert json.loads(text) == value and text.isascii() and not re.search("[<>&]", text)
 
 
 def test_query_frames_are_spread_however_many_fit():
-    assert page.spread_frames(10, 61, 4) == [10, 60, 35, 22]  # each in the middle of the largest gap left
-    assert page.spread_frames(10, 61, 6)[:4] == [10, 60, 35, 22]
-    assert sorted(page.spread_frames(2, 3, 3)) == [0, 1, 2]
+    assert page_tracks.spread_frames(10, 61, 4) == [10, 60, 35, 22]  # each in the middle of the largest gap left
+    assert page_tracks.spread_frames(10, 61, 6)[:4] == [10, 60, 35, 22]
+    assert sorted(page_tracks.spread_frames(2, 3, 3)) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("size,spacing", [((30, 44), 1), ((30, 44), 3), ((31, 45), 7), ((5, 9), 12)])
 def test_a_grid_lies_in_the_image_and_leaves_no_pixel_far_from_it(size, spacing):
-    grid = page.Grid.over(0, spacing, *size)
+    grid = page_tracks.Grid.centered(0, spacing, *size)
     px = grid.queries()[:, 1:].numpy()
     assert len(px) == len(np.unique(px, axis=0)) == grid.rows * grid.columns
     assert (px >= 0).all() and (px < size[::-1]).all()
@@ -132,15 +132,15 @@ def test_a_grid_lies_in_the_image_and_leaves_no_pixel_far_from_it(size, spacing)
 
 
 def test_the_grid_is_as_fine_as_size_and_work_allow(monkeypatch):
-    model, shape = moving_model(), (60, 480, 854)
-    assert page.plan(model, shape, 1e12) == (1, 6)
-    spacing, count = page.plan(model, shape, 20e6)
-    assert count == 6 and 1 < spacing <= page.COARSE_SPACING
-    assert page.plan(model, shape, 3e6)[1] < 6
-    spacing, count = page.plan(model, shape, 5e5)
-    assert count == 1 and spacing > page.COARSE_SPACING
-    monkeypatch.setattr(page, "TRACK_WORK", page.TRACK_WORK / 1e6)  # a slow model, although there is room
-    assert page.plan(model, shape, 1e12)[0] > page.COARSE_SPACING
+    model = untrained(60, 480, 854)
+    assert page_tracks.plan_grids(model, 1e12) == (1, 6)
+    spacing, count = page_tracks.plan_grids(model, 20e6)
+    assert count == 6 and 1 < spacing <= page_tracks.COARSE_SPACING
+    assert page_tracks.plan_grids(model, 3e6)[1] < 6
+    spacing, count = page_tracks.plan_grids(model, 5e5)
+    assert count == 1 and spacing > page_tracks.COARSE_SPACING
+    monkeypatch.setattr(page_tracks, "CPU_TRACK_WORK", page_tracks.CPU_TRACK_WORK / 1e6)  # slow
+    assert page_tracks.plan_grids(model, 1e12)[0] > page_tracks.COARSE_SPACING
 
 
 def test_the_page_holds_the_models_tracks_of_every_pixel(tmp_path):
@@ -149,22 +149,22 @@ def test_the_page_holds_the_models_tracks_of_every_pixel(tmp_path):
     assert [grid["frame"] for grid in known["queries"]] == list(range(FRAMES)) and known["first_query"] == 2
     for grid in known["queries"]:
         t = grid["frame"]
-        places, unseen = unpacked(data[f"tracks-{t}"], FRAMES, HEIGHT, WIDTH)
+        positions, unseen = unpacked(data[f"tracks-{t}"], FRAMES, HEIGHT, WIDTH)
         tracks = model.track(torch.tensor([[t, x, y] for y in range(HEIGHT) for x in range(WIDTH)]).float())
-        px = tracks.px.numpy().transpose(0, 2, 1).reshape(places.shape)
-        assert np.abs(places / STEPS - px).max() <= 1 / 16 + 1e-3
-        hidden = tracks.occluded(0.3, HEIGHT, WIDTH).numpy().reshape(unseen.shape)
-        assert (unseen != hidden).mean() < 1e-3  # scores at the threshold: sums of other pieces round otherwise
+        px = tracks.px.numpy().transpose(0, 2, 1).reshape(positions.shape)
+        assert np.abs(positions / STEPS_PER_PIXEL - px).max() <= 1 / 16 + 1e-3
+        occluded = tracks.occluded(0.3, HEIGHT, WIDTH).numpy().reshape(unseen.shape)
+        assert (unseen != occluded).mean() < 1e-3  # scores at the threshold: sums of other pieces round otherwise
         assert 0.02 < unseen.mean() < 0.98 and np.abs(px - px[t]).max() > 2  # or this test would say little
     assert known["settings"][0] == ["step", "7"] and ["lr", "0.5"] in known["settings"]
 
 
 def test_a_page_keeps_its_size_by_fewer_query_frames_then_by_a_coarser_grid(tmp_path, monkeypatch, capsys):
     whole = make_page(tmp_path)[0]
-    tracks = [text_size(len(data)) for name, data in blocks(whole).items() if name.startswith("tracks")]
+    tracks = [block_size(len(data)) for name, data in blocks(whole).items() if name.startswith("tracks")]
     rest = whole.stat().st_size - sum(tracks)
     monkeypatch.setattr(page, "META_BYTES", rest - whole.read_text(encoding="utf-8").index('id="data-tracks'))
-    monkeypatch.setattr(page, "BYTES_PER_PLACE", 0.0001)  # so that it begins with a grid too fine
+    monkeypatch.setattr(page_tracks, "BYTES_PER_POSITION", 0.0001)  # so that it begins with a grid too fine
     for room, count, spacing in ((2.5 * max(tracks), 2, 1), (0.5 * min(tracks), 1, 2)):
         monkeypatch.setattr(page, "PAGE_BYTES", rest + room)
         path = make_page(tmp_path)[0]
@@ -178,13 +178,13 @@ def test_large_frames_are_reduced_until_they_fit(tmp_path, monkeypatch):
     monkeypatch.setattr(page, "FRAME_BYTES", 2000)
     path, _, video = make_page(tmp_path)
     frames = [data for name, data in blocks(path).items() if name.startswith("frame")]
-    assert len(frames) == len(video) and sum(text_size(len(f)) for f in frames) < 2000
+    assert len(frames) == len(video) and sum(block_size(len(f)) for f in frames) < 2000
     assert "reduced to 1/" in dict(meta(path)["facts"])["Frames"]
 
 
 @pytest.mark.slow
 def test_a_page_of_sixty_large_frames_stays_below_25_mb(tmp_path, monkeypatch):
-    """With nothing but the size to hold it back, frames and depths like noise, and tracks that deflate badly."""
+    """With no limit but the size, frames and depths like noise, and tracks that deflate badly."""
     model, rng = untrained(60, 480, 854), np.random.default_rng(0)
     waves = torch.from_numpy(rng.normal(size=(8, 3)) * [0.1, 0.02, 0.02]).float()  # radians a frame, a pixel
     ways = torch.from_numpy(rng.normal(size=(8, 2)) * 20).float()
@@ -192,25 +192,25 @@ def test_a_page_of_sixty_large_frames_stays_below_25_mb(tmp_path, monkeypatch):
     def track(queries: torch.Tensor, *_) -> Tracks:
         """Smooth motion, and each point some pixels off it in each frame."""
         frames = torch.arange(60.0)[:, None, None].expand(-1, len(queries), 1)
-        places = torch.cat([frames, queries[:, 1:].expand(60, -1, -1)], -1)
-        motion = (torch.sin(places @ waves.T) - torch.sin(queries @ waves.T)) @ ways
-        score = torch.sin(places @ waves[0]).abs()
+        positions = torch.cat([frames, queries[:, 1:].expand(60, -1, -1)], -1)
+        motion = (torch.sin(positions @ waves.T) - torch.sin(queries @ waves.T)) @ ways
+        score = torch.sin(positions @ waves[0]).abs()
         return Tracks(queries[:, 1:] + motion + 4 * torch.randn(motion.shape), score, score)
 
     monkeypatch.setattr(model, "track", track)
     monkeypatch.setattr(model, "render", lambda t, px, _: (None, torch.rand(len(px))))
-    monkeypatch.setattr(page, "TRACK_WORK", np.inf)  # as on a GPU
-    monkeypatch.setattr(page, "DEPTH_WORK", 1e30)
+    monkeypatch.setattr(page_tracks, "CPU_TRACK_WORK", np.inf)  # as on a GPU
+    monkeypatch.setattr(page, "CPU_DEPTH_WORK", 1e30)
     frames = rng.integers(0, 256, (60, 480, 854, 3), np.uint8)
     path = page_of(model, frames, tmp_path, "clip", 0)
     assert 15e6 < path.stat().st_size < 25e6
-    assert 1 <= len(meta(path)["queries"]) < page.MOST_QUERY_FRAMES  # the guess was too small, the limit has held
+    assert 1 <= len(meta(path)["queries"]) < page_tracks.MAX_QUERY_FRAMES  # the guess was too small, the limit has held
 
 
 def test_curves_leave_out_what_is_not_finite_or_cut_short(tmp_path):
     lines = [f'{{"step": {k}, "loss/a": {k}.5, "loss/b": NaN}}' for k in range(1000)]
     (tmp_path / "metrics.jsonl").write_text("\n".join([*lines, '{"step": 7, "lo']), encoding="utf-8")
-    curves = read_curves(tmp_path / "metrics.jsonl", most=10)
+    curves = read_curves(tmp_path / "metrics.jsonl", max_points=10)
     assert list(curves) == ["loss/a"] and len(curves["loss/a"]) == 10
     assert curves["loss/a"][0] == (0, 0.5) and curves["loss/a"][-1] == (999, 999.5)
     assert read_curves(tmp_path / "none.jsonl") == {}

@@ -10,8 +10,8 @@ import pytest
 from networks.omnimotion import OmniMotion
 from tests.browser import Page, browser, find_chromium
 from tests.test_page import FRAMES, HEIGHT, HOSTILE, WIDTH, make_page
-from visualization import page
-from visualization.flow_colors import flow_to_color
+from visualization import page_tracks
+from visualization.colors import flow_to_color
 
 SPACING = 3
 QUERIES = (0, 2, 4)
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(
 def made(tmp_path_factory) -> tuple[Path, OmniMotion, np.ndarray]:
     """A page with hostile names, its model, its frames."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(page, "plan", lambda *_: (SPACING, len(QUERIES)))
+        patch.setattr(page_tracks, "plan_grids", lambda *_: (SPACING, len(QUERIES)))
         return make_page(tmp_path_factory.mktemp("page"), HOSTILE)
 
 
@@ -38,7 +38,7 @@ def chromium(tmp_path_factory):
 
 @pytest.fixture
 def shown(chromium: Page, made):
-    """The page, freshly opened; whatever it complains about fails the test."""
+    """The page, freshly opened; an error that it reports fails the test."""
     chromium.open(made[0], 1200, 900)
     chromium.wait("view.tracks !== null")
     chromium.errors.clear()
@@ -63,41 +63,41 @@ def kept_csv(shown: Page) -> list[dict[str, float]]:
 
 
 def grid_tracks(model: OmniMotion, query: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The grid's points [N,2] of a query frame, and the model's own answer for them: pixels [T,N,2], seen [T,N]."""
-    queries = page.Grid.over(query, SPACING, HEIGHT, WIDTH).queries()
+    """The grid's points [N,2] of a query frame, and the model's tracks of them: pixels [T,N,2], visible [T,N]."""
+    queries = page_tracks.Grid.centered(query, SPACING, HEIGHT, WIDTH).queries()
     tracks = model.track(queries)
     return queries[:, 1:].numpy(), tracks.px.numpy(), ~tracks.occluded(0.3, HEIGHT, WIDTH).numpy()
 
 
-def same_as_model(rows: list[dict], px: np.ndarray, seen: np.ndarray) -> None:
+def same_as_model(rows: list[dict], px: np.ndarray, visible: np.ndarray) -> None:
     assert [row["frame"] for row in rows] == list(range(FRAMES))
     assert np.abs([[row["x"], row["y"]] for row in rows] - px).max() <= ROUNDING
-    assert [bool(row["visible"]) for row in rows] == seen.tolist()
+    assert [bool(row["visible"]) for row in rows] == visible.tolist()
 
 
 def test_a_clicked_pixel_gives_the_models_track(shown, made):
-    points, px, seen = grid_tracks(made[1], 2)
-    assert shown.run("view.frame") == 2  # the frame that the flags ask for is where it begins
+    points, px, visible = grid_tracks(made[1], 2)
+    assert shown.run("view.frame") == 2  # it opens at the query frame
     for k in (0, 40, len(points) - 1):
         shown.click(*to_window(shown, *points[k]))
     rows = kept_csv(shown)
     for number, k in enumerate((0, 40, len(points) - 1)):
         mine = [row for row in rows if row["track"] == number]
         assert {(row["query_frame"], row["query_x"], row["query_y"]) for row in mine} == {(2, *points[k])}
-        same_as_model(mine, px[:, k], seen[:, k])
+        same_as_model(mine, px[:, k], visible[:, k])
     assert shown.run("document.querySelectorAll('#tracks li').length") == 3
 
 
 @pytest.mark.parametrize("query", QUERIES)
 def test_the_nearest_visible_point_is_followed_in_any_frame_from_any_query_frame(shown, made, query):
-    points, px, seen = grid_tracks(made[1], query)
+    points, px, visible = grid_tracks(made[1], query)
     shown.run(f"chooseQuery({QUERIES.index(query)})")
     shown.wait("view.tracks !== null")
     frame = 3
     go_to(shown, frame)
-    answered = 0
+    compared = 0
     for x, y in np.random.default_rng(query).uniform((0, 0), (WIDTH - 1, HEIGHT - 1), (12, 2)):
-        away = np.where(seen[frame], np.hypot(*(px[frame] - (x, y)).T), np.inf)
+        away = np.where(visible[frame], np.hypot(*(px[frame] - (x, y)).T), np.inf)
         nearest, second = np.argsort(away)[:2]
         # Where two are as near, or one as far as is still taken, rounding decides.
         if away[second] - away[nearest] < 0.2 or abs(away[nearest] - 3 * SPACING) < 0.2:
@@ -107,14 +107,14 @@ def test_the_nearest_visible_point_is_followed_in_any_frame_from_any_query_frame
         if away[nearest] > 3 * SPACING:
             assert text == f"Nothing of frame {query} is visible here."
             continue
-        answered += 1
+        compared += 1
         assert shown.run("view.hovered.point") == nearest
-        start, place = points[nearest], np.round(px[frame, nearest] * 8) / 8
+        start, position = points[nearest], np.round(px[frame, nearest] * 8) / 8
         assert text.startswith(f"Pixel ({start[0]:.0f}, {start[1]:.0f}) of frame {query} is in frame {frame} at (")
         found = [float(part) for part in text.split(" at (")[1].split(")")[0].split(", ")]
-        assert np.abs(found - place).max() <= 1 / 8 + 0.01
-        assert f"visible in {seen[:, nearest].sum()} of {FRAMES} frames" in text
-    assert answered >= 4
+        assert np.abs(found - position).max() <= 1 / 8 + 0.01
+        assert f"visible in {visible[:, nearest].sum()} of {FRAMES} frames" in text
+    assert compared >= 4
 
 
 def test_frames_are_shown_in_order_and_the_right_way_up(shown, made):
@@ -128,7 +128,7 @@ def test_frames_are_shown_in_order_and_the_right_way_up(shown, made):
         np.testing.assert_allclose(mean, made[2][t].mean((0, 1)), atol=4)
 
 
-def test_a_frame_that_is_decoded_late_does_not_replace_the_one_asked_for_since(shown):
+def test_a_frame_that_is_decoded_late_does_not_replace_a_later_request(shown):
     go_to(shown, 0)
     go_to(shown, 1)
     shown.run("images.get('frame-0').decode = () => new Promise(done => setTimeout(done, 100))")
@@ -144,7 +144,7 @@ def test_keys_step_play_follow_keep_and_remove(shown):
     shown.key("End")
     shown.wait(f"view.frame === {FRAMES - 1}")
     shown.key(" ")
-    shown.wait("view.frame === 2")  # past the end it begins anew
+    shown.wait("view.frame === 2")  # after the end it starts again
     shown.key(" ")
     assert shown.run("view.playing") is None
     shown.key("]")
@@ -165,18 +165,18 @@ def test_keys_step_play_follow_keep_and_remove(shown):
 
 
 def test_a_tap_keeps_the_track_below_it(shown, made):
-    points, px, seen = grid_tracks(made[1], 2)
-    shown.ask("Emulation.setTouchEmulationEnabled", enabled=True)
+    points, px, visible = grid_tracks(made[1], 2)
+    shown.send("Emulation.setTouchEmulationEnabled", enabled=True)
     x, y = to_window(shown, *points[50])
-    shown.ask("Input.dispatchTouchEvent", type="touchStart", touchPoints=[{"x": x, "y": y}])
-    shown.ask("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+    shown.send("Input.dispatchTouchEvent", type="touchStart", touchPoints=[{"x": x, "y": y}])
+    shown.send("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
     shown.wait("view.kept.length === 1")
-    shown.ask("Emulation.setTouchEmulationEnabled", enabled=False)
-    same_as_model(kept_csv(shown), px[:, 50], seen[:, 50])
+    shown.send("Emulation.setTouchEmulationEnabled", enabled=False)
+    same_as_model(kept_csv(shown), px[:, 50], visible[:, 50])
 
 
 def test_kept_tracks_are_saved_as_csv(shown, tmp_path):
-    shown.ask("Page.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
+    shown.send("Page.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
     shown.click(*to_window(shown, 20, 20))
     shown.key("s")
     shown.run("new Promise(done => setTimeout(done, 500))")
@@ -194,8 +194,8 @@ def test_names_are_shown_and_never_run(shown):
     assert shown.run("document.images.length") == 0 and shown.run("typeof hacked") == "undefined"
 
 
-def test_the_browser_is_told_to_run_nothing_else(shown):
-    """What the page would not let through were it to put text into HTML after all."""
+def test_the_browser_runs_nothing_else(shown):
+    """The second defence, should text ever be put into HTML."""
     shown.run("document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"hacked = 1\">')")
     shown.run("fetch('https://example.com').catch(() => 0)")
     shown.run("new Promise(done => setTimeout(done, 200))")

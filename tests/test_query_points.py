@@ -110,7 +110,7 @@ def test_points_that_are_not_there_are_refused():
     with pytest.raises(InputError, match="no pixel to track"):
         choose_points(mask)
     mask[3:5, 3:5] = True
-    with pytest.raises(InputError, match="asks for 5 points"):
+    with pytest.raises(InputError, match="--random is 5"):
         choose_points(mask, random=5)
     with pytest.raises(InputError, match="smaller interval"):
         choose_points(mask, interval=30)

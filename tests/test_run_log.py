@@ -9,10 +9,8 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.summary.writer import event_file_writer
-from torch import nn
-from tqdm import tqdm
 
-from utils.run_log import MAX_ROWS, RunLog, parameter_groups, weight_figure
+from utils.run_log import RunLog
 
 
 @pytest.fixture(autouse=True)
@@ -75,34 +73,8 @@ def test_a_line_cut_short_by_a_crash_does_not_break_the_resume(tmp_path: Path):
 def test_pictures_reach_tensorboard(tmp_path: Path):
     log = RunLog(tmp_path)
     log.image(1, "flow", np.zeros((8, 6, 3), np.uint8))
-    log.weight_stats(1, nn.Linear(2, 3))
     log.close()
     events = board(tmp_path)
-    assert set(events.Tags()["images"]) == {"flow", "weight_stats"}
+    assert set(events.Tags()["images"]) == {"flow"}
     picture = events.Images("flow")[0]
     assert (picture.step, picture.height, picture.width) == (1, 8, 6)
-
-
-def test_printed_lines_leave_a_progress_bar_intact(tmp_path: Path, capsys):
-    log = RunLog(tmp_path)
-    with tqdm(total=2):
-        log.print("hello")
-    log.close()
-    assert capsys.readouterr().out.splitlines() == ["hello"]
-
-
-def test_every_parameter_is_in_one_group_and_the_groups_fit_the_figure():
-    deep = nn.ModuleDict({n: nn.ModuleList(nn.Sequential(nn.Linear(2, 2), nn.ReLU()) for _ in range(20)) for n in "ab"})
-    groups = parameter_groups(deep)
-    assert len(groups) <= MAX_ROWS
-    assert sum(t.numel() for ts in groups.values() for t in ts) == sum(p.numel() for p in deep.parameters())
-    assert set(parameter_groups(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)))) == {"0", "1"}
-
-
-def test_the_weight_figure_survives_zero_and_infinite_weights_and_takes_no_gradient():
-    layer = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
-    with torch.no_grad():
-        layer[0].weight.zero_(), layer[0].bias.zero_(), layer[1].weight.fill_(math.inf)
-    figure = weight_figure(layer)
-    assert figure.dtype == np.uint8 and figure.ndim == 3 and figure.shape[1] > 800
-    assert all(p.grad is None for p in layer.parameters())

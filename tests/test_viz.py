@@ -9,17 +9,21 @@ import pytest
 import torch
 
 import viz
-from loaders.clip import open_clip
+from configs.flags import parse_viz
 from networks.model_config import ModelConfig
-from networks.omnimotion import OmniMotion, Tracks
+from networks.omnimotion import OmniMotion, TrackingOptions, Tracks
 from networks.rendering import project
-from networks.run_checkpoints import find_trained_checkpoint, load_resume_checkpoint, load_trained
-from utils.config import parse_config
+from networks.run_checkpoints import load_resume_checkpoint
+from preprocessing.source_frames import original_frames
 from utils.errors import InputError
 from utils.images import read_frame, write_image
 from utils.video import frame_rate, read_video, write_video
-from visualization import view as view_module
+from visualization import styles
 from visualization.camera import translation
+from visualization.dense import affordable_side
+from visualization.style_names import STYLE_NAMES
+from visualization.tracking import track_points
+from visualization.view import View
 
 HEIGHT, WIDTH, FRAMES = 20, 32, 3
 SIZES = {"code_size": 8, "code_width": 8, "coupling_width": 8, "affine_width": 8, "volume_width": 8}
@@ -46,13 +50,10 @@ def run(flags, tmp_path):
 
 @pytest.fixture
 def view(flags):
-    """What viz looks at under extra flags."""
+    """The view that viz draws under extra flags."""
 
-    def call(*extra: str) -> view_module.View:
-        args = parse_config([*flags, *extra])
-        clip = open_clip(args)
-        model = load_trained(args, clip.video, torch.device("cpu"))
-        return view_module.View(model, clip, view_module.query_points(args, clip), args)
+    def call(*extra: str) -> View:
+        return viz.open_view(parse_viz([*flags, *extra]))[0]
 
     return call
 
@@ -66,8 +67,8 @@ def write_clip(folder: Path, height: int, width: int) -> None:
 
 
 def save_model(path: Path, num_frames: int) -> None:
-    config = ModelConfig(num_frames, HEIGHT, WIDTH, num_samples_ray=4, **SIZES)
-    model = OmniMotion.initialised(config, num_layers=2, seed=0)
+    config = ModelConfig(num_frames, HEIGHT, WIDTH, num_layers=2, num_samples_ray=4, **SIZES)
+    model = OmniMotion.initialised(config, seed=0)
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save({"model_config": asdict(model.config), "model": model.state_dict(), "step": 3}, path)
 
@@ -81,7 +82,7 @@ def write_mask(folder: Path, name: str, value: int = 255) -> Path:
 
 
 def fails(call, capsys, *flags: str) -> str:
-    """The message with which viz refuses; it must be one sentence on stderr and exit status 2."""
+    """The message on stderr with which viz exits with status 2."""
     with pytest.raises(SystemExit) as stop:
         call(*flags)
     assert stop.value.code == 2
@@ -118,10 +119,14 @@ def test_exports_take_the_place_of_pictures(run, capsys):
     assert (np.load(folder / "tracks.npz")["queries"][:, 0] == 1).all()
 
 
-def test_training_does_not_start_from_networks_alone(view):
-    seen = view()
+def test_training_does_not_start_from_networks_alone(flags):
+    view, checkpoint = viz.open_view(parse_viz(flags))
     with pytest.raises(InputError, match="lacks optimizer, scheduler"):
-        load_resume_checkpoint(find_trained_checkpoint(seen.args), seen.args, seen.clip.video)
+        load_resume_checkpoint(checkpoint, view.clip.video, view.model.config)
+
+
+def test_every_style_has_a_name_for_the_flags():
+    assert (*styles.STYLES, "page") == STYLE_NAMES
 
 
 def test_only_what_is_asked_is_drawn_where_and_how_fast_it_is_asked(run, tmp_path):
@@ -138,34 +143,35 @@ def test_only_what_is_asked_is_drawn_where_and_how_fast_it_is_asked(run, tmp_pat
         assert frame_rate(tmp_path / f"{name}.mp4") == 24
 
 
-def test_queries_of_any_frames_are_followed_both_ways_and_returned_exactly(view):
+def test_queries_of_any_frames_are_tracked_both_ways_and_returned_exactly(view):
     seen = view("--points", "2,5.5,6;0,7,8;2,30,1;1,9,9")
-    px, occluded = view_module.follow(seen.model, seen.queries, range(FRAMES), seen.args)
-    for n, (t, *asked) in enumerate(seen.queries):
-        np.testing.assert_array_equal(px[int(t), n], np.float32(asked))
+    tracking, size = seen.options.tracking, (HEIGHT, WIDTH)
+    px, occluded = seen.tracks
+    for n, (t, *query) in enumerate(seen.queries):
+        np.testing.assert_array_equal(px[int(t), n], np.float32(query))
         assert not occluded[int(t), n]
         others = [f for f in range(FRAMES) if f != t]
-        alone = seen.model.map_points(int(t), torch.tensor([asked], dtype=torch.float32), others, seen.args.use_max_loc)
+        alone = seen.model.map_points(int(t), torch.tensor([query]).float(), others, tracking.use_max_loc)
         np.testing.assert_allclose(px[others, n], alone.px[:, 0], atol=1e-4)
-    part, hidden = view_module.follow(seen.model, seen.queries, range(1, 3), seen.args)
-    np.testing.assert_allclose(part, px[1:], atol=1e-4)
-    np.testing.assert_array_equal(hidden, occluded[1:])
+    part = track_points(seen.model, seen.queries, range(1, 3), tracking)
+    np.testing.assert_allclose(part.px, px[1:], atol=1e-4)
+    np.testing.assert_array_equal(part.occluded(tracking.occlusion_th, *size), occluded[1:])
 
 
 def test_points_outside_the_image_are_not_visible_but_the_query_is(view, monkeypatch):
-    seen = view()
+    model = view().model
 
     def map_points(src_id: int, px: torch.Tensor, tgt_ids, *_) -> Tracks:
         moved = torch.stack([px + (t - src_id) * px.new_tensor([20.0, 0.0]) for t in tgt_ids])
-        score = (
-            torch.ones(moved.shape[:2]) * (torch.tensor(list(tgt_ids)) == src_id)[:, None]
-        )  # hidden in its own frame
+        occluded_at_query = (torch.tensor(list(tgt_ids)) == src_id)[:, None]
+        score = torch.ones(moved.shape[:2]) * occluded_at_query
         return Tracks(moved, score, score)
 
-    monkeypatch.setattr(seen.model, "map_points", map_points)
+    monkeypatch.setattr(model, "map_points", map_points)
     queries = np.array([[1, 5, 5], [1, 15, 5], [1, 31, 19]], np.float32)
-    px, occluded = view_module.follow(seen.model, queries, range(FRAMES), seen.args)
-    np.testing.assert_array_equal(px[1], queries[:, 1:])
+    tracks = track_points(model, queries, range(FRAMES), TrackingOptions())
+    np.testing.assert_array_equal(tracks.px[1], queries[:, 1:])
+    occluded = tracks.occluded(0.99, HEIGHT, WIDTH)
     np.testing.assert_array_equal(occluded, [[True, True, False], [False] * 3, [False, True, True]])
 
 
@@ -190,8 +196,8 @@ def test_flow_is_the_motion_of_all_pixels_in_pixels_of_the_pictures(view, tmp_pa
     seen = view("--query_frame_id", "1", "--max_side", str(WIDTH))
     drawn = []
     blank = np.zeros((FRAMES, 8, 8, 3), np.uint8)
-    monkeypatch.setattr(view_module, "flow_frames", lambda flow, size: drawn.append(flow) or blank)
-    view_module.save_flow(seen)
+    monkeypatch.setattr(styles, "flow_frames", lambda flow, size: drawn.append(flow) or blank)
+    styles.save_flow(seen)
     (flow,) = drawn
     px = torch.tensor([[3.0, 4.0], [30.0, 18.0]])
     moved = seen.model.map_points(1, px, [0, 2]).px - px
@@ -233,11 +239,11 @@ def test_a_mask_of_any_frame_and_a_region_choose_the_points(view, tmp_path):
         (["--random", "641"], "there are 640 pixels"),
         (["--frames", "1:4"], "expected at most 3, as many as the clip has"),
         (["--frames", "2:1"], "holds no frame"),
-        (["--fps", "0"], "expected more than 0"),
+        (["--fps", "0"], "expected a number from 0.001"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused_before_anything_is_computed(run, capsys, monkeypatch, extra, says):
-    monkeypatch.setattr(viz, "load_trained", lambda *_: pytest.fail("too late"))
+    monkeypatch.setattr("networks.run_checkpoints.load_trained", lambda *_: pytest.fail("too late"))
     assert says in fails(run, capsys, *extra)
 
 
@@ -256,9 +262,9 @@ def test_pictures_have_the_size_of_the_frames_before_they_were_reduced(run, view
         assert read_frame_of(folder / f"{style}.mp4").shape == (*size, 3)
     seen = view(*flags)
     np.testing.assert_allclose(seen.tracks[0][0], [[7.484, 7.5], [502.516, 311.5], [167.172, 167.5]], atol=0.01)
-    np.testing.assert_array_equal(next(seen.pictures.read([2])), read_frame(source / "00002.png"))
+    np.testing.assert_array_equal(next(seen.originals.read([2])), read_frame(source / "00002.png"))
     write_image(source / "00001.png", np.zeros((320, 511, 3), np.uint8))
-    assert view_module.original_frames(seen.clip.paths, seen.clip.video).size == (HEIGHT, WIDTH)  # something else by now
+    assert original_frames(seen.clip.paths, seen.clip.video).size == (HEIGHT, WIDTH)  # the source has changed
 
 
 def test_a_videos_own_rate_and_frames_are_used(tmp_path, monkeypatch):
@@ -306,9 +312,9 @@ def test_a_mask_without_background_is_drawn_as_no_mask(view, tmp_path):
     np.testing.assert_array_equal(view("--foreground_mask_path", str(everything)).camera, view().camera)
 
 
-@pytest.mark.parametrize("frame", [-1, FRAMES])
-def test_a_query_frame_outside_the_clip_is_refused(run, capsys, frame):
-    assert f"0 to {FRAMES - 1}" in fails(run, capsys, "--query_frame_id", str(frame))
+def test_a_query_frame_outside_the_clip_is_refused(run, capsys):
+    assert f"0 to {FRAMES - 1}" in fails(run, capsys, "--query_frame_id", str(FRAMES))
+    assert "--query_frame_id: found -1" in fails(run, capsys, "--query_frame_id", "-1")
 
 
 def test_missing_and_foreign_checkpoints_are_refused(run, tmp_path, capsys):
@@ -320,4 +326,4 @@ def test_missing_and_foreign_checkpoints_are_refused(run, tmp_path, capsys):
 
 def test_a_slow_model_is_asked_for_fewer_pixels_on_a_cpu():
     small, large = (OmniMotion(ModelConfig(FRAMES, HEIGHT, WIDTH, [0, 1], num_samples_ray=k, **SIZES)) for k in (4, 64))
-    assert view_module.affordable_side(small) == pytest.approx(4 * view_module.affordable_side(large), rel=0.01)
+    assert affordable_side(small) == pytest.approx(4 * affordable_side(large), rel=0.01)

@@ -1,11 +1,10 @@
-"""What a trained model knows, as files for other programs: `export` writes the formats that it is asked for.
+"""Tracks, flow, depth and geometry of a trained model as files for other programs.
 
 Files that belong to one frame are named after its number: frame 0 has that of `first_frame`, five digits at least.
 """
 
 import math
 import re
-from argparse import Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -15,10 +14,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm, trange
 
 from loaders.clip import colors_at
-from networks.omnimotion import OmniMotion, Tracks
+from networks.omnimotion import OmniMotion, TrackingOptions
 from networks.rendering import density_to_alpha, gather_max_weight, render_weights
 from utils.atomic import write_array
-from utils.config import run_dir
 from utils.conventions import stmap_from_px, to_opengl_axes
 from utils.coords import pixel_grid
 from utils.errors import explain_failed_writes
@@ -27,10 +25,10 @@ from visualization.export_dense import write_exr, write_flo, write_ply
 from visualization.export_formats import check_formats
 from visualization.export_nuke import write_nuke
 from visualization.export_tracks import TrackTable, write_csv, write_npz, write_tapvid
+from visualization.tracking import track_points
 
-TRACKED_AT_A_TIME = 50  # points between two moves of the bar
 CLOUD_RAYS = 200_000  # of all frames together: a point cloud of more is no clearer
-TRACK_FILES = {
+TRACK_FILES: dict[str, tuple[str, Callable[[Path, TrackTable], None]]] = {
     "npz": ("tracks.npz", write_npz),
     "csv": ("tracks.csv", write_csv),
     "tapvid": ("tracks_tapvid.npz", write_tapvid),
@@ -41,46 +39,48 @@ TRACK_FILES = {
 def export(
     model: OmniMotion,
     video: NDArray[np.uint8],
-    query_points: torch.Tensor,
+    query_points: torch.Tensor | NDArray,
     formats: Sequence[str],
     out_dir: Path,
     *,
     query_frame: int = 0,
     first_frame: int = 0,
     fps: float = math.nan,
-    occlusion_th: float = 0.99,
     density_th: float = 0.7,
-    use_max_loc: bool = True,
-    chunk_size: int = 10000,
+    tracking: TrackingOptions | None = None,
 ) -> list[Path]:
-    """Write the formats into `out_dir`; the files and folders that hold them.
+    """Write the model in some formats.
 
     Args:
-        video: [T,H,W,3], which gives the points their colours.
-        query_points: [N,3] (t, x, y) of the track files.
-        formats: some of `EXPORT_FORMATS` (visualization/export_formats.py).
-        query_frame: where dense motion (`flow`, `exr`) starts.
-        first_frame: the number of frame 0 in file names and in Nuke.
-        fps: of the video, NaN where unknown.
-        occlusion_th: score above which a point is hidden. density_th: density σ below which the cloud has no point.
-        use_max_loc, chunk_size: as of `OmniMotion.track`.
+        model: On any device.
+        video: The frames [T,H,W,3], which give the points their colours.
+        query_points: [N,3] (t, x, y) in pixels, the points of the track files.
+        formats: Some of `EXPORT_FORMATS` (visualization/export_formats.py).
+        out_dir: Where to; made if missing.
+        query_frame: Frame in which dense motion (`flow`, `exr`) starts.
+        first_frame: Number of frame 0 in file names and in Nuke.
+        fps: Of the video, NaN where unknown.
+        density_th: Density σ below which the point cloud has no point.
+        tracking: How points are tracked, and when they are occluded (None: the defaults).
+
+    Returns:
+        The files, or folders of files, that were written.
 
     Raises:
         InputError: an unknown format, `exr` without OpenEXR, unusable query points, a full disk.
     """
     check_formats(formats)
-    out_dir, written = Path(out_dir), []
+    out_dir, tracking, written = Path(out_dir), tracking or TrackingOptions(), []
+    chunk_size = tracking.chunk_size
 
     def number(frame_id: int) -> str:
         return f"{first_frame + frame_id:05d}"
 
     with explain_failed_writes(out_dir):
-        if asked := [TRACK_FILES[name] for name in formats if name in TRACK_FILES]:
-            queries = torch.as_tensor(query_points, dtype=torch.float32).cpu()
-            pieces = tqdm(queries.split(TRACKED_AT_A_TIME), desc="tracking points")
-            tracks = Tracks.joined([model.track(piece, None, use_max_loc, chunk_size) for piece in pieces])
-            table = _table(tracks, queries.numpy(), video, occlusion_th, fps, first_frame)
-            for name, write in asked:
+        if writers := [TRACK_FILES[name] for name in formats if name in TRACK_FILES]:
+            queries = torch.as_tensor(query_points, dtype=torch.float32).numpy(force=True)
+            table = _track_table(model, video, queries, tracking, fps, first_frame)
+            for name, write in writers:
                 write(out_dir / name, table)
                 written.append(out_dir / name)
         if motion := [name for name in ("flow", "exr") if name in formats]:
@@ -92,41 +92,34 @@ def export(
     return written
 
 
-def export_run(
+def number_in_name(name: str) -> int:
+    """Return the number at the end of a frame's file name, 0 where there is none: `plate.1001.png` → 1001."""
+    digits = re.search(r"\d+$", Path(name).stem)
+    return int(digits[0]) if digits else 0
+
+
+def _track_table(
     model: OmniMotion,
     video: NDArray[np.uint8],
-    names: list[str],
-    query_points: torch.Tensor,
-    args: Namespace,
-    fps: float = math.nan,
-) -> list[Path]:
-    """`export` as the flags say, into `export/` of the run's folder; `names`: the frames' file names."""
-    number = re.search(r"\d+$", Path(names[0]).stem)
-    by_name = int(number[0]) if number else 0
-    return export(
-        model,
-        video,
-        query_points,
-        args.export,
-        run_dir(args) / "export",
-        query_frame=args.query_frame_id,
-        first_frame=by_name if args.first_frame is None else args.first_frame,
-        fps=fps,
-        occlusion_th=args.occlusion_th,
-        density_th=args.density_th,
-        use_max_loc=args.use_max_loc,
-        chunk_size=args.chunk_size,
-    )
-
-
-def _table(
-    tracks: Tracks, queries: NDArray, video: NDArray, occlusion_th: float, fps: float, first_frame: int
+    queries: NDArray[np.float32],
+    tracking: TrackingOptions,
+    fps: float,
+    first_frame: int,
 ) -> TrackTable:
-    size = video.shape[1:3]
+    tracks = track_points(model, queries, None, tracking)
+    _, height, width, _ = video.shape
     colors = np.concatenate([colors_at(video[int(query[0])], query[None, 1:]) for query in queries])
-    visible = ~tracks.occluded(occlusion_th, *size)
-    arrays = (each.cpu().numpy() for each in (tracks.px, visible, tracks.occlusion, tracks.depth))
-    return TrackTable(*arrays, queries, (colors * 255).round().astype(np.uint8), size, fps, first_frame)
+    return TrackTable(
+        tracks=tracks.px.cpu().numpy(),
+        visibility=~tracks.occluded(tracking.occlusion_th, height, width).cpu().numpy(),
+        occlusion_score=tracks.occlusion.cpu().numpy(),
+        depth=tracks.depth.cpu().numpy(),
+        queries=queries,
+        colors=(colors * 255).round().astype(np.uint8),
+        size=(height, width),
+        fps=fps,
+        first_frame=first_frame,
+    )
 
 
 def _save_motion(
@@ -136,18 +129,18 @@ def _save_motion(
     size = model.config.height, model.config.width
     grid = pixel_grid(*size).numpy()
     frames = model.dense_tracks(query, None, chunk_size)
-    for t, there in enumerate(tqdm(frames, desc="dense motion", total=model.config.num_frames, unit="frame")):
-        there = there.cpu().numpy()
+    for t, target in enumerate(tqdm(frames, desc="dense motion", total=model.config.num_frames, unit="frame")):
+        forward = target.cpu().numpy()
         if "flow" in formats:
             path = out_dir / "flow" / f"{number(query)}_{number(t)}.flo"
-            write_flo(path, there - grid)
-            write_array(path.with_suffix(".npy"), there - grid)
+            write_flo(path, forward - grid)
+            write_array(path.with_suffix(".npy"), forward - grid)
         if "exr" in formats:
-            (back,) = model.dense_tracks(t, [query], chunk_size)
-            for name, px in (("stabilise", there), ("matchmove", back.cpu().numpy())):
+            (backward,) = model.dense_tracks(t, [query], chunk_size)
+            for name, px in (("stabilise", forward), ("matchmove", backward.cpu().numpy())):
                 u, v = np.moveaxis(stmap_from_px(px, size), -1, 0)
-                where = f"{name}: query frame {number(query)}, frame {number(t)}; u right, v up, 0..1 edge to edge"
-                write_exr(out_dir / "stmap" / f"{name}_{number(query)}.{number(t)}.exr", {"R": u, "G": v}, where)
+                comment = f"{name}: query frame {number(query)}, frame {number(t)}; u right, v up, 0..1 edge to edge"
+                write_exr(out_dir / "stmap" / f"{name}_{number(query)}.{number(t)}.exr", {"R": u, "G": v}, comment)
     return [out_dir / {"flow": "flow", "exr": "stmap"}[name] for name in formats]
 
 
@@ -164,14 +157,14 @@ def _save_depth(model: OmniMotion, folder: Path, number: Callable[[int], str], c
 
 @torch.no_grad()
 def _save_cloud(model: OmniMotion, path: Path, density_th: float, chunk_size: int) -> Path:
-    """What the rays of all frames meet (their heaviest samples) in the canonical volume, as a coloured point cloud.
+    """The surface points of all frames' rays (their heaviest samples) as a coloured point cloud.
 
-    Surfaces alone: what lies behind them no frame has seen, so that nothing has taught its density.
+    Surfaces alone: the density behind them was never supervised, because no frame shows it.
     """
     config = model.config
     step = math.ceil(math.sqrt(config.num_frames * config.height * config.width / CLOUD_RAYS))
     px = pixel_grid(config.height, config.width, model.device)[step // 2 :: step, step // 2 :: step].reshape(-1, 2)
-    found = []
+    surfaces = []
     for t in trange(config.num_frames, desc="point cloud", unit="frame"):
         frame = model.warp.at(torch.tensor([t]))
         for piece in px.split(chunk_size):
@@ -179,8 +172,8 @@ def _save_cloud(model: OmniMotion, path: Path, density_th: float, chunk_size: in
             rgbs, sigmas = model.volume(points)
             samples = torch.cat([points, rgbs, sigmas[..., None]], -1)
             surface = gather_max_weight(render_weights(density_to_alpha(sigmas)), samples)[0]
-            found.append(surface[surface[:, 6] >= density_th].cpu())
-    points, rgbs, density = (part.numpy() for part in torch.cat(found).split([3, 3, 1], 1))
-    about = f"canonical volume, y up, z towards the viewer; density at least {density_th:g}"
-    write_ply(path, to_opengl_axes(points), (rgbs * 255).round().astype(np.uint8), density[:, 0], about)
+            surfaces.append(surface[surface[:, 6] >= density_th].cpu())
+    points, rgbs, density = (part.numpy() for part in torch.cat(surfaces).split([3, 3, 1], 1))
+    comment = f"canonical volume, y up, z towards the viewer; density at least {density_th:g}"
+    write_ply(path, to_opengl_axes(points), (rgbs * 255).round().astype(np.uint8), density[:, 0], comment)
     return path

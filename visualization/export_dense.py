@@ -5,35 +5,54 @@ import struct
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from utils.atomic import write_atomic
 
 FLO_MAGIC = b"PIEH"
 
 
-def write_flo(path: Path, flow: np.ndarray) -> None:
-    """Flow [H,W,2] (dx, dy) in pixels, y down, as Middlebury's `.flo`: magic, width, height, little-endian float32."""
+def write_flo(path: Path, flow: NDArray) -> None:
+    """Write flow as Middlebury's `.flo`: magic, width, height, little-endian float32.
+
+    Args:
+        path: Of the file.
+        flow: [H,W,2] (dx, dy) in pixels, y down.
+    """
     height, width = flow.shape[:2]
     write_atomic(path, FLO_MAGIC + struct.pack("<ii", width, height) + flow.astype("<f4").tobytes())
 
 
-def write_exr(path: Path, channels: dict[str, np.ndarray], comment: str) -> None:
-    """Channels [H,W] by name (R, G, …) as a 32-bit float OpenEXR image, row 0 at the top, losslessly compressed (ZIP).
+def write_exr(path: Path, channels: dict[str, NDArray], comment: str) -> None:
+    """Write an OpenEXR image of 32-bit floats, row 0 at the top, losslessly compressed (ZIP).
 
-    Needs the package OpenEXR: see `export_flags.check_formats`.
+    Needs the package OpenEXR: see `export_formats.check_formats`.
+
+    Args:
+        path: Of the file.
+        channels: [H,W] by name (R, G, …).
+        comment: Written into its header.
     """
     import OpenEXR  # optional
 
     header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage, "comments": comment}
-    # It reads arrays as if they were contiguous, whatever their strides.
+    # OpenEXR ignores strides, so its arrays must be contiguous.
     image = OpenEXR.File(header, {name: np.ascontiguousarray(c, np.float32) for name, c in channels.items()})
     content = io.BytesIO()
     image.write(content)
     write_atomic(path, content.getvalue())
 
 
-def write_ply(path: Path, points: np.ndarray, colors: np.ndarray, density: np.ndarray, comment: str) -> None:
-    """A point cloud as binary PLY: points [N,3] float32, colors [N,3] uint8 RGB, density [N] float32."""
+def write_ply(path: Path, points: NDArray, colors: NDArray, density: NDArray, comment: str) -> None:
+    """Write a point cloud as binary PLY.
+
+    Args:
+        path: Of the file.
+        points: float32 [N,3].
+        colors: uint8 RGB [N,3].
+        density: float32 [N].
+        comment: Written into its header.
+    """
     kinds = {"x": "<f4", "y": "<f4", "z": "<f4", "red": "u1", "green": "u1", "blue": "u1", "density": "<f4"}
     vertices = np.empty(len(points), list(kinds.items()))
     for name, values in zip(kinds, [*points.T, *colors.T, density], strict=True):

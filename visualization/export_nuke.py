@@ -1,4 +1,4 @@
-"""Tracks as a script of Nuke: one Tracker4 node with a track for each point, a key in every frame.
+"""Tracks as a Nuke script: one Tracker4 node with a track for each point, a key in every frame.
 
 Nuke's origin is the lower left corner of the image, y points up, the centre of the first pixel is at 0.5.
 """
@@ -6,6 +6,7 @@ Nuke's origin is the lower left corner of the image, y points up, the centre of 
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from utils.atomic import write_atomic
 from utils.conventions import nuke_from_px
@@ -31,7 +32,7 @@ NUM_UNUSED = 11  # the last columns: keys of Nuke's own tracking
 
 
 def write_nuke(path: Path, table: TrackTable) -> None:
-    """A `.nk` script, to open or to paste: a key in every frame; a track is off where it is not visible."""
+    """Write a `.nk` script, to open or to paste into Nuke: a key in every frame; a track is off where not visible."""
     num_frames, num_points = table.visibility.shape
     first, (height, width) = table.first_frame, table.size
     columns = [
@@ -59,14 +60,14 @@ def write_nuke(path: Path, table: TrackTable) -> None:
     write_atomic(path, ("\n".join(lines) + "\n").encode())
 
 
-def _track(n: int, positions: np.ndarray, visible: np.ndarray, first: int) -> str:
+def _track(n: int, positions: NDArray, visible: NDArray, first: int) -> str:
     """A row of the table: positions [T,2] in Nuke's coordinates, visible [T], number of the first frame."""
-    keys = [0, *(np.flatnonzero(np.diff(visible)) + 1).tolist()]  # `K` keeps a value until the next key
+    keys = [0, *(np.flatnonzero(np.diff(visible)) + 1).tolist()]  # `K`: constant until the next key
     enable = " ".join(f"x{first + t} {int(visible[t])}" for t in keys)
     x, y = (" ".join(f"x{first + t} {value:.4f}" for t, value in enumerate(axis.tolist())) for axis in positions.T)
     boxes = "-32 -32 32 32 -22 -22 22 22"
-    still = f"{{curve x{first} 0}}"
+    zero = f"{{curve x{first} 0}}"
     return (
-        f' {{ {{curve K {enable}}} "point {n}" {{curve {x}}} {{curve {y}}} {still} {still} 1 0 0 {still} 1 0 {boxes}'
+        f' {{ {{curve K {enable}}} "point {n}" {{curve {x}}} {{curve {y}}} {zero} {zero} 1 0 0 {zero} 1 0 {boxes}'
         f"{' {}' * NUM_UNUSED} }}"
     )

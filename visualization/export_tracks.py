@@ -1,4 +1,4 @@
-"""Tracks as files for other programs: npz that explains itself, CSV, TAP-Vid's arrays, a Tracker node of Nuke.
+"""Tracks as files for other programs: an npz with a readme inside, CSV, the arrays of TAP-Vid.
 
 Inside, positions are pixels (x, y), integer = pixel centre, y down; `utils.conventions` converts to what a file needs.
 """
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from utils.atomic import write_atomic
 from utils.conventions import Size, corner_from_px, tapvid_queries
@@ -16,14 +17,14 @@ from utils.conventions import Size, corner_from_px, tapvid_queries
 
 @dataclass(frozen=True)
 class TrackTable:
-    """All that is known of N points in T frames."""
+    """N points in T frames, with their colours and the clip's size, rate and numbering."""
 
-    tracks: np.ndarray  # float32 [T,N,2]
-    visibility: np.ndarray  # bool [T,N]: inside the image, and not hidden
-    occlusion_score: np.ndarray  # float32 [T,N] in [0,1], 1 = hidden
-    depth: np.ndarray  # float32 [T,N], small = near
-    queries: np.ndarray  # float32 [N,3] (t, x, y)
-    colors: np.ndarray  # uint8 [N,3] RGB of the video at the queries
+    tracks: NDArray  # float32 [T,N,2]
+    visibility: NDArray  # bool [T,N]: inside the image and not occluded
+    occlusion_score: NDArray  # float32 [T,N] in [0,1], 1 = occluded
+    depth: NDArray  # float32 [T,N], small = near
+    queries: NDArray  # float32 [N,3] (t, x, y)
+    colors: NDArray  # uint8 [N,3] RGB of the video at the queries
     size: Size  # (height, width) of the frames
     fps: float  # frames a second, NaN where unknown
     first_frame: int  # the number that other programs give to frame 0
@@ -32,11 +33,11 @@ class TrackTable:
 TRACKS_README = (
     "Tracks of points through a video. T frames, N points; load with numpy.load(file), nothing in it is pickled.",
     "Positions are pixels (x, y): x to the right, y down, (0, 0) is the CENTRE of the upper left pixel.",
-    "tracks float32 [T,N,2]: where each point is in each frame, also where it is hidden.",
-    "visibility bool [T,N]: true where it can be seen: inside the image and not hidden.",
-    "occlusion_score float32 [T,N]: 0 = nothing in front of it, 1 = hidden (outside of the image it means nothing).",
+    "tracks float32 [T,N,2]: where each point is in each frame, also where it is occluded.",
+    "visibility bool [T,N]: true where it is visible: inside the image and not occluded.",
+    "occlusion_score float32 [T,N]: 0 = nothing in front of it, 1 = occluded (outside the image it means nothing).",
     "depth float32 [T,N]: pseudo-depth, without unit, small = near; to be compared within a frame.",
-    "queries float32 [N,3] (t, x, y): the point that was asked for: its frame, counted from 0, and its place there.",
+    "queries float32 [N,3] (t, x, y): the query point: its frame, counted from 0, and its position there.",
     "colors uint8 [N,3]: RGB of the video at the query.",
     "size int [2]: height and width of the frames, pixels. fps: frames a second, NaN where unknown.",
     "first_frame int: the number that frame 0 has in file names and in Nuke.",
@@ -46,18 +47,18 @@ TAPVID_README = (
     "Positions are raster coordinates (x, y): x to the right, y down, (0, 0) is the upper left CORNER of the image,",
     "the centre of the first pixel is (0.5, 0.5). They are pixels of `size`: times 256 / (width, height) for the",
     "256x256 raster that TAP-Vid scores on, divided by (width, height) for the 0..1 of its pickles.",
-    "tracks float32 [N,T,2]. occluded bool [N,T]: true where hidden or outside of the image.",
+    "tracks float32 [N,T,2]. occluded bool [N,T]: true where occluded or outside the image.",
     "query_points float32 [N,3] (t, y, x): mind the order. size int [2]: height, width.",
 )
 
 
 def write_npz(path: Path, table: TrackTable) -> None:
-    """`tracks.npz`: see `TRACKS_README`, which lies in it as `readme`."""
+    """Write `tracks.npz`; `TRACKS_README`, stored in it as `readme`, describes its arrays."""
     _write_npz(path, readme=np.array(TRACKS_README), **vars(table))
 
 
 def write_tapvid(path: Path, table: TrackTable) -> None:
-    """TAP-Vid's arrays, as TAPIR's tools take them: see `TAPVID_README`, which lies in it as `readme`."""
+    """Write TAP-Vid's arrays, as TAPIR's tools read them; `TAPVID_README`, stored as `readme`, describes them."""
     _write_npz(
         path,
         readme=np.array(TAPVID_README),
@@ -68,7 +69,7 @@ def write_tapvid(path: Path, table: TrackTable) -> None:
     )
 
 
-def _write_npz(path: Path, **arrays: object) -> None:
+def _write_npz(path: Path, **arrays: ArrayLike) -> None:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     write_atomic(path, buffer.getvalue())
@@ -81,7 +82,7 @@ CSV_COLUMNS = (
 
 
 def write_csv(path: Path, table: TrackTable) -> None:
-    """One row for each point in each frame, under `CSV_COLUMNS`; both count from 0; `visible` is 0 or 1."""
+    """Write one row for each point in each frame, under `CSV_COLUMNS`; both count from 0; `visible` is 0 or 1."""
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(CSV_COLUMNS)

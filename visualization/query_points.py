@@ -1,23 +1,82 @@
-"""Query points (t, x, y): read from what the user wrote, or chosen in a frame. Pixels, integer = pixel centre."""
+"""Query points (t, x, y): read from a flag or file, or chosen in a frame. Pixels, integer = pixel centre."""
 
 import re
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from loaders.clip import Clip
+from utils.coords import with_time
 from utils.data_files import read_arrays
 from utils.errors import InputError
 
 MAX_POINTS = 10_000  # more marks than that cover each other, and tracking them takes a CPU many minutes
-NAMES = r"\s*[A-Za-z_]\w*([\s,]+[A-Za-z_]\w*)*\s*"  # a first line that names the columns
+COLUMN_NAMES = r"\s*[A-Za-z_]\w*([\s,]+[A-Za-z_]\w*)*\s*"  # a first line that names the columns
 DEFAULT_POINTS = 250  # of a grid without a stated interval
 
 
+def query_points(
+    clip: Clip,
+    *,
+    query_frame_id: int = 0,
+    points: str = "",
+    region: tuple[int, int, int, int] | None = None,
+    grid_interval: int | None = None,
+    random: int | None = None,
+    seed: int = 0,
+) -> NDArray[np.float32]:
+    """Return the query points of a clip: those that are named, or a grid or random points of the query frame.
+
+    Args:
+        clip: Its frames and the query frame's foreground, on which points are chosen where it is known.
+        query_frame_id: Frame in which points are chosen.
+        points: The points themselves, as `read_queries` takes them.
+        region: (x0, y0, x1, y1), points are chosen in pixels x0 to x1 − 1 and y0 to y1 − 1.
+        grid_interval: Pixels between two points of a grid; by default one of about 250 points.
+        random: Number of random points instead of a grid.
+        seed: Of the random points.
+
+    Returns:
+        float32 [N,3] (t, x, y).
+
+    Raises:
+        InputError: unusable or too many points, or arguments that contradict one another.
+    """
+    num_frames, height, width = clip.video.shape[:3]
+    if points:
+        if region or random or grid_interval:
+            raise InputError(
+                "--points names the points itself: drop --region, --random and --grid_interval, or --points"
+            )
+        queries = read_queries(points)
+    else:
+        mask = np.ones((height, width), bool) if clip.foreground is None else clip.foreground
+        if region:
+            mask = mask & _region_mask(region, height, width)
+        px = choose_points(mask, grid_interval, random, seed)
+        queries = with_time(query_frame_id, torch.from_numpy(px)).numpy()
+    check_queries(queries, num_frames, height, width)
+    return queries
+
+
+def _region_mask(region: tuple[int, int, int, int], height: int, width: int) -> NDArray[np.bool_]:
+    x0, y0, x1, y1 = region
+    if x1 > width or y1 > height:
+        raise InputError(f"--region is {region}, expected x up to {width} and y up to {height}")
+    mask = np.zeros((height, width), bool)
+    mask[y0:y1, x0:x1] = True
+    return mask
+
+
 def read_queries(source: str) -> NDArray[np.float32]:
-    """Query points [N,3] (t, x, y) from `t,x,y;t,x,y;…`, a text file of such lines or an npz with `queries` [N,3].
+    """Read query points from `t,x,y;t,x,y;…`, a text file of such lines, or an npz with `queries` [N,3].
 
     In a text file blank lines, `#` comments and a first line of names are passed over; spaces may separate, too.
+
+    Returns:
+        float32 [N,3] (t, x, y).
 
     Raises:
         InputError: no such file, something else in it, no point at all, or a time that is not a whole number.
@@ -32,7 +91,7 @@ def read_queries(source: str) -> NDArray[np.float32]:
             lines = path.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"cannot read --points {source}: expected a text or npz file, or 't,x,y;t,x,y'") from error
-        has_names = bool(lines) and re.fullmatch(NAMES, lines[0]) is not None
+        has_names = bool(lines) and re.fullmatch(COLUMN_NAMES, lines[0]) is not None
         queries = _parse_lines(lines[has_names:], source, 1 + has_names)
     if len(queries) == 0:
         raise InputError(f"--points {source} holds no point: expected lines t,x,y")
@@ -72,7 +131,7 @@ def check_queries(queries: NDArray, num_frames: int, height: int, width: int) ->
     """Refuse queries outside the clip or the image, and too many of them.
 
     Raises:
-        InputError: names the first wrong one.
+        InputError: a query is outside, or there are more than `MAX_POINTS`.
     """
     if len(queries) > MAX_POINTS:
         raise InputError(
@@ -90,7 +149,13 @@ def check_queries(queries: NDArray, num_frames: int, height: int, width: int) ->
 def choose_points(
     mask: NDArray, interval: int | None = None, random: int | None = None, seed: int = 0
 ) -> NDArray[np.float32]:
-    """Points in `mask` bool [H,W]: a grid with `interval`, or `random` pixels drawn by `seed`, or a grid of about 250.
+    """Choose points in a mask: a grid of a given interval, random pixels, or a grid of about 250 points.
+
+    Args:
+        mask: bool [H,W].
+        interval: Pixels between two points of the grid.
+        random: Number of random pixels instead of a grid.
+        seed: Of the random pixels.
 
     Returns:
         float32 [N,2] (x, y), whole pixels.
@@ -104,7 +169,7 @@ def choose_points(
     if random is not None:
         pixels = np.argwhere(mask)[:, ::-1]
         if random > len(pixels):
-            raise InputError(f"--random asks for {random} points, but there are {len(pixels)} pixels: ask for fewer")
+            raise InputError(f"--random is {random}, but there are {len(pixels)} pixels to choose from: give fewer")
         return np.random.default_rng(seed).permutation(pixels)[:random].astype(np.float32)
     if interval is None:
         return grid_points(height, width, DEFAULT_POINTS, mask)
@@ -116,10 +181,14 @@ def choose_points(
 
 
 def grid_points(height: int, width: int, num: int, mask: NDArray | None = None) -> NDArray[np.float32]:
-    """About `num` points on a regular grid, over the image or over the part of it that `mask` selects.
+    """Return about `num` points on a regular grid, over the image or over the part of it that `mask` selects.
 
     Args:
-        mask: bool [H,W]; the grid is as dense as its area asks for, so a small object gets `num` points too.
+        height: Of the image, in pixels.
+        width: Of the image, in pixels.
+        num: How many points.
+        mask: bool [H,W]; the grid is the denser the smaller its area, so a small object gets `num` points too.
+
     Returns:
         float32 [N,2] (x, y), whole pixels; empty only for an empty mask.
     """

@@ -1,8 +1,7 @@
-"""Point tracks drawn over a video.
+"""Trails: point tracks drawn over a video, with the path that each point took relative to the background.
 
-`tracks` [F,N,2] (x, y) pixels, `occluded` bool [F,N], `frames` F pictures uint8 RGB [H,W,3], read one after the other.
-
-Arrays only: whoever has tracks, from a model or a file, can draw them. What has no place (not-a-number) is not drawn.
+Works on arrays, so that tracks of a model or of a file can be drawn: `tracks` [F,N,2] (x, y) pixels, `occluded` bool
+[F,N], `frames` F pictures uint8 RGB [H,W,3], read one after the other. Positions that are not a number are not drawn.
 """
 
 from collections.abc import Iterable, Iterator
@@ -12,44 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visualization.camera import apply_homography
-from visualization.draw import beside, draw_line, draw_marks, enlarge, enlargement, mark_radius, title_plate
+from visualization.marks import draw_line, draw_marks, enlarge, enlargement, mark_radius
 
 OPACITY = 0.9  # of the newest step of a trail
-REACH = 2  # image sizes around the first frame in which trails are kept: where a camera that turns away leaves them
-
-
-def draw_pairs(
-    query: NDArray[np.uint8],
-    title: str,
-    query_px: NDArray,
-    frames: Iterable[NDArray[np.uint8]],
-    tracks: NDArray,
-    occluded: NDArray,
-    colors: NDArray,
-    radius: float | None = None,
-) -> Iterator[NDArray[np.uint8]]:
-    """The query frame beside each frame: visible points are dots, occluded ones crosses, those outside left out.
-
-    Args:
-        query: [H,W,3], named by `title`. query_px: [N,2] pixels of it. colors: uint8 [N,3].
-        radius: of the marks, pixels of the pictures.
-    Yields:
-        uint8 [h,2w+2,3]; h, w the frames' size or, if small, a whole multiple of it.
-    """
-    left = _marked(query, query_px, np.zeros(len(query_px), bool), colors, radius)
-    plate = title_plate(title, max(left.shape[:2]) / 1300)[: left.shape[0], : left.shape[1]]
-    left[: plate.shape[0], : plate.shape[1]] = plate
-    for frame, px, hidden in zip(frames, tracks, occluded, strict=True):
-        yield beside(left, _marked(frame, px, hidden, colors, radius))
-
-
-def _marked(
-    image: NDArray[np.uint8], px: NDArray, hidden: NDArray, colors: NDArray, radius: float | None
-) -> NDArray[np.uint8]:
-    image, px = enlarge(image, px)
-    canvas = image.copy()
-    draw_marks(canvas, px, hidden, colors, radius)
-    return canvas
+REACH = 2  # image sizes around the first frame in which trails are kept while the camera looks elsewhere
 
 
 def draw_trails(
@@ -62,17 +27,24 @@ def draw_trails(
     length: int | None,
     radius: float | None = None,
 ) -> Iterator[NDArray[np.uint8]]:
-    """The points with the paths of their last frames, relative to the background.
+    """Draw the points with the paths of their last frames, relative to the background.
 
-    What stands still in the scene has no trail however the camera moves. Every step is drawn once, into a layer that
-    stands still with the scene; each frame fades the layer and moves it to where the camera is, so that the work of a
-    frame does not grow with the length of the trails.
+    A static point has no trail however the camera moves. Every step is drawn once, into a layer that is fixed to the
+    scene. Each frame fades the layer and maps it into its camera, so that the work per frame does not grow with the
+    length of the trails.
 
     Args:
-        size: (H, W) of the frames. camera: [F,3,3] maps of frame → first frame (`visualization.camera`). colors: uint8 [N,3].
-        length: frames until a step has faded; None: never. radius: of the marks, pixels of the pictures.
+        frames: F pictures [H,W,3].
+        size: (H, W) of the frames.
+        tracks: The points [F,N,2].
+        occluded: bool [F,N].
+        camera: Homographies [F,3,3], frame → first frame (`visualization.camera`).
+        colors: uint8 [N,3].
+        length: Frames until a step has faded; None: never.
+        radius: Of the marks, in pixels of the pictures.
+
     Yields:
-        uint8 [h,w,3], sized as by `draw_pairs`.
+        uint8 [h,w,3]; h, w the frames' size or, if small, a whole multiple of it.
     """
     scale = enlargement(*size)
     height, width = size[0] * scale, size[1] * scale
@@ -84,14 +56,14 @@ def draw_trails(
     for f, frame in enumerate(frames):
         image, px = enlarge(frame, tracks[f])
         if f:
-            layer.add(f, paths[f - 1], paths[f], colors)
+            layer.add_step(f, paths[f - 1], paths[f], colors)
         canvas = layer.over(image, f, length, camera[f])
         draw_marks(canvas, px, occluded[f], colors, radius)
         yield canvas
 
 
 class _TrailLayer:
-    """A picture of the steps drawn so far that remembers in which frame each of its pixels was drawn."""
+    """A picture of the steps drawn so far, with the frame in which each of its pixels was drawn last."""
 
     def __init__(self, paths: NDArray, camera: NDArray, height: int, width: int, thickness: int):
         # As large as the paths reach and a frame sees: points that run away must not cost memory.
@@ -102,27 +74,29 @@ class _TrailLayer:
         limits = np.array([width, height])
         seen = seen.clip(-REACH * limits, (REACH + 1) * limits)
         margin = thickness + 2
-        self.low = np.floor(np.maximum(known.min(0) - margin, seen.min(0))).astype(int)
-        w, h = np.maximum(np.ceil(np.minimum(known.max(0) + margin, seen.max(0))).astype(int) - self.low, 1)
-        self.ink = np.zeros((h, w, 4), np.uint8)  # colour · coverage, coverage
-        self.born = np.zeros((h, w), np.int32)
+        self.origin = np.floor(np.maximum(known.min(0) - margin, seen.min(0))).astype(int)
+        end = np.ceil(np.minimum(known.max(0) + margin, seen.max(0))).astype(int)
+        layer_width, layer_height = np.maximum(end - self.origin, 1)
+        self.ink = np.zeros((layer_height, layer_width, 4), np.uint8)  # colour · coverage, coverage
+        self.drawn_in = np.zeros((layer_height, layer_width), np.int32)
         self.thickness = thickness
 
-    def add(self, f: int, starts: NDArray, ends: NDArray, colors: NDArray) -> None:
-        """Draw the step of frame f − 1 to f of every point."""
+    def add_step(self, f: int, starts: NDArray, ends: NDArray, colors: NDArray) -> None:
+        """Draw the step of every point from frame f − 1 to frame f."""
         new = np.zeros_like(self.ink)
-        for start, end, color in zip(starts - self.low, ends - self.low, colors, strict=True):
+        for start, end, color in zip(starts - self.origin, ends - self.origin, colors, strict=True):
             draw_line(new, start, end, (*color, 255), self.thickness)  # on zeros, smooth rims come out premultiplied
         ys, xs = np.nonzero(new[..., 3])
         new = new[ys, xs]
-        hidden = self.ink[ys, xs] * (1 - new[:, 3:] / 255)
-        self.ink[ys, xs] = (new + hidden).round().clip(0, 255)
-        self.born[ys, xs] = f
+        covered = self.ink[ys, xs] * (1 - new[:, 3:] / 255)
+        self.ink[ys, xs] = (new + covered).round().clip(0, 255)
+        self.drawn_in[ys, xs] = f
 
     def over(self, image: NDArray[np.uint8], f: int, length: int | None, camera: NDArray) -> NDArray[np.uint8]:
-        """`image` [h,w,3] of frame f under the layer, as seen by that frame's camera."""
-        fade = 1 if length is None else (1 - (f - self.born) / length).clip(0, 1)
-        ink = (self.ink * np.float32(OPACITY) * np.asarray(fade, np.float32)[..., None]).round().astype(np.uint8)
-        to_frame = np.linalg.inv(camera) @ np.array([[1, 0, self.low[0]], [0, 1, self.low[1]], [0, 0, 1.0]])
+        """Return `image` [h,w,3] of frame f with the layer over it, as that frame's camera sees it."""
+        fade = np.ones((1, 1)) if length is None else (1 - (f - self.drawn_in) / length).clip(0, 1)
+        ink = (self.ink * np.float32(OPACITY) * fade.astype(np.float32)[..., None]).round().astype(np.uint8)
+        left, top = self.origin
+        to_frame = np.linalg.inv(camera) @ np.array([[1, 0, left], [0, 1, top], [0, 0, 1.0]])
         seen = cv2.warpPerspective(ink, to_frame, image.shape[1::-1], flags=cv2.INTER_LINEAR)
         return (image * (1 - seen[..., 3:] / np.float32(255)) + seen[..., :3]).round().clip(0, 255).astype(np.uint8)

@@ -1,6 +1,6 @@
 // Controls: pointer, touch, keyboard, buttons.
 
-/** The picture fills the width that there is, but not more height than a screen has; sharp on dense screens. */
+/** Fit the picture to the width of the page and the height of the window; sharp on dense screens. */
 function fitPicture() {
   const stage = byId("stage");
   const width = Math.max(1, Math.min(stage.clientWidth, Math.max(160, 0.72 * window.innerHeight) * (WIDTH / HEIGHT))); // 1: not laid out yet
@@ -28,7 +28,7 @@ function play(on) {
   if (on) playUntilChanged(view.playing);
 }
 
-/** Show the next frame when its time has come and it is decoded: a slow computer plays slower, and leaves none out. */
+/** Show each frame when it is due and decoded: a slow computer plays slower, but skips none. */
 async function playUntilChanged(playing) {
   let shown = performance.now();
   while (view.playing === playing) {
@@ -52,7 +52,7 @@ function markChosen(parent, chosen) {
   [...byId(parent).children].forEach((button, k) => button.setAttribute("aria-pressed", String(k === chosen)));
 }
 
-/** Follow the pixels of another query frame; its block is unpacked now, and the one before it forgotten. */
+/** Follow the pixels of another query frame; its block is unpacked now, and the previous one dropped. */
 async function chooseQuery(index) {
   markChosen("queries", index);
   view.tracks = view.hovered = null;
@@ -122,9 +122,9 @@ function toQueryFrame() {
 
 function onKey(event) {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
-  // A focused slider, list or button has these keys for itself.
-  const own = event.target.closest("input, select, summary, button");
-  if (own && [" ", "Enter", "Home", "End", ...Object.keys(ARROWS)].includes(event.key)) return;
+  // A focused slider, list or button handles these keys itself.
+  const control = event.target.closest("input, select, summary, button");
+  if (control && [" ", "Enter", "Home", "End", ...Object.keys(ARROWS)].includes(event.key)) return;
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   const action = event.shiftKey && ARROWS[key] ? () => moveCrossHair(...ARROWS[key]) : ACTIONS[key];
   if (!action) return;

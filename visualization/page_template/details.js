@@ -38,7 +38,7 @@ function drawCurve(name, points, parent) {
   const height = logarithmic ? Math.log10 : (value) => value;
   const low = height(Math.min(...values)), high = height(Math.max(...values));
   const first = points[0][0], last = points[points.length - 1][0];
-  const place = ([step, value]) => {
+  const position = ([step, value]) => {
     const x = last > first ? (100 * (step - first)) / (last - first) : 50;
     const y = high > low ? 5 + (90 * (high - height(value))) / (high - low) : 50;
     return `${x.toFixed(2)},${y.toFixed(2)}`;
@@ -53,7 +53,7 @@ function drawCurve(name, points, parent) {
   svg.setAttribute("role", "img");
   svg.setAttribute("aria-label", `${name}, from ${short(values[0])} to ${short(values[values.length - 1])}`);
   const line = document.createElementNS("http://www.w3.org/2000/svg", "polyline");
-  line.setAttribute("points", (points.length > 1 ? points : [points[0], points[0]]).map(place).join(" "));
+  line.setAttribute("points", (points.length > 1 ? points : [points[0], points[0]]).map(position).join(" "));
   svg.append(line);
   figure.append(svg);
   const foot = element("small", "", figure);

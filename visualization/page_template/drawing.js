@@ -6,15 +6,15 @@ function onCanvas(track, t, scale) {
   return [(track.xs[t] + 0.5) * scale, (track.ys[t] + 0.5) * scale]; // integer = pixel centre
 }
 
-/** The way from frame `first` to frame `last`: a line, dashed and pale where either end cannot be seen. */
+/** The path from frame `first` to frame `last`: a line, dashed and pale where either end is not visible. */
 function drawPath(context, track, first, last, scale, width, alpha) {
   for (const [color, thickness] of [["#000", width + 2], [track.color, width]]) {
     context.strokeStyle = color;
     context.lineWidth = thickness;
     for (let t = first; t < last; t++) {
-      const seen = track.states[t] === "visible" && track.states[t + 1] === "visible";
-      context.globalAlpha = (color === "#000" ? 0.5 : 1) * alpha * (seen ? 1 : 0.55);
-      context.setLineDash(seen ? [] : [width * 1.5, width * 2.5]);
+      const visible = track.states[t] === "visible" && track.states[t + 1] === "visible";
+      context.globalAlpha = (color === "#000" ? 0.5 : 1) * alpha * (visible ? 1 : 0.55);
+      context.setLineDash(visible ? [] : [width * 1.5, width * 2.5]);
       context.beginPath();
       context.moveTo(...onCanvas(track, t, scale));
       context.lineTo(...onCanvas(track, t + 1, scale));
@@ -25,7 +25,7 @@ function drawPath(context, track, first, last, scale, width, alpha) {
   context.setLineDash([]);
 }
 
-/** A dark-edged dot where the point is visible, a cross where it is hidden, nothing outside the picture. */
+/** A dark-edged dot where the point is visible, a cross where it is occluded, nothing outside the picture. */
 function drawMark(context, track, t, scale, radius) {
   if (track.states[t] === "outside") return;
   const [x, y] = onCanvas(track, t, scale);
@@ -50,7 +50,7 @@ function drawMark(context, track, t, scale, radius) {
   }
 }
 
-/** In which frames a track is visible (full), hidden (pale) or outside (empty), with a line at frame t. */
+/** The frames in which a track is visible (full), occluded (pale) or outside (empty), with a line at frame t. */
 function drawStrip(canvas, track, t) {
   const ratio = window.devicePixelRatio || 1;
   canvas.width = Math.max(1, Math.round(canvas.clientWidth * ratio));
@@ -75,7 +75,7 @@ function drawStrip(canvas, track, t) {
   context.fillRect(cursor - ratio, 0, 2 * ratio, canvas.height);
 }
 
-/** Colour of a motion: its direction on the wheel, whiter the shorter it is than `full`; as in flow.mp4. */
+/** Colour of a motion: its direction on the wheel, whiter the shorter it is than `full`; as in the flow videos. */
 function motionColor(dx, dy, full) {
   const turn = Math.atan2(dy, dx) / (2 * Math.PI) + 1;
   const hue = META.wheel[Math.round(turn * META.wheel.length) % META.wheel.length];
@@ -91,8 +91,8 @@ function flowPicture(tracks, t) {
   const before = Math.floor(spacing / 2), after = Math.ceil(spacing / 2); // one more than the step: few gaps
   for (let i = 0; i < rows * columns; i++) {
     if (tracks.unseen(i, t)) continue;
-    const x = tracks.places[t * 2 * tracks.count + i] / META.steps;
-    const y = tracks.places[(t * 2 + 1) * tracks.count + i] / META.steps;
+    const x = tracks.positions[t * 2 * tracks.count + i] / META.steps_per_pixel;
+    const y = tracks.positions[(t * 2 + 1) * tracks.count + i] / META.steps_per_pixel;
     const [red, green, blue] = motionColor(
       x - left - (i % columns) * spacing, y - top - Math.floor(i / columns) * spacing, full);
     const color = (0xff000000 | (blue << 16) | (green << 8) | red) >>> 0;

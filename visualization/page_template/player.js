@@ -14,7 +14,7 @@ const view = {
   overlay: "none",
   playing: null, // an object of its own for every stretch of playing
   query: 0, // which of META.queries
-  wanted: 0, // the frame asked for last; it is shown once it is decoded
+  wanted: 0, // the frame requested last; it is shown once it is decoded
 };
 
 const images = new Map();
@@ -31,7 +31,7 @@ async function decoded(kind, t) {
   return images.get(name);
 }
 
-/** Show frame t as soon as it is decoded, unless another was asked for meanwhile. */
+/** Show frame t as soon as it is decoded, unless another was requested meanwhile. */
 async function show(t) {
   view.wanted = t;
   const pictures = await Promise.all([decoded("frame", t), view.overlay === "depth" ? decoded("depth", t) : null]);
@@ -88,8 +88,8 @@ function drawCrossHair(context, [x, y], scale, unit) {
   }
 }
 
-function placeText(track, t) {
-  const words = { visible: "visible", hidden: "hidden behind something", outside: "outside the picture" };
+function positionText(track, t) {
+  const words = { visible: "visible", occluded: "occluded", outside: "outside the picture" };
   return `(${track.xs[t].toFixed(2)}, ${track.ys[t].toFixed(2)}), ${words[track.states[t]]}`;
 }
 
@@ -98,12 +98,12 @@ function readout() {
   if (!view.hovered && view.pointed) return `Nothing of frame ${META.queries[view.query].frame} is visible here.`;
   if (!view.hovered) return "Point at the video to follow what is under the pointer; click or tap to keep its track.";
   const { query, xs, ys, states } = view.hovered;
-  const seen = states.filter((state) => state === "visible").length;
+  const numVisible = states.filter((state) => state === "visible").length;
   return `Pixel (${xs[query]}, ${ys[query]}) of frame ${query} is in frame ${view.frame} at `
-    + `${placeText(view.hovered, view.frame)}. It is visible in ${seen} of ${FRAMES} frames.`;
+    + `${positionText(view.hovered, view.frame)}. It is visible in ${numVisible} of ${FRAMES} frames.`;
 }
 
-/** Follow what is at pixel (x, y) of the frame shown. */
+/** Show the track of the visible point nearest to pixel (x, y) of the frame shown. */
 function hoverAt(x, y) {
   if (view.tracks === null) return;
   view.pointed = true;
@@ -143,7 +143,7 @@ function buildKeptList() {
     const swatch = element("span", "", row);
     swatch.className = "swatch";
     swatch.style.background = track.color;
-    element("span", "", row).className = "place";
+    element("span", "", row).className = "position";
     const remove = element("button", "×", row);
     remove.setAttribute("aria-label", "Remove this track");
     remove.addEventListener("click", () => removeKept(track));
@@ -161,7 +161,7 @@ function buildKeptList() {
 function drawKeptList() {
   [...byId("tracks").children].forEach((row, k) => {
     const track = view.kept[k], start = `(${track.xs[track.query]}, ${track.ys[track.query]})`;
-    row.querySelector(".place").textContent = `${start} of frame ${track.query}: now ${placeText(track, view.frame)}`;
+    row.querySelector(".position").textContent = `${start} of frame ${track.query}: now ${positionText(track, view.frame)}`;
     drawStrip(row.querySelector("canvas"), track, view.frame);
   });
 }

@@ -16,31 +16,31 @@ async function inflate(base64) {
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
-/** Where the N points of a grid over one frame are in all frames, and in which of them they cannot be seen. */
+/** Positions in all frames of the N points of a grid over one frame, and whether they are visible there. */
 class DenseTracks {
-  /** Undo utils/page_encoding.py's pack_tracks. */
+  /** Undoes pack_tracks of visualization/page_file.py. */
   constructor(index, bytes) {
     this.index = index;
     this.grid = META.queries[index];
     this.count = this.grid.rows * this.grid.columns;
     const planes = 2 * this.count;
     const flags = Math.ceil(this.count / 8);
-    this.places = new Int16Array(FRAMES * planes); // [frame][x or y][point], in 1/META.steps pixels
-    this.flags = []; // for each frame one bit a point: cannot be seen
+    this.positions = new Int16Array(FRAMES * planes); // [frame][x or y][point], in 1/META.steps_per_pixel pixels
+    this.flags = []; // for each frame one bit a point: occluded or outside
     for (let t = 0, start = 0; t < FRAMES; t++, start += 2 * planes + flags) {
       this.decodeFrame(t * planes, bytes.subarray(start, start + 2 * planes), planes, t > 0);
       this.flags.push(bytes.subarray(start + 2 * planes, start + 2 * planes + flags));
     }
   }
 
-  /** A frame differs from the one before by what the neighbour to the left differs, plus the number that is stored. */
+  /** The change since the frame before is that of the neighbour to the left, plus the number that is stored. */
   decodeFrame(first, bytes, planes, hasPrevious) {
-    const places = this.places;
+    const positions = this.positions;
     for (let k = 0; k < planes; ) {
       for (let c = 0, change = 0; c < this.grid.columns; c++, k++) {
         const folded = bytes[k] | (bytes[planes + k] << 8);
         change += (folded >>> 1) ^ -(folded & 1);
-        places[first + k] = (hasPrevious ? places[first + k - planes] : 0) + change; // wraps as int16 does
+        positions[first + k] = (hasPrevious ? positions[first + k - planes] : 0) + change; // wraps as int16 does
       }
     }
   }
@@ -55,10 +55,10 @@ class DenseTracks {
 
   /** The visible point nearest to pixel (x, y) of frame t, or -1 where none is within three steps of the grid. */
   nearest(t, x, y) {
-    const xs = this.places.subarray(t * 2 * this.count, (t * 2 + 1) * this.count);
-    const ys = this.places.subarray((t * 2 + 1) * this.count, (t * 2 + 2) * this.count);
-    const px = x * META.steps, py = y * META.steps;
-    let best = (3 * this.grid.spacing * META.steps) ** 2, found = -1;
+    const xs = this.positions.subarray(t * 2 * this.count, (t * 2 + 1) * this.count);
+    const ys = this.positions.subarray((t * 2 + 1) * this.count, (t * 2 + 2) * this.count);
+    const px = x * META.steps_per_pixel, py = y * META.steps_per_pixel;
+    let best = (3 * this.grid.spacing * META.steps_per_pixel) ** 2, found = -1;
     for (let i = 0; i < this.count; i++) {
       const dx = xs[i] - px, dy = ys[i] - py, distance = dx * dx + dy * dy;
       if (distance < best && !this.unseen(i, t)) [best, found] = [distance, i];
@@ -70,10 +70,10 @@ class DenseTracks {
   track(i) {
     const xs = new Float64Array(FRAMES), ys = new Float64Array(FRAMES), states = [];
     for (let t = 0; t < FRAMES; t++) {
-      xs[t] = this.places[t * 2 * this.count + i] / META.steps;
-      ys[t] = this.places[(t * 2 + 1) * this.count + i] / META.steps;
+      xs[t] = this.positions[t * 2 * this.count + i] / META.steps_per_pixel;
+      ys[t] = this.positions[(t * 2 + 1) * this.count + i] / META.steps_per_pixel;
       const inside = xs[t] >= 0 && ys[t] >= 0 && xs[t] <= WIDTH - 1 && ys[t] <= HEIGHT - 1;
-      states.push(!this.unseen(i, t) ? "visible" : inside ? "hidden" : "outside");
+      states.push(!this.unseen(i, t) ? "visible" : inside ? "occluded" : "outside");
     }
     return { point: i, query: this.grid.frame, xs, ys, states };
   }

@@ -1,8 +1,7 @@
-"""What `exports.export` asks of a model and where it goes; the formats themselves are in test_export_files.py."""
+"""The model's tracks, motion, depth and geometry in exported files; their formats are in test_export_files.py."""
 
 import importlib.metadata
 import sys
-from argparse import Namespace
 from pathlib import Path
 
 import cv2
@@ -13,13 +12,12 @@ import torch
 from plyfile import PlyData
 
 from networks.model_config import ModelConfig
-from networks.omnimotion import OmniMotion
-from utils.config import build_parser
+from networks.omnimotion import OmniMotion, TrackingOptions
 from utils.coords import pixel_grid
 from utils.errors import InputError
-from visualization import export_formats
-from visualization.export import export, export_run
-from visualization.export_formats import EXPORT_FORMATS
+from visualization import export_formats as formats_module
+from visualization.export import export, number_in_name
+from visualization.export_formats import EXPORT_FORMATS, export_formats
 
 HEIGHT, WIDTH, FRAMES = 20, 32, 3
 SIZES = {"code_size": 8, "code_width": 8, "coupling_width": 8, "affine_width": 8, "volume_width": 8}
@@ -29,8 +27,8 @@ VIDEO = np.random.default_rng(0).integers(0, 256, (FRAMES, HEIGHT, WIDTH, 3), np
 
 @pytest.fixture
 def model() -> OmniMotion:
-    config = ModelConfig(FRAMES, HEIGHT, WIDTH, num_samples_ray=4, min_depth=0.5, max_depth=2.5, **SIZES)
-    return OmniMotion.initialised(config, num_layers=3, seed=0).eval()
+    config = ModelConfig(FRAMES, HEIGHT, WIDTH, num_layers=3, num_samples_ray=4, min_depth=0.5, max_depth=2.5, **SIZES)
+    return OmniMotion.initialised(config, seed=0).eval()
 
 
 def channel(path: Path, name: str) -> np.ndarray:
@@ -39,7 +37,8 @@ def channel(path: Path, name: str) -> np.ndarray:
 
 
 def test_tracks_are_the_models(model, tmp_path):
-    written = export(model, VIDEO, QUERIES, ["npz"], tmp_path, fps=25, first_frame=1001, occlusion_th=0.3)
+    tracking = TrackingOptions(occlusion_th=0.3)
+    written = export(model, VIDEO, QUERIES, ["npz"], tmp_path, fps=25, first_frame=1001, tracking=tracking)
     assert written == [tmp_path / "tracks.npz"]
     tracks = model.track(QUERIES)
     with np.load(written[0]) as file:
@@ -91,7 +90,7 @@ def test_the_cloud_is_what_the_pixels_show(model, tmp_path):
 
 
 @pytest.mark.parametrize(("name", "per_frame"), [("flow", 2), ("exr", 2)])
-def test_a_frame_is_written_before_the_next_is_asked_for(model, tmp_path, monkeypatch, name, per_frame):
+def test_a_frame_is_written_before_the_next_is_computed(model, tmp_path, monkeypatch, name, per_frame):
     """Memory is bounded, and an end in the middle leaves whole files alone."""
     given, real = [], model.dense_tracks
 
@@ -112,12 +111,10 @@ def test_a_frame_is_written_before_the_next_is_asked_for(model, tmp_path, monkey
     assert given == [0, 1] and not list(tmp_path.rglob("*.partial*"))
 
 
-@pytest.mark.parametrize(("name", "flags", "number"), [("plate.1001.png", "", 1001), ("plate.1001.png", "5", 5)])
-def test_frames_are_numbered_as_their_files_or_as_the_flag_says(model, tmp_path, name, flags, number):
-    args = ["--data_dir", "clip", "--save_dir", str(tmp_path), "--expname", "a", "--export", "depth,npz"]
-    args = build_parser().parse_args(args + (["--first_frame", flags] if flags else []))
-    written = export_run(model, VIDEO, [name, "plate.1002.png", "plate.1003.png"], QUERIES, args)
-    assert written == [tmp_path / "a_clip/export/tracks.npz", tmp_path / "a_clip/export/depth"]
+@pytest.mark.parametrize(("name", "number"), [("plate.1001.png", 1001), ("00007.jpg", 7), ("first.png", 0)])
+def test_frames_are_numbered_as_their_files(model, tmp_path, name, number):
+    written = export(model, VIDEO, QUERIES, ["depth", "npz"], tmp_path, first_frame=number_in_name(name))
+    assert written == [tmp_path / "tracks.npz", tmp_path / "depth"]
     assert sorted(path.name for path in written[1].glob("*.npy"))[0] == f"{number:05d}.npy"
     assert np.load(written[0])["first_frame"] == number
 
@@ -126,9 +123,9 @@ def test_formats_are_checked_before_any_work(model, tmp_path):
     with pytest.raises(InputError, match="no export format gif: choose some of npz, csv"):
         export(model, VIDEO, QUERIES, ["npz", "gif"], tmp_path)
     with pytest.raises(InputError, match="no export format gif"):
-        parsed("all,gif")
+        export_formats("all,gif")
     assert not list(tmp_path.iterdir())
-    assert parsed("npz, flow").export == ["npz", "flow"] and parsed("npz,all").export == list(EXPORT_FORMATS)
+    assert export_formats("npz, flow") == ["npz", "flow"] and export_formats("npz,all") == list(EXPORT_FORMATS)
 
 
 @pytest.mark.parametrize("installed", [None, "3.4.17"])
@@ -136,15 +133,11 @@ def test_exr_is_refused_without_its_package_before_any_work_and_alone(model, tmp
     """An older one cannot write into memory."""
     real = importlib.metadata.version
     monkeypatch.setitem(sys.modules, "OpenEXR", None)  # importing it fails
-    monkeypatch.setattr(export_formats, "version", lambda name: installed or real("is-not-installed"))
+    monkeypatch.setattr(formats_module, "version", lambda name: installed or real("is-not-installed"))
     for formats in ("exr", "all"):
         with pytest.raises(InputError, match=r"install it with `pip install -U OpenEXR`, or leave exr out"):
-            parsed(formats)
+            export_formats(formats)
     with pytest.raises(InputError, match="OpenEXR"):
         export(model, VIDEO, QUERIES, ["npz", "exr"], tmp_path)
     assert not list(tmp_path.iterdir())
-    assert len(export(model, VIDEO, QUERIES, parsed("npz,csv,tapvid,nuke,flow,depth,ply").export, tmp_path)) == 7
-
-
-def parsed(formats: str) -> Namespace:
-    return build_parser().parse_args(["--export", formats])
+    assert len(export(model, VIDEO, QUERIES, export_formats("npz,csv,tapvid,nuke,flow,depth,ply"), tmp_path)) == 7

@@ -1,0 +1,178 @@
+"""Tracks in the interactive page: a grid of points of some query frames, tracked beforehand into all frames.
+
+How fine the grid is, and how many query frames there are, depends on the room in the page and, on a CPU, on time.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from networks.omnimotion import OmniMotion, TrackingOptions
+from visualization.dense import work_per_ray
+from visualization.page_file import STEPS_PER_PIXEL, PageFile, block_size, pack_tracks, quantize_positions
+
+MAX_QUERY_FRAMES = 6
+COARSE_SPACING = 4  # pixels; a grid coarser than that only if there is a single query frame
+# Base64 in the page for one point in one frame, estimated beforehand: 0.64 for the demo, 0.96 for DAVIS's dog.
+BYTES_PER_POSITION = 1.0
+CPU_TRACK_WORK = 1e13  # multiplications allowed on a CPU: some five minutes of one core
+POINTS_AT_A_TIME = 1000  # few enough for the bar to move, and for memory
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Points on every `spacing`-th pixel of a frame, from (left, top) on."""
+
+    frame: int
+    spacing: int
+    left: int
+    top: int
+    columns: int
+    rows: int
+
+    @classmethod
+    def centered(cls, frame: int, spacing: int, height: int, width: int) -> "Grid":
+        """Return the grid of that spacing that lies in the middle of the image."""
+        (left, columns), (top, rows) = (((size - 1) % spacing // 2, -(-size // spacing)) for size in (width, height))
+        return cls(frame, spacing, left, top, columns, rows)
+
+    def queries(self) -> torch.Tensor:
+        """Return the points [N,3] (t, x, y), row by row."""
+        xs = self.left + self.spacing * torch.arange(self.columns)
+        ys = self.top + self.spacing * torch.arange(self.rows)
+        x, y = (axis.flatten() for axis in torch.meshgrid(xs, ys, indexing="xy"))
+        return torch.stack([torch.full_like(x, self.frame), x, y], -1).float()
+
+    def thinned(self) -> "Grid":
+        """Return every second column and row of the grid."""
+        return Grid(self.frame, 2 * self.spacing, self.left, self.top, -(-self.columns // 2), -(-self.rows // 2))
+
+
+def write_tracks(
+    page: PageFile, model: OmniMotion, first_frame: int, tracking: TrackingOptions, room: float
+) -> list[dict]:
+    """Append the tracks from as many query frames as fit.
+
+    Args:
+        page: Gets a block for each query frame.
+        model: Gives the tracks.
+        first_frame: The query frame that is in the page in any case.
+        tracking: How points are tracked, and when they are occluded.
+        room: Bytes of the page that the tracks may take.
+
+    Returns:
+        The grids as plain data, in the order of the frames, each with its `flow_scale`.
+    """
+    spacing, count = plan_grids(model, room)
+    _print_plan(model, spacing, count, room)
+    height, width = model.config.height, model.config.width
+    points = Grid.centered(0, spacing, height, width)
+    written: list[dict] = []
+    largest = 0
+    with tqdm(total=count * points.columns * points.rows, desc="page: tracks", unit="px", leave=False) as bar:
+        for frame in spread_frames(first_frame, model.config.num_frames, count):
+            if largest > room:
+                break
+            grid = Grid.centered(frame, spacing, height, width)
+            positions, unseen = _track_grid(model, grid, tracking, bar)
+            packed = pack_tracks(positions, unseen)
+            while not written and block_size(len(packed)) > room and min(grid.columns, grid.rows) > 1:
+                grid, spacing = grid.thinned(), 2 * spacing
+                positions, unseen = positions[..., ::2, ::2], unseen[..., ::2, ::2]
+                packed = pack_tracks(positions, unseen)
+            size = block_size(len(packed))
+            if written and size > room:
+                break
+            page.write_block(f"tracks-{frame}", packed)
+            largest, room = max(largest, size), room - size
+            written.append({**asdict(grid), "flow_scale": _flow_scale(grid, positions, unseen)})
+    return sorted(written, key=lambda grid: grid["frame"])
+
+
+def plan_grids(model: OmniMotion, room: float) -> tuple[int, int]:
+    """Choose the spacing of the grids in pixels, and the number of query frames.
+
+    As many query frames as are possible with a grid of at most `COARSE_SPACING`, each as fine as can be.
+
+    Args:
+        model: Gives the clip's size and, on a CPU, the time that a track takes.
+        room: Bytes of the page that the tracks may take.
+
+    Returns:
+        Spacing and number.
+    """
+    config = model.config
+    budget = max(1.0, min(room / BYTES_PER_POSITION, _affordable_positions(model)))
+    for count in range(min(MAX_QUERY_FRAMES, config.num_frames), 0, -1):
+        positions = config.num_frames * config.height * config.width * count
+        spacing = max(1, math.ceil(math.sqrt(positions / budget)))
+        if spacing <= COARSE_SPACING:
+            break
+    return spacing, count
+
+
+def _affordable_positions(model: OmniMotion) -> float:
+    """Number of points times frames for which there is time."""
+    # The ray is rendered once; in every frame a point is mapped, and half a ray, that in front of it, is rendered.
+    return CPU_TRACK_WORK / (work_per_ray(model) / 2) if model.device.type == "cpu" else math.inf
+
+
+def _print_plan(model: OmniMotion, spacing: int, count: int, room: float) -> None:
+    limit = "time on this CPU" if _affordable_positions(model) < room / BYTES_PER_POSITION else "the size of the page"
+    is_reduced = spacing > 1 or count < min(MAX_QUERY_FRAMES, model.config.num_frames)
+    reason = f": more than {limit} allows is left out" if is_reduced else ""
+    print(f"page: tracking {describe_spacing(spacing)} of {count} frames{reason}")
+
+
+def describe_spacing(spacing: int) -> str:
+    """Return a grid's spacing in words."""
+    return "every pixel" if spacing == 1 else f"one pixel in {spacing} (across and down)"
+
+
+def spread_frames(first: int, num_frames: int, count: int) -> list[int]:
+    """Return `count` frames spread over the clip from `first` on: each is the one farthest from those before it."""
+    chosen = [first]
+    while len(chosen) < count:
+        chosen.append(max(range(num_frames), key=lambda frame: min(abs(frame - other) for other in chosen)))
+    return chosen
+
+
+def _track_grid(
+    model: OmniMotion, grid: Grid, tracking: TrackingOptions, bar: tqdm
+) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
+    """Positions [T,2,rows,columns] in 1/STEPS_PER_PIXEL pixels; unseen (occluded or outside) [T,rows,columns]."""
+    height, width, queries = model.config.height, model.config.width, grid.queries()
+    positions = np.empty((model.config.num_frames, 2, len(queries)), np.int16)
+    unseen = np.empty((model.config.num_frames, len(queries)), bool)
+    for ids in torch.arange(len(queries)).split(min(tracking.chunk_size, POINTS_AT_A_TIME)):
+        tracks = model.track(queries[ids], None, tracking.use_max_loc, tracking.chunk_size)
+        positions[..., ids] = quantize_positions(tracks.px.cpu().numpy()).transpose(0, 2, 1)
+        unseen[:, ids] = tracks.occluded(tracking.occlusion_th, height, width).cpu().numpy()
+        bar.update(len(ids))
+    shape = grid.rows, grid.columns
+    return positions.reshape(*positions.shape[:2], *shape), unseen.reshape(-1, *shape)
+
+
+def _flow_scale(grid: Grid, positions: NDArray[np.int16], unseen: NDArray[np.bool_]) -> float:
+    """Length in pixels of the motion that the flow overlay shows in full colour: all but the longest hundredth."""
+    motion = positions.astype(np.float32) - positions[grid.frame]
+    lengths = np.hypot(motion[:, 0], motion[:, 1])[~unseen] / STEPS_PER_PIXEL
+    return max(0.1, round(float(np.percentile(lengths, 99)), 1))
+
+
+def track_facts(grids: Sequence[dict], occlusion_th: float) -> list[tuple[str, str]]:
+    """Return what the page says of its tracks, as (term, text); prints how many there are."""
+    grid, frames = grids[0], ", ".join(str(grid["frame"]) for grid in grids)
+    density, points = describe_spacing(grid["spacing"]), f"{grid['columns']}×{grid['rows']}"
+    print(f"page: has {density} of {len(grids)} query frames ({frames})")
+    return [
+        ("Tracks", f"of {density}: {points} of each query frame; nothing is interpolated, the nearest one is shown"),
+        ("Query frames", f"{len(grids)}: {frames}"),
+        ("Positions", f"(x, y) in pixels, whole numbers are pixel centres; rounded to 1/{STEPS_PER_PIXEL} pixel"),
+        ("Occluded", f"where the model's occlusion score exceeds {occlusion_th}"),
+    ]

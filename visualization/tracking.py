@@ -1,0 +1,30 @@
+"""Track query points through a model, with a progress bar."""
+
+from collections.abc import Sequence
+
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from networks.omnimotion import OmniMotion, TrackingOptions, Tracks
+
+POINTS_PER_UPDATE = 50  # of the progress bar
+
+
+def track_points(
+    model: OmniMotion, queries: NDArray, frame_ids: Sequence[int] | None, options: TrackingOptions
+) -> Tracks:
+    """Track query points [N,3] (t, x, y) into frames (None: all of them).
+
+    In its own frame a point is exactly at the query, and visible.
+
+    Raises:
+        InputError: queries that are not finite, or frames outside the clip.
+    """
+    pieces = torch.from_numpy(queries).split(POINTS_PER_UPDATE)
+    return Tracks.joined(
+        [
+            model.track(piece, frame_ids, options.use_max_loc, options.chunk_size)
+            for piece in tqdm(pieces, "tracking points")
+        ]
+    )
