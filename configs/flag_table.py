@@ -10,7 +10,7 @@ from itertools import chain
 from networks.model_config import ModelConfig
 from preprocessing.settings import FEATURES, FLOWS, PAIRS
 from utils.config import Flag, flags_of
-from visualization.export_formats import EXPORT_FORMATS, export_formats
+from visualization.export_formats import EXPORT_FORMATS, parse_formats
 from visualization.style_names import STYLE_NAMES
 
 STYLES, FORMATS = ", ".join(STYLE_NAMES), ",".join(EXPORT_FORMATS)
@@ -143,7 +143,7 @@ PICTURES = (
     Flag("trail_length", 10, "frames until a trail has faded", 1),
 )
 EXPORT = (
-    Flag("export", [], f"write files instead of pictures: {FORMATS} or all", parse=export_formats),
+    Flag("export", [], f"write files instead of pictures: {FORMATS} or all", parse=parse_formats),
     Flag("first_frame", None, "number of the first frame in exports (default: by its name)", 0, parse=int),
 )
 BENCHMARK = (

@@ -15,9 +15,9 @@ from networks.model_config import ModelConfig
 from networks.omnimotion import OmniMotion, TrackingOptions
 from utils.coords import pixel_grid
 from utils.errors import InputError
-from visualization import export_formats as formats_module
+from visualization import export_formats
 from visualization.export import export, number_in_name
-from visualization.export_formats import EXPORT_FORMATS, export_formats
+from visualization.export_formats import EXPORT_FORMATS, parse_formats
 
 HEIGHT, WIDTH, FRAMES = 20, 32, 3
 SIZES = {"code_size": 8, "code_width": 8, "coupling_width": 8, "affine_width": 8, "volume_width": 8}
@@ -123,9 +123,9 @@ def test_formats_are_checked_before_any_work(model, tmp_path):
     with pytest.raises(InputError, match="no export format gif: choose some of npz, csv"):
         export(model, VIDEO, QUERIES, ["npz", "gif"], tmp_path)
     with pytest.raises(InputError, match="no export format gif"):
-        export_formats("all,gif")
+        parse_formats("all,gif")
     assert not list(tmp_path.iterdir())
-    assert export_formats("npz, flow") == ["npz", "flow"] and export_formats("npz,all") == list(EXPORT_FORMATS)
+    assert parse_formats("npz, flow") == ["npz", "flow"] and parse_formats("npz,all") == list(EXPORT_FORMATS)
 
 
 @pytest.mark.parametrize("installed", [None, "3.4.17"])
@@ -133,11 +133,11 @@ def test_exr_is_refused_without_its_package_before_any_work_and_alone(model, tmp
     """An older one cannot write into memory."""
     real = importlib.metadata.version
     monkeypatch.setitem(sys.modules, "OpenEXR", None)  # importing it fails
-    monkeypatch.setattr(formats_module, "version", lambda name: installed or real("is-not-installed"))
+    monkeypatch.setattr(export_formats, "version", lambda name: installed or real("is-not-installed"))
     for formats in ("exr", "all"):
         with pytest.raises(InputError, match=r"install it with `pip install -U OpenEXR`, or leave exr out"):
-            export_formats(formats)
+            parse_formats(formats)
     with pytest.raises(InputError, match="OpenEXR"):
         export(model, VIDEO, QUERIES, ["npz", "exr"], tmp_path)
     assert not list(tmp_path.iterdir())
-    assert len(export(model, VIDEO, QUERIES, export_formats("npz,csv,tapvid,nuke,flow,depth,ply"), tmp_path)) == 7
+    assert len(export(model, VIDEO, QUERIES, parse_formats("npz,csv,tapvid,nuke,flow,depth,ply"), tmp_path)) == 7

@@ -33,7 +33,7 @@ def _writes_exr() -> bool:
     return (int(major), int(minor)) >= (3, 5)
 
 
-def export_formats(text: str) -> list[str]:
+def parse_formats(text: str) -> list[str]:
     """Parse a list of formats: `npz,csv` → ["npz", "csv"], `all` → all of them.
 
     Raises:
