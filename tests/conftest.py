@@ -42,7 +42,8 @@ TINY = """
 --num_pairs 4 --num_pts 16 --num_workers 0 --num_samples_ray 4
 --coupling_width 8 --coupling_depth 1 --code_size 8 --code_width 8 --volume_width 8 --volume_depth 1
 --flow dis --device cpu --use_count_map --use_error_map --mask_near --use_max_loc --vis_occlusion
---i_print 2 --i_img 1000 --i_weight 1000 --i_cache 4 --expname tiny
+--i_print 2 --i_img 1000 --i_weight 1000 --i_cache 4 --schedule_scale 1
+--expname tiny
 """
 
 

@@ -23,13 +23,13 @@ from preprocessing import get_davis, get_tapvid, main_processing
 from preprocessing.flow_files import read_flow
 from preprocessing.sequence_paths import SequencePaths
 from utils.errors import InputError
-from utils.run_log import RunLog
 
 CASES = cases()
 MAINS = {
     "train": (train.main, [*TINY.split(), "--data_dir", "scene", "--num_iters", "4"]),
     "viz": (viz.main, [*TINY.split(), "--data_dir", "scene"]),
     "evaluate": (evaluate.main, [*TINY.split(), "--data_dir", "scene"]),
+    "moved": (viz.main, ["--run", "out/tiny_scene"]),
     "stored": (evaluate.main, ["--tracks", "tracks.npz", "--gt", "scene/gt_tracks.npz"]),
     "prepare": (main_processing.main, ["--data_dir", "scene", "--flow", "dis", "--device", "cpu"]),
     "davis": (get_davis.main, ["--archive", "davis.zip", "--out", "davis"]),
@@ -47,10 +47,9 @@ def world(scene_dir, tmp_path_factory) -> Path:
     shutil.copytree(scene_dir, folder / "scene")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(RunLog, "weight_stats", lambda *args: None)  # pictures take longest, and are not needed here
-        patch.setattr("train.training_images", lambda *args: {})
+        patch.setattr("visualization.tensorboard.training_images", lambda *args, **kwargs: {})
         for draw in ("save_grid", "save_trails"):
-            patch.setattr(f"train.{draw}", lambda *args: [])
+            patch.setattr(f"visualization.styles.{draw}", lambda *args: [])
         train.main([*TINY.split(), "--data_dir", "scene", "--num_iters", "3", "--i_cache", "2"])
     with np.load(folder / SCENE.gt_tracks) as truth:
         np.savez(folder / "tracks.npz", tracks=truth["points"].swapaxes(0, 1), visibility=~truth["occluded"].T)

@@ -200,9 +200,12 @@ def write_config(args: argparse.Namespace, folder: Path) -> None:
 def __getattr__(name: str) -> Any:  # until all callers import configs.flags
     from configs import flags
 
-    return {
+    moved = {
         "parse_config": flags.parse_train,
         "run_dir": flags.run_dir,
         "run_name": flags.run_name,
         "uses_flow": flags.uses_flow,
-    }[name]
+    }
+    if name not in moved:
+        raise AttributeError(name)
+    return moved[name]
