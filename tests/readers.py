@@ -1,17 +1,19 @@
-"""What reads files that others made, and files for it: what fuzzing starts from."""
+"""Readers of files that others made, with a good file for each, from which damaged ones are made."""
 
 import io
 import json
 import pickle
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from hypothesis import strategies as st
 
+from configs.flags import parse_train
 from evaluation.ground_truth import badja_keypoints, exact_tracks, tapvid_tracks
 from loaders.flow_store import FlowStore
 from loaders.track_file import read_tracks
@@ -23,12 +25,12 @@ from preprocessing.flow_files import pack_flow, read_flow, read_pair_mask
 from preprocessing.sequence_paths import SequencePaths
 from preprocessing.settings import Settings
 from preprocessing.tapvid_pickle import read_tapvid
-from utils.config import build_parser, parse_config
 from utils.images import read_mask, write_image
 from visualization.query_points import check_queries, read_queries
 
 NAMES = ["00000.png", "00001.png"]
 HEIGHT, WIDTH = 8, 12
+CLIP = ModelConfig(2, HEIGHT, WIDTH)
 
 
 def saved(write: Callable[[io.BytesIO], object]) -> bytes:
@@ -39,16 +41,23 @@ def saved(write: Callable[[io.BytesIO], object]) -> bytes:
 
 def checkpoint() -> bytes:
     """Of the smallest networks, after one step."""
-    sizes = {name: 1 for name in ("code_size", "code_width", "coupling_width", "volume_width", "affine_width")}
-    config = ModelConfig(2, HEIGHT, WIDTH, **sizes, code_depth=1, coupling_depth=1, affine_depth=1, volume_depth=1)
-    model = OmniMotion.initialised(config, num_layers=1, seed=0)
+    nets: dict[str, Any] = {
+        f"{net}_{size}": 1 for net in ("code", "coupling", "volume", "affine") for size in ("width", "depth")
+    }
+    model = OmniMotion.initialised(replace(CLIP, **nets, code_size=1, num_layers=1), seed=0)
     groups = [list(group.values()) for group in model.named_parameter_groups().values()]
     optimizer = torch.optim.Adam([{"params": group} for group in groups])
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
-    state = {"model_config": asdict(model.config), "model": model.state_dict(), "optimizer": optimizer.state_dict()}
-    state |= {"scheduler": {"last_epoch": 1}, "step": 1, "flags": {"expname": "x"}}
+    state = {
+        "model_config": asdict(model.config),
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "scheduler": {"last_epoch": 1},
+        "step": 1,
+        "flags": {"expname": "x"},
+    }
     return saved(lambda buffer: torch.save(state, buffer))
 
 
@@ -68,7 +77,7 @@ def badja() -> bytes:
 
 
 def config() -> bytes:
-    flags = vars(build_parser().parse_args([]))
+    flags = vars(parse_train(["--data_dir", "x"]))
     plain = {name: value for name, value in flags.items() if value and isinstance(value, int | float | str)}
     return "".join(f"{name} = {value}\n" for name, value in plain.items()).encode()
 
@@ -91,7 +100,7 @@ def read_masks_of_pair(folder: Path) -> None:
 
 
 def read_config(folder: Path) -> None:
-    parse_config(["--config", str(folder / "c.txt"), "--data_dir", "x"])
+    parse_train(["--config", str(folder / "c.txt"), "--data_dir", "x"])
 
 
 def read_scene(folder: Path) -> None:
@@ -114,13 +123,13 @@ def read_pickle(folder: Path) -> None:
     tapvid_tracks(folder / "tapvid.pkl", "goat", (HEIGHT, WIDTH), 2)
 
 
-ARRAYS = {"tracks": np.full((2, 3, 2), 3, np.float32), "visibility": np.ones((2, 3), bool)}
+TRACKS = np.full((2, 3, 2), 3, np.float32)
 STATS = {NAMES[0]: {NAMES[1]: 5}, NAMES[1]: {NAMES[0]: 7}}
 RECORD = {"settings": {"flow": {"flow": "dis"}}, "versions": {}, "frames": {}}
 FLOW = np.random.default_rng(0).normal(0, 3, (HEIGHT, WIDTH, 2)).astype(np.float32)
 READERS = {
     "config": Reader(
-        config, "c.txt", lambda folder: parse_config(["--config", str(folder / "c.txt"), "--data_dir", "x"])
+        config, "c.txt", lambda folder: parse_train(["--config", str(folder / "c.txt"), "--data_dir", "x"])
     ),
     "packed flow": Reader(
         lambda: pack_flow(FLOW),
@@ -139,7 +148,7 @@ READERS = {
     "TAP-Vid": Reader(tapvid, "tapvid.pkl", read_pickle),
     "BADJA": Reader(badja, "b.json", lambda folder: badja_keypoints(folder / "b.json", NAMES, folder / "m", (9, 16))),
     "tracks": Reader(
-        lambda: saved(lambda buffer: np.savez(buffer, **ARRAYS)),
+        lambda: saved(lambda buffer: np.savez(buffer, tracks=TRACKS, visibility=np.ones((2, 3), bool))),
         "t.npz",
         lambda folder: read_tracks(folder / "t.npz", 2, HEIGHT, WIDTH),
     ),
@@ -155,7 +164,9 @@ READERS = {
         lambda folder: read_points(folder / "p.npz"),
     ),
     "checkpoint": Reader(
-        checkpoint, "model_000001.pth", lambda folder: load_released_checkpoint(folder / "model_000001.pth", 8, 12)
+        checkpoint,
+        "model_000001.pth",
+        lambda folder: load_released_checkpoint(folder / "model_000001.pth", CLIP),
     ),
 }
 

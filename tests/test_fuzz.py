@@ -1,23 +1,25 @@
 """Readers of files that others made: whatever is in the file, it is read or refused in a sentence, never worse.
 
-Every reader here gets the same 100 inputs in each run; `python -m benchmarks.fuzz` tries as many others as it is told.
+Every reader gets the same 100 inputs in each run.
 """
 
 import copy
 import math
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from readers import READERS, damaged, prepare
-from test_optimiser import FLAGS, checkpoint_of, make, take_steps
 
 from networks.checkpoint_validation import validate_checkpoint
 from networks.model_config import ModelConfig
 from networks.omnimotion import OmniMotion
 from networks.optimizer import ModelOptimizer
+from tests.readers import READERS, damaged, prepare
+from tests.test_optimizer import CONFIG, checkpoint_of, make, take_steps
 from utils.errors import InputError
 
 EXAMPLES = 100
@@ -47,11 +49,11 @@ def test_damage_is_read_or_refused_in_a_sentence(name, tmp_path):
     assert all(0 < len(sentence) < 2000 for sentence in refusals)
 
 
-ODD = [None, "x", -1, 0, 2.5, 10**12, math.nan, math.inf, True, [], {}]
+ODD: list[object] = [None, "x", -1, 0, 2.5, 10**12, math.nan, math.inf, True, [], {}]
 ODD += [torch.zeros(()), torch.full((3,), torch.nan)]
 
 
-def places(value: object) -> Iterator[tuple]:
+def places(value: Any) -> Iterator[tuple]:
     """Keys that lead to each entry of nested dicts and lists."""
     for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
         yield (key,)
@@ -61,7 +63,7 @@ def places(value: object) -> Iterator[tuple]:
 def test_a_checkpoint_with_any_entry_changed_is_refused_or_can_be_gone_on_with():
     model, optimizer = make(0.01)
     take_steps(model, optimizer, 2)
-    whole = checkpoint_of(model, optimizer)
+    whole, config = checkpoint_of(model, optimizer), replace(CONFIG, lr_muon=0.01)
     assert validate_checkpoint(whole) is None
     refused = []
 
@@ -79,8 +81,8 @@ def test_a_checkpoint_with_any_entry_changed_is_refused_or_can_be_gone_on_with()
         if refused[-1] is None and {"optimizer", "scheduler", "step"} <= checkpoint.keys():
             again = OmniMotion(ModelConfig(**checkpoint["model_config"]))
             again.load_state_dict(checkpoint["model"])
-            its = ModelOptimizer(again.named_parameter_groups(), again.coupling_matrices(), FLAGS)
-            its.load(checkpoint, FLAGS)
+            its = ModelOptimizer(again.named_parameter_groups(), again.coupling_matrices(), config)
+            its.load(checkpoint)
             take_steps(again, its, 1)
             assert all(torch.isfinite(p).all() for p in again.parameters())
 

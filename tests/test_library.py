@@ -3,6 +3,7 @@
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -43,7 +44,7 @@ def test_the_readmes_example_runs(run, scene_dir, tmp_path, monkeypatch):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "demo_scene").symlink_to(scene_dir)
     (example,) = re.findall(r"```python\n(.*?)```", (REPOSITORY / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    names = {}
+    names: dict[str, Any] = {}
     exec(compile(example, "README.md", "exec"), names)
     assert names["tracks"].px.shape == (6, 2, 2) and names["later"].shape == (2, 2, 2)
     assert names["flow"].shape == (40, 56, 2) and names["rgb"].shape == (40, 56, 3) and names["depth"].shape == (40, 56)

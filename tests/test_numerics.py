@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_warp import RELEASED, SMALL, local_points, make_warp
 
 import trainer as trainer_module
 from criterion import TERMS, Schedule, TrainingDiverged, loss_weights
@@ -23,10 +22,10 @@ from networks.model_config import ModelConfig
 from networks.omnimotion import OmniMotion
 from networks.optimizer import OptimizerConfig
 from preprocessing.sequence_paths import SequencePaths
+from tests.test_warp import RELEASED, SMALL, local_points, make_warp
 from train import main
 from trainer import Trainer, TrainingConfig
 from utils.images import write_image
-from utils.run_log import RunLog
 
 NO_WEIGHT = {"canonical_unit_sphere"}  # a term that the released schedule computes and leaves out
 
@@ -122,23 +121,24 @@ SAID = ("nothing moves", "of one colour", "most frames look", "a cut, or", "whol
 
 
 def run(video: np.ndarray, tiny_flags: list[str], folder, masked: bool, *more: str) -> dict:
-    """Write the clip, preprocess it, train some steps; the checkpoint."""
+    """Write the clip, preprocess it, train some steps; return the checkpoint."""
     paths = SequencePaths(folder / "odd")
     for t, frame in enumerate(video):
         write_image(paths.color / f"{t:05d}.png", frame)
         if masked:
             write_image(paths.mask / f"{t:05d}.png", np.full(frame.shape[:2], 255, np.uint8))
     main([*tiny_flags, "--data_dir", str(paths.root), "--num_iters", "4", *more])
-    return read_checkpoint(find_checkpoint(folder / "out" / "tiny_odd", None))
+    newest = find_checkpoint(folder / "out" / "tiny_odd", None)
+    assert newest is not None
+    return read_checkpoint(newest)
 
 
 @pytest.mark.parametrize("kind", CLIPS)
 def test_odd_clips_train_and_it_is_said_what_is_odd(kind, tiny_flags, tmp_path, monkeypatch, capsys):
     # Pictures take longest; that they can be drawn of odd clips is shown in test_input_kinds.py.
-    monkeypatch.setattr(RunLog, "weight_stats", lambda *args: None)
-    monkeypatch.setattr("train.training_images", lambda *args: {})
+    monkeypatch.setattr("visualization.tensorboard.training_images", lambda *args, **kwargs: {})
     for draw in ("save_grid", "save_trails"):
-        monkeypatch.setattr(f"train.{draw}", lambda *args: [])
+        monkeypatch.setattr(f"visualization.styles.{draw}", lambda view: [])
     video, masked, said = CLIPS[kind]
     checkpoint = run(video(), tiny_flags, tmp_path, masked)
     assert checkpoint["step"] == 4

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 from scipy.interpolate import BSpline
-from test_same_computation import FACTORS, PLANES, VOLUME_PLANES, make_batch, make_lively, make_model, rays_of
 
 from criterion import weighted_sum
 from networks.checkpoint_validation import validate_checkpoint
 from networks.encoding import join_coordinates, split_coordinates
 from networks.planes import PLANE_EXTENT, SpaceTimePlanes, TriPlane, sample_planes
+from tests.test_same_computation import FACTORS, PLANES, VOLUME_PLANES, make_batch, make_lively, make_model, rays_of
 from trainer import batch_losses
 from utils.coords import time_code
 

@@ -1,5 +1,7 @@
 """The warp is a bijection: round trips, Jacobians, gradients, against finite differences and its own inverse."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -7,19 +9,15 @@ from networks.model_config import ModelConfig
 from networks.omnimotion import OmniMotion
 from networks.warp import Warp, random_axes
 
-SIZES = {
-    "code_size": 8,
-    "code_width": 16,
-    "code_depth": 2,
-    "coupling_width": 16,
-    "coupling_depth": 2,
-}
+AXES = [1, 0, 2, 1, 0, 2]
+SMALL = ModelConfig(5, 8, 8, AXES, code_size=8, code_width=16, coupling_width=16, coupling_depth=2, affine_width=16)
+SMALL = replace(SMALL, affine_depth=2)
+RELEASED = ModelConfig(5, 8, 8, AXES)  # sizes that users run
 
 
-def make_warp(dtype: torch.dtype, use_affine: bool = True, num_frames: int = 5, **sizes) -> Warp:
+def make_warp(dtype: torch.dtype, config: ModelConfig = SMALL, use_affine: bool = True) -> Warp:
     torch.manual_seed(0)
-    sizes = {**SIZES, "use_affine": use_affine, "affine_width": 16, "affine_depth": 2, "num_freqs": 4} | sizes
-    return Warp(num_frames, [1, 0, 2, 1, 0, 2], **sizes).to(dtype)
+    return Warp(replace(config, use_affine=use_affine)).to(dtype)
 
 
 def local_points(dtype: torch.dtype) -> torch.Tensor:
@@ -30,8 +28,7 @@ def local_points(dtype: torch.dtype) -> torch.Tensor:
 @pytest.mark.parametrize("use_affine", [True, False])
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.float64, 1e-9), (torch.float32, 1e-4)])
 def test_round_trips(dtype, bound, use_affine):
-    # Released sizes: this is what users run.
-    warp = make_warp(dtype, use_affine, code_size=128, code_width=256, coupling_width=256, coupling_depth=3)
+    warp = make_warp(dtype, RELEASED, use_affine)
     x, ids = local_points(dtype), torch.arange(5)
     with torch.no_grad():
         y = warp.to_canonical(x, ids)
@@ -96,12 +93,12 @@ def test_every_coordinate_changes_in_each_turn():
 def test_seed_decides_weights_and_order_and_nothing_else():
     config = ModelConfig(num_frames=3, height=8, width=8, coupling_width=8, volume_width=8, code_size=4, code_width=8)
     torch.manual_seed(5)
-    first = OmniMotion.initialised(config, 6, seed=1)
+    first = OmniMotion.initialised(config, seed=1)
     undisturbed = torch.rand(1)
-    second, other = OmniMotion.initialised(config, 6, seed=1), OmniMotion.initialised(config, 6, seed=2)
+    second, other = OmniMotion.initialised(config, seed=1), OmniMotion.initialised(config, seed=2)
     assert first.config == second.config
     for (name, a), (_, b) in zip(first.named_parameters(), second.named_parameters(), strict=True):
         assert torch.equal(a, b), name
-    assert not torch.equal(first.volume.net.output.weight, other.volume.net.output.weight)
+    assert not torch.equal(first.warp.code_net.output.weight, other.warp.code_net.output.weight)
     torch.manual_seed(5)
     assert torch.equal(undisturbed, torch.rand(1))
