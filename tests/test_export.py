@@ -3,6 +3,7 @@
 import importlib.metadata
 import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,7 +21,7 @@ from visualization.export import export, number_in_name
 from visualization.export_formats import EXPORT_FORMATS, parse_formats
 
 HEIGHT, WIDTH, FRAMES = 20, 32, 3
-SIZES = {"code_size": 8, "code_width": 8, "coupling_width": 8, "affine_width": 8, "volume_width": 8}
+SIZES: dict[str, Any] = {"code_size": 8, "code_width": 8, "coupling_width": 8, "affine_width": 8, "volume_width": 8}
 QUERIES = torch.tensor([[1, 5.0, 6.0], [0, 20.0, 3.0]])
 VIDEO = np.random.default_rng(0).integers(0, 256, (FRAMES, HEIGHT, WIDTH, 3), np.uint8)
 
@@ -68,7 +69,7 @@ def test_depth_png_spans_the_rays(model, tmp_path):
     for t in range(FRAMES):
         depth = np.load(tmp_path / f"depth/0000{t}.npy")
         np.testing.assert_allclose(depth, model.depth(t), atol=1e-5)
-        steps = cv2.imread(str(tmp_path / f"depth/0000{t}.png"), cv2.IMREAD_UNCHANGED)
+        steps = np.asarray(cv2.imread(str(tmp_path / f"depth/0000{t}.png"), cv2.IMREAD_UNCHANGED))
         assert steps.dtype == np.uint16 and steps.shape == (HEIGHT, WIDTH)
         np.testing.assert_allclose(0.5 + steps / 65535 * 2, depth.clip(0.5, 2.5), atol=2e-5)
 

@@ -88,7 +88,7 @@ def test_the_truth_exported_is_scored_as_perfect(write, scene_dir, tmp_path, cap
 
 def nuke_tree(text: str) -> list:
     """A Nuke script's braces as nested lists of words."""
-    stack = [[]]
+    stack: list[list] = [[]]
     for word in re.findall(r'[{}]|"[^"]*"|[^\s{}]+', re.sub(r"^#.*$", "", text, flags=re.MULTILINE)):
         if word == "{":
             stack.append([])

@@ -6,6 +6,7 @@ import re
 import zlib
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,8 +26,14 @@ HOSTILE = "<img src=x onerror=hacked=1></script><script>hacked=1</script>\u2028&
 
 
 def untrained(frames: int, height: int, width: int) -> OmniMotion:
-    sizes = {"code_size": 8, "code_width": 8, "coupling_width": 16, "affine_width": 8, "volume_width": 16}
-    config = ModelConfig(frames, height, width, num_layers=3, num_samples_ray=6, **sizes)
+    sizes: dict[str, Any] = {
+        "code_size": 8,
+        "code_width": 8,
+        "coupling_width": 16,
+        "affine_width": 8,
+        "volume_width": 16,
+    }
+    config = ModelConfig(frames, height, width, num_layers=3, num_samples_ray=6, volume_width=16, **sizes)
     return OmniMotion.initialised(config, seed=1).eval()
 
 
@@ -65,7 +72,8 @@ def blocks(path: Path) -> dict[str, bytes]:
 
 def meta(path: Path) -> dict:
     text = path.read_text(encoding="utf-8")
-    return json.loads(re.search(r'id="data-meta">(.*?)</script>', text)[1])
+    (found,) = re.findall(r'id="data-meta">(.*?)</script>', text)
+    return json.loads(found)
 
 
 def unpacked(data: bytes, frames: int, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:

@@ -17,8 +17,9 @@ SPACING = 3
 QUERIES = (0, 2, 4)
 SHIFT, ROUNDING = 8, 1 / 16 + 1e-3
 
+CHROMIUM = find_chromium()
 pytestmark = pytest.mark.skipif(
-    find_chromium() is None, reason="no Chromium found: `apt-get install chromium` (or Google Chrome) lets this run"
+    CHROMIUM is None, reason="no Chromium found: `apt-get install chromium` (or Google Chrome) lets this run"
 )
 
 
@@ -32,7 +33,8 @@ def made(tmp_path_factory) -> tuple[Path, OmniMotion, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory):
-    with browser(find_chromium(), tmp_path_factory.mktemp("profile")) as opened:
+    assert CHROMIUM is not None
+    with browser(CHROMIUM, tmp_path_factory.mktemp("profile")) as opened:
         yield opened
 
 

@@ -24,9 +24,10 @@ def test_every_parameter_is_in_one_group_and_the_groups_fit_the_figure():
 
 
 def test_the_weight_figure_survives_zero_and_infinite_weights_and_takes_no_gradient():
-    layer = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    first, second = nn.Linear(3, 3), nn.Linear(3, 3)
     with torch.no_grad():
-        layer[0].weight.zero_(), layer[0].bias.zero_(), layer[1].weight.fill_(math.inf)
-    figure = weight_figure(layer)
+        first.weight.zero_(), first.bias.zero_(), second.weight.fill_(math.inf)
+    layers = nn.Sequential(first, second)
+    figure = weight_figure(layers)
     assert figure.dtype == np.uint8 and figure.ndim == 3 and figure.shape[1] > 800
-    assert all(p.grad is None for p in layer.parameters())
+    assert all(p.grad is None for p in layers.parameters())

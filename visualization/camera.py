@@ -51,7 +51,7 @@ def _step(before: NDArray, after: NDArray) -> NDArray[np.float64]:
             after.astype(np.float64), before.astype(np.float64), cv2.RANSAC, RANSAC_PX
         )
         if homography is not None and inliers.mean() >= 0.5:
-            return homography
+            return np.asarray(homography, np.float64)
     return translation(np.median(before - after, axis=0)) if len(before) else np.eye(3)
 
 

@@ -91,4 +91,4 @@ def save_overview(path: Path, sheets: Sequence[Path]) -> Path:
 
 def _resize_to_width(image: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
     height = max(1, round(image.shape[0] * width / image.shape[1]))
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)

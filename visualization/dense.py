@@ -80,8 +80,8 @@ def _render_frame(
         depths = composite(rays.weights, model.depths()[:, None].expand(*rays.weights.shape, 1))[0, :, 0]
         surface = gather_max_weight(rays.weights, rays.x_canonical)[0]
         pieces.append((composite(rays.weights, rays.rgbs)[0], depths, surface))
-    colors, depths, surface = (torch.cat(column).cpu().numpy() for column in zip(*pieces, strict=True))
-    return to_uint8(colors), depths, surface.astype(np.float16)
+    rgb, depth, canonical = (torch.cat(column).cpu().numpy() for column in zip(*pieces, strict=True))
+    return to_uint8(rgb), depth, canonical.astype(np.float16)
 
 
 def color_frames(frames: Iterable[NDArray[np.uint8]], colors: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:

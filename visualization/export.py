@@ -67,7 +67,7 @@ def export(
         The files, or folders of files, that were written.
 
     Raises:
-        InputError: an unknown format, `exr` without OpenEXR, unusable query points, a full disk.
+        InputError: An unknown format, `exr` without OpenEXR, unusable query points, a full disk.
     """
     check_formats(formats)
     out_dir, tracking, written = Path(out_dir), tracking or TrackingOptions(), []

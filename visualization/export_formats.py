@@ -12,7 +12,7 @@ def check_formats(formats: Collection[str]) -> None:
     """Refuse an unknown format, and `exr` without the optional package that writes it.
 
     Raises:
-        InputError: there is one of these.
+        InputError: There is one of these.
     """
     if unknown := sorted(set(formats) - set(EXPORT_FORMATS)):
         raise InputError(f"there is no export format {unknown[0]}: choose some of {', '.join(EXPORT_FORMATS)}")
@@ -37,7 +37,7 @@ def parse_formats(text: str) -> list[str]:
     """Parse a list of formats: `npz,csv` → ["npz", "csv"], `all` → all of them.
 
     Raises:
-        InputError: an unknown format, or `exr` without OpenEXR.
+        InputError: An unknown format, or `exr` without OpenEXR.
     """
     names = [name.strip() for name in text.split(",") if name.strip()]
     formats = [each for name in names for each in (EXPORT_FORMATS if name == "all" else [name])]

@@ -7,9 +7,10 @@ import csv
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from utils.atomic import write_atomic
 from utils.conventions import Size, corner_from_px, tapvid_queries
@@ -69,7 +70,7 @@ def write_tapvid(path: Path, table: TrackTable) -> None:
     )
 
 
-def _write_npz(path: Path, **arrays: ArrayLike) -> None:
+def _write_npz(path: Path, **arrays: Any) -> None:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     write_atomic(path, buffer.getvalue())

@@ -78,7 +78,7 @@ def draw_correspondences(
     lines = canvas.copy()
     for start, end, color in zip(px1, px2, colors, strict=True):
         draw_line(lines, start, end, color, 1)
-    canvas = cv2.addWeighted(canvas, 0.4, lines, 0.6, 0)
+    canvas = np.asarray(cv2.addWeighted(canvas, 0.4, lines, 0.6, 0), np.uint8)
     draw_marks(canvas, px1, np.zeros(len(px1), bool), colors)
     draw_marks(canvas, px2, occluded, colors)
     return canvas

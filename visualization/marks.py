@@ -38,7 +38,7 @@ def enlarge(image: NDArray[np.uint8], px: NDArray | None = None) -> tuple[NDArra
     px = np.zeros((0, 2)) if px is None else np.asarray(px, float)
     if scale > 1:
         size = width * scale, height * scale
-        image = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC).astype(np.uint8, copy=False)
+        image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_CUBIC), np.uint8)
     return image, (px + 0.5) * scale - 0.5  # a pixel's area, not its centre, is what scales
 
 

@@ -85,8 +85,10 @@ def _write_frames(page: PageFile, video: NDArray[np.uint8]) -> tuple[str, str]:
 
 
 def _reduce(frame: NDArray[np.uint8], shrink: int) -> NDArray[np.uint8]:
+    if shrink == 1:
+        return frame
     height, width = (max(1, round(side / shrink)) for side in frame.shape[:2])
-    return cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA) if shrink > 1 else frame
+    return np.asarray(cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _write_depths(page: PageFile, model: OmniMotion, chunk_size: int) -> tuple[dict, tuple[str, str]]:

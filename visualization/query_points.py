@@ -42,7 +42,7 @@ def query_points(
         float32 [N,3] (t, x, y).
 
     Raises:
-        InputError: unusable or too many points, or arguments that contradict one another.
+        InputError: Unusable or too many points, or arguments that contradict one another.
     """
     num_frames, height, width = clip.video.shape[:3]
     if points:
@@ -79,7 +79,7 @@ def read_queries(source: str) -> NDArray[np.float32]:
         float32 [N,3] (t, x, y).
 
     Raises:
-        InputError: no such file, something else in it, no point at all, or a time that is not a whole number.
+        InputError: No such file, something else in it, no point at all, or a time that is not a whole number.
     """
     path = Path(source)
     if ";" in source or (source.count(",") == 2 and not path.exists()):
@@ -131,7 +131,7 @@ def check_queries(queries: NDArray, num_frames: int, height: int, width: int) ->
     """Refuse queries outside the clip or the image, and too many of them.
 
     Raises:
-        InputError: a query is outside, or there are more than `MAX_POINTS`.
+        InputError: A query is outside, or there are more than `MAX_POINTS`.
     """
     if len(queries) > MAX_POINTS:
         raise InputError(
@@ -161,7 +161,7 @@ def choose_points(
         float32 [N,2] (x, y), whole pixels.
 
     Raises:
-        InputError: the mask is empty, smaller than `random`, or stepped over by the grid.
+        InputError: The mask is empty, smaller than `random`, or stepped over by the grid.
     """
     height, width = mask.shape
     if not mask.any():

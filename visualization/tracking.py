@@ -19,7 +19,7 @@ def track_points(
     In its own frame a point is exactly at the query, and visible.
 
     Raises:
-        InputError: queries that are not finite, or frames outside the clip.
+        InputError: Queries that are not finite, or frames outside the clip.
     """
     pieces = torch.from_numpy(queries).split(POINTS_PER_UPDATE)
     return Tracks.joined(

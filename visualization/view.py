@@ -55,7 +55,7 @@ def check_frames(frames: tuple[int, int] | None, num_frames: int) -> None:
     """Refuse `--frames` that end after the clip.
 
     Raises:
-        InputError: they do.
+        InputError: They do.
     """
     if frames and frames[1] > num_frames:
         raise InputError(f"--frames ends at {frames[1]}, expected at most {num_frames}, as many as the clip has")
