@@ -53,13 +53,14 @@ def prepare_sequence(source: Path, max_side: int | None, data_root: Path = Path(
     first = read_frame(frames[0]) if frames else next(iter(read_video(source)), None)
     if first is None:
         raise InputError(f"{source} holds no frame, expected at least two: give another video")
-    height, width = scaled_size(*first.shape[:2], max_side)
+    old_height, old_width = first.shape[:2]
+    height, width = scaled_size(old_height, old_width, max_side)
     if min(height, width) < MIN_SHORT_SIDE or max(height, width) < MIN_LONG_SIDE:
         raise InputError(
             f"frames of {source} would be {width}x{height} (width x height), expected at least {MIN_LONG_SIDE} by "
             f"{MIN_SHORT_SIDE} pixels: give larger frames or another --max_side"
         )
-    resized = (height, width) != first.shape[:2]
+    resized = (height, width) != (old_height, old_width)
     if (source / "color").is_dir() and not resized and os.access(source, os.W_OK):
         return SequencePaths(source)
     target = _target_folder(source, max_side if resized else None, Path(data_root))

@@ -45,8 +45,8 @@ def write_davis(archive: zipfile.ZipFile, out: Path, sequences: list[str] | None
             (paths.color / PurePosixPath(member).name).write_bytes(archive.read(member))
         for member in masks[name]:
             # 2016 stores 0 and 255, 2017 a palette of object ids in which only id 0, the background, is black.
-            foreground = decode_rgb(archive.read(member), member).any(-1)
-            write_image(paths.mask / PurePosixPath(member).name, foreground.astype(np.uint8) * 255)
+            foreground = np.where(decode_rgb(archive.read(member), member).any(-1), 255, 0)
+            write_image(paths.mask / PurePosixPath(member).name, foreground.astype(np.uint8))
 
     write_sequences(out, frames, sequences, write)
 

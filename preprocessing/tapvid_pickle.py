@@ -4,7 +4,7 @@ import _codecs
 import pickle
 import re
 from pathlib import Path, PurePath, PurePosixPath
-from typing import IO
+from typing import IO, Any, Literal
 
 import numpy as np
 
@@ -34,7 +34,7 @@ class _NumberType:
 class _NumberArray(np.ndarray):
     """An array that a pickle can fill with numbers only."""
 
-    def __setstate__(self, state: tuple[int, tuple[int, ...], _NumberType, bool, bytes | str]) -> None:
+    def __setstate__(self, state: Any) -> None:
         version, shape, kind, column_major, data = state
         super().__setstate__((version, shape, kind.dtype(), column_major, data))
 
@@ -44,7 +44,7 @@ def _reconstruct(*_: object) -> np.ndarray:
     return np.zeros(0).view(_NumberArray)
 
 
-def _frombuffer(data: bytes, kind: _NumberType, shape: tuple[int, ...], order: str) -> np.ndarray:
+def _frombuffer(data: bytes, kind: _NumberType, shape: tuple[int, ...], order: Literal["C", "F"]) -> np.ndarray:
     """Replace numpy's function of this name; a copy, so that no two arrays share memory."""
     return np.frombuffer(data, kind.dtype()).reshape(shape, order=order).copy()
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from archive_files import pickled, tapvid_sequence
 
 from preprocessing.flow_files import pack_flow
 from preprocessing.sequence_paths import SequencePaths
+from tests.archive_files import pickled, tapvid_sequence
 from utils.images import write_image
 from utils.video import write_video
 

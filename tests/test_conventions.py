@@ -57,9 +57,9 @@ def test_scaling_there_and_back_is_the_identity_and_keeps_the_type():
 
 
 def test_nuke_counts_from_the_lower_left_corner():
-    upper_left, lower_right = [0, 0], [159, 95]
-    there = nuke_from_px(np.array([upper_left, lower_right, *CORNERS]), 96)
-    np.testing.assert_allclose(there, [[0.5, 95.5], [159.5, 0.5], [0, 96], [160, 0]])
+    first_and_last = np.array([[0, 0], [159, 95]])
+    there = nuke_from_px(np.concatenate([first_and_last, CORNERS]), 96)
+    np.testing.assert_allclose(there, [[0.5, 95.5], [159.5, 0.5], [0.0, 96.0], [160.0, 0.0]])
 
 
 def test_an_stmap_looks_up_edge_to_edge_with_v_upwards():

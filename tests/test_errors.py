@@ -48,14 +48,16 @@ def test_sigterm_is_like_ctrl_c_and_its_handler_is_put_back(capsys):
 )
 @pytest.mark.parametrize("nested", [False, True])
 def test_sigterm_on_the_way_out_leaves_the_sentence(capsys, problem, status, said, nested):
-    # torchrun sends one to the others of a process that was lost, which have met the loss by themselves.
+    # torchrun sends SIGTERM to the other processes when one is lost, just as they report the loss themselves.
     @exit_on_input_error
     def main():
         try:
             raise problem
         finally:
             try:
-                {}["cleaning up" if nested else signal.raise_signal(signal.SIGTERM)]
+                if nested:
+                    raise KeyError("cleaning up")
+                signal.raise_signal(signal.SIGTERM)
             except KeyError:
                 signal.raise_signal(signal.SIGTERM)
 

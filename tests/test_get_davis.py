@@ -5,10 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
-from archive_files import (
+from PIL import Image  # writes palettes, which OpenCV does not; comes with imageio
+
+from preprocessing import archives, get_davis, get_tapvid
+from tests.archive_files import (
     IDS,
     REPOSITORY,
     contents,
@@ -21,10 +23,7 @@ from archive_files import (
     tapvid_sequence,
     write_zip,
 )
-from PIL import Image  # writes palettes, which OpenCV does not; comes with imageio
-
-from preprocessing import archives, get_davis, get_tapvid
-from utils.images import read_mask
+from utils.images import decode_image, read_mask
 
 
 @pytest.fixture
@@ -41,7 +40,7 @@ def test_davis_frames_are_the_archives_bytes_and_masks_every_object(davis, tmp_p
         assert contents(folder / "color") == ["00000.jpg", "00001.jpg"]
         assert contents(folder / "mask") == ["00000.png", "00001.png"]
         assert (folder / "color" / "00001.jpg").read_bytes() == jpeg(50)
-        stored = cv2.imread(str(folder / "mask" / "00001.png"), cv2.IMREAD_UNCHANGED)
+        stored = decode_image(folder / "mask" / "00001.png")
         assert np.array_equal(stored, (IDS > 0) * 255)
         assert np.array_equal(read_mask(folder / "mask" / "00001.png", 2, 3), IDS > 0)
 
@@ -61,7 +60,7 @@ def test_every_kind_of_annotation_gives_the_foreground(annotation, tmp_path):
     members = davis_members("bear") | {"DAVIS/Annotations/480p/bear/00000.png": annotation}
     archive = write_zip(tmp_path / "davis.zip", members)
     get_davis.main(["--archive", str(archive), "--out", str(tmp_path / "data")])
-    stored = cv2.imread(str(tmp_path / "data/bear/mask/00000.png"), cv2.IMREAD_UNCHANGED)
+    stored = decode_image(tmp_path / "data/bear/mask/00000.png")
     assert np.array_equal(stored, (IDS > 0) * 255)
 
 

@@ -5,10 +5,10 @@ import pickle
 
 import numpy as np
 import pytest
-from archive_files import contents, encoded, jpeg, pickled, refused, tapvid_sequence, tracks, write_zip
 
 from preprocessing import get_tapvid
 from preprocessing.tapvid_pickle import read_tapvid
+from tests.archive_files import contents, encoded, jpeg, pickled, refused, tapvid_sequence, tracks, write_zip
 from utils.conventions import raster_from_px
 from utils.images import read_frame
 

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,8 +18,8 @@ from utils.lock import locked
 FORK = multiprocessing.get_context("fork")
 
 
-def in_another_process(work) -> object:
-    """What `work()` gives in a fork, its InputError as text."""
+def in_another_process(work) -> Any:
+    """Return what `work()` returns in a fork, or its InputError as text."""
     there, here = FORK.Pipe()
 
     def run():
@@ -73,7 +74,8 @@ def test_a_killed_holder_leaves_the_folder_free_even_where_its_children_live(tmp
 
 
 def test_a_lock_that_was_removed_meanwhile_is_taken_anew(tmp_path, monkeypatch):
-    flock, files = fcntl.flock, []
+    flock = fcntl.flock
+    files: list[int] = []
 
     def removed_first(file, how):
         if not files:

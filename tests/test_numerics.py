@@ -6,6 +6,7 @@ Values and gradients that one pair of frames spoils are in test_trainer.py.
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,8 +36,10 @@ def trainer(scene_dir, tmp_path) -> Trainer:
     """At a step at which every term with a weight counts."""
     paths = SequencePaths(scene_dir)
     names, video = load_video(paths)
-    sizes = {"coupling_width": 8, "code_size": 8, "code_width": 8, "volume_width": 8, "use_affine": False}
-    model = OmniMotion.initialised(ModelConfig(*video.shape[:3], num_samples_ray=4, **sizes), seed=0)
+    num_frames, height, width, _ = video.shape
+    sizes: dict[str, Any] = {"coupling_width": 8, "code_size": 8, "code_width": 8, "volume_width": 8}
+    tiny = ModelConfig(num_frames, height, width, num_samples_ray=4, use_affine=False, **sizes)
+    model = OmniMotion.initialised(tiny, seed=0)
     scale, store = 1e-6, FlowStore(paths, names)
     sampling = SamplingConfig(
         num_pairs=4, num_pts=16, start_interval=20, use_count_map=True, seed=12, schedule_scale=scale
@@ -114,10 +117,10 @@ CLIPS = {
         "a cut, or a flash? flow does not explain 00003.png → 00004.png;",
     ),
     "object that fills the frame": (lambda: texture(5, 40, 56, 1), True, "the foreground mask covers the whole frame"),
-    "two frames": (lambda: texture(2, 40, 56, 1), False, "2 frames: what is hidden"),
+    "two frames": (lambda: texture(2, 40, 56, 1), False, "2 frames: what is occluded"),
     "tiny frames": (lambda: texture(9, 12, 16, 1), False, "frames of 16x12 pixels"),
 }
-SAID = ("nothing moves", "of one colour", "most frames look", "a cut, or", "whole frame", "what is hidden", "is coarse")
+SAID = ("nothing moves", "of one colour", "most frames look", "a cut, or", "whole frame", "what is occluded", "is coarse")
 
 
 def run(video: np.ndarray, tiny_flags: list[str], folder, masked: bool, *more: str) -> dict:
@@ -204,9 +207,10 @@ def test_soft_scales_stretch_by_less_than_their_bound():
 
 
 @pytest.mark.parametrize("more", ["--num_iters 1", "--num_iters 3 --i_weight 1", "--num_iters 3 --i_cache 1"])
-def test_an_update_that_overflows_leaves_no_checkpoint(tiny_flags, more, capsys):
+def test_an_update_that_overflows_leaves_no_checkpoint(tiny_flags, more, monkeypatch):
     """The gradients before it are finite; the run may end before any other is computed."""
+    monkeypatch.setattr("networks.optimizer.learning_rate", lambda *args, **kwargs: 1e38)
     with pytest.raises(SystemExit) as stopped:
-        main([*tiny_flags, "--lr_deform", "1e38", *more.split()])
-    assert "is not finite after the update; none is saved" in str(stopped.value.code)
+        main([*tiny_flags, *more.split()])
+    assert "is not finite after the update" in str(stopped.value.code)
     assert not list(Path("out").rglob("*.pth")) and not list(Path("out").rglob("*.npy"))

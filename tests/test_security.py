@@ -51,7 +51,7 @@ def dangers(source: str) -> list[str]:
         name = ast.unparse(node.func)
         given = {(word.arg, word.value.value) for word in node.keywords if isinstance(word.value, ast.Constant)}
         found += [name] if name in FORBIDDEN else []
-        found += [f"{argument}={value}" for argument, value in given & REFUSED]
+        found += [f"{argument}={value!r}" for argument, value in given & REFUSED]
         found += [name] if name in REQUIRED and REQUIRED[name] not in given else []
         found += [name] if name.endswith("urlopen") and "context" in {word.arg for word in node.keywords} else []
     return found

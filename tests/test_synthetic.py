@@ -1,5 +1,7 @@
 """The demo scene is what it says: exact tracks, honest visibility, the same for the same seed."""
 
+from typing import Any
+
 import cv2
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from preprocessing.sequence_paths import SequencePaths
 from preprocessing.synthetic import Scene, make_scene, write_scene
 from preprocessing.synthetic_layers import ROLES, build_layers, topmost
 from utils.errors import InputError
+from utils.images import decode_image
 
 SHAPE = (24, 96, 160)
 SMALL = (6, 48, 80)
@@ -122,7 +125,7 @@ def test_the_story(scene: Scene, owners: np.ndarray):
 
 
 def test_adjacent_frames_are_trackable(scene: Scene):
-    flow_of = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    flow_of: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in scene.video]
     errors = []
     for t in range(SHAPE[0] - 1):
@@ -142,7 +145,7 @@ def test_roles_decide_what_there_is():
 
 def inside(scene: Scene) -> np.ndarray:
     """Which points lie inside the image, bool [N,T]."""
-    return ((scene.points >= 0) & (scene.points <= np.array(scene.video.shape[2:0:-1]) - 1)).all(-1)
+    return np.all((scene.points >= 0) & (scene.points <= np.array(scene.video.shape[2:0:-1]) - 1), axis=-1)
 
 
 def test_seed_decides():
@@ -162,8 +165,8 @@ def test_written_scene_reads_back_and_is_kept(tmp_path):
     write_scene(scene, paths)
     assert [p.name for p in paths.root.parent.iterdir()] == ["demo"]
     for t in range(SMALL[0]):
-        color = cv2.imread(str(paths.color / f"{t:05d}.png"))[..., ::-1]
-        mask = cv2.imread(str(paths.mask / f"{t:05d}.png"), cv2.IMREAD_UNCHANGED)
+        color = decode_image(paths.color / f"{t:05d}.png")[..., ::-1]
+        mask = decode_image(paths.mask / f"{t:05d}.png")
         np.testing.assert_array_equal(color, scene.video[t])
         np.testing.assert_array_equal(mask, np.where(scene.masks[t], 255, 0))
     with np.load(paths.gt_tracks) as stored:

@@ -5,10 +5,10 @@ import errno
 import functools
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 DISK_FULL, FORBIDDEN = (errno.ENOSPC, errno.EDQUOT), (errno.EACCES, errno.EPERM, errno.EROFS)
 PATH_OCCUPIED = (errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
@@ -28,9 +28,9 @@ class OneLineErrorParser(argparse.ArgumentParser):
         """Print the error and exit with status 2."""
         self.exit(2, f"error: {' '.join(message.split())}; see --help for what can be given\n")
 
-    def parse_args(self, *args, **kwargs) -> argparse.Namespace:
+    def parse_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> Any:
         """Parse the command line; a value that no file system or text file could hold is an error."""
-        found = super().parse_args(*args, **kwargs)
+        found = super().parse_args(args, namespace)
         for name, value in vars(found).items():
             text = str(value)
             if "\0" in text or text.encode(errors="ignore").decode() != text:

@@ -4,6 +4,7 @@ import struct
 import subprocess
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import imageio.v2 as imageio
 import imageio_ffmpeg
@@ -30,7 +31,7 @@ def read_video(path: Path) -> Iterator[np.ndarray]:
     if not path.stat().st_size:
         raise InputError(f"cannot read {path}: the file is empty; copy it again")
     try:
-        with imageio.get_reader(path, _plugin(path)) as reader:
+        with _open_reader(path) as reader:
             for frame in reader:
                 rgb = np.asarray(frame)  # already RGB; a gif may be grey or have an alpha channel
                 yield rgb[..., :3].copy() if rgb.ndim == 3 and rgb.shape[2] >= 3 else to_rgb(rgb)
@@ -45,17 +46,20 @@ def read_video(path: Path) -> Iterator[np.ndarray]:
 
 def frame_rate(path: Path) -> float:
     """Return the frames per second of a readable video file."""
-    path = Path(path).absolute()
-    with imageio.get_reader(path, _plugin(path)) as reader:
+    with _open_reader(Path(path).absolute()) as reader:
         meta = reader.get_meta_data()
     if "fps" in meta:
         return meta["fps"]
     return 1000 / (meta.get("duration") or 100)  # a gif's frame lasts `duration` ms; players take 0 for 100
 
 
-def _plugin(path: Path) -> str:
-    """Return the name of imageio's plugin that reads a video file."""
-    return "GIF-PIL" if path.suffix.lower() == ".gif" else "FFMPEG"
+def _open_reader(path: Path) -> Any:  # imageio's type of a reader lacks its methods
+    return imageio.get_reader(path, "GIF-PIL" if path.suffix.lower() == ".gif" else "FFMPEG")
+
+
+def _open_writer(path: Path, fps: float) -> Any:
+    open_writer: Any = imageio.get_writer  # its type lacks ffmpeg's options
+    return open_writer(path, fps=fps, codec="libx264", quality=8, macro_block_size=2, ffmpeg_log_level="error")
 
 
 def _is_truncated(path: Path) -> bool:
@@ -86,10 +90,9 @@ def write_video(path: Path, frames: Iterable[np.ndarray], fps: float = 10) -> No
     Raises:
         InputError: ffmpeg could not write all of it; on a full disk it reports that to the terminal only.
     """
-    options = {"codec": "libx264", "quality": 8, "macro_block_size": 2, "ffmpeg_log_level": "error"}
     incomplete = InputError(f"cannot write {path} whole: make room on that disk, and the same command writes it again")
     with atomic_path(path) as temporary:
-        with imageio.get_writer(temporary, fps=fps, **options) as writer:
+        with _open_writer(temporary, fps) as writer:
             for frame in frames:
                 odd = [(0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)]
                 try:
