@@ -39,14 +39,18 @@ def model(trained) -> OmniMotion:
     return OmniMotion.from_run(trained, "cpu")
 
 
-def test_the_readmes_example_runs(run, scene_dir, tmp_path, monkeypatch):
+@pytest.mark.parametrize("page", ["README.md", "docs/visualization.md"])
+def test_the_examples_of_the_docs_run(page, run, scene_dir, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "demo_scene").symlink_to(scene_dir)
-    (example,) = re.findall(r"```python\n(.*?)```", (REPOSITORY / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    (example,) = re.findall(r"```python\n(.*?)```", (REPOSITORY / page).read_text(encoding="utf-8"), re.DOTALL)
     names: dict[str, Any] = {}
-    exec(compile(example, "README.md", "exec"), names)
-    assert names["tracks"].px.shape == (6, 2, 2) and names["later"].shape == (2, 2, 2)
+    exec(compile(example, page, "exec"), names)
+    assert names["tracks"].px.shape == (6, 2, 2)
+    if page == "README.md":
+        return
+    assert names["later"].shape == (2, 2, 2)
     assert names["flow"].shape == (40, 56, 2) and names["rgb"].shape == (40, 56, 3) and names["depth"].shape == (40, 56)
     assert [path.name for path in names["written"] if path.is_file()] == ["tracks.npz", "tracks.nk"]
 
