@@ -1,22 +1,23 @@
-"""Batches: what is drawn follows the released probabilities, and depends on seed, rank and step alone."""
+"""Batches follow the released probabilities, and depend on seed, rank and step only."""
 
-import os
-import signal
-import threading
-import tracemalloc
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from loaders.batches import MOST_OFTEN, Batch, FlowBatches, SamplingConfig, iterate_batches
-from loaders.clip import load_video
+from loaders import pair_sampling
+from loaders.batches import SamplingConfig
+from loaders.clip import colors_at, load_video
 from loaders.error_maps import load_error_maps, save_error_maps
+from loaders.flow_batches import MAX_BOOST, FlowBatches
 from loaders.flow_store import FlowStore, PairMask
-from loaders.pair_sampling import choose_pixels, cycled_frames, pair_weight, partner_probabilities
 from preprocessing.sequence_paths import SequencePaths
+from tests.oracles.batches import same
+from tests.oracles.pixel_sets import WEIGHTS, SmallStore, assert_batches_draw
+from tests.oracles.plain_loader import PlainBatches
+from utils.coords import sample_bilinear
 from utils.errors import InputError
 
 CONFIG = SamplingConfig(num_pairs=4, num_pts=16, start_interval=20, use_count_map=True, seed=3)
@@ -27,10 +28,6 @@ def dataset(scene_dir: Path) -> FlowBatches:
     paths = SequencePaths(scene_dir)
     names, video = load_video(paths)
     return FlowBatches(video, FlowStore(paths, names), CONFIG)
-
-
-def same(a: Batch, b: Batch) -> bool:
-    return all(torch.equal(getattr(a, f.name), getattr(b, f.name)) for f in fields(Batch))
 
 
 def test_shapes_and_meaning(dataset):
@@ -58,7 +55,7 @@ def test_both_directions_are_drawn(dataset):
     assert 20 < sum(whole) < 60
 
 
-def test_hidden_points_teach_nothing_backwards(dataset):
+def test_occluded_points_have_no_weight_in_the_reversed_pair(dataset):
     for step in range(40):
         batch = dataset[step]
         for p in range(4):
@@ -70,20 +67,20 @@ def test_hidden_points_teach_nothing_backwards(dataset):
 
 
 @pytest.mark.parametrize("columns, share", [(14, 0.7), (1, 0.7), (50, 0.3)], ids=["raised", "limited", "enough"])
-def test_a_share_of_the_weight_is_of_what_moves_by_itself(dataset, columns, share):
-    own = np.zeros(dataset.video.shape[:3], np.float32)
-    own[:, :, :columns] = 1
+def test_moving_pixels_hold_a_share_of_the_weights(dataset, columns, share):
+    probability = np.zeros(dataset.video.shape[:3], np.float32)
+    probability[:, :, :columns] = 1
     config = replace(CONFIG, motion_share=share)
-    guided = FlowBatches(dataset.video, dataset.store, config, own=own)
-    weights, plain = (np.diff(of.cumulative_weights, prepend=0) for of in (guided, dataset))
-    moving = own.reshape(weights.shape) > 0
+    guided = FlowBatches(dataset.video, dataset.store, config, moving_probability=probability)
+    weights, plain = (np.diff(batches.cumulative_weights, prepend=0) for batches in (guided, dataset))
+    moving = probability.reshape(weights.shape) > 0
     np.testing.assert_allclose(weights[~moving], plain[~moving], rtol=1e-6)
     for i in range(len(weights)):
-        drawn, as_they_come = (of[i, moving[i]].sum() / of[i].sum() for of in (weights, plain))
+        raised, unchanged = (each[i, moving[i]].sum() / each[i].sum() for each in (weights, plain))
         if columns == 1:
-            np.testing.assert_allclose(weights[i, moving[i]], MOST_OFTEN * plain[i, moving[i]], rtol=1e-6)
+            np.testing.assert_allclose(weights[i, moving[i]], MAX_BOOST * plain[i, moving[i]], rtol=1e-6)
         else:
-            assert drawn == pytest.approx(max(share, as_they_come))
+            assert raised == pytest.approx(max(share, unchanged))
 
 
 def test_a_batch_is_a_function_of_seed_rank_and_step(dataset):
@@ -92,113 +89,6 @@ def test_a_batch_is_a_function_of_seed_rank_and_step(dataset):
     for change in ({"seed": 4}, {"rank": 1, "world_size": 2}):
         other = FlowBatches(dataset.video, dataset.store, replace(CONFIG, **change))
         assert not same(dataset[7], other[7])
-
-
-@pytest.mark.parametrize("num_workers", [1, 3])
-def test_workers_change_nothing(dataset, num_workers):
-    alone = list(iterate_batches(dataset, range(5, 10), 0))
-    helped = list(iterate_batches(dataset, range(5, 10), num_workers))
-    assert len(alone) == len(helped) == 5
-    assert all(same(a, b) for a, b in zip(alone, helped, strict=True))
-
-
-class Damaged:
-    """Batches from files that cannot be read."""
-
-    def __getitem__(self, step: int) -> Batch:
-        raise InputError(f"step {step}: the file is cut short; make it anew")
-
-
-@pytest.mark.parametrize("num_workers", [0, 1])
-def test_what_a_worker_cannot_read_is_told_in_its_own_sentence(num_workers):
-    with pytest.raises(InputError) as raised:
-        next(iterate_batches(Damaged(), range(5, 10), num_workers))
-    assert str(raised.value) == "step 5: the file is cut short; make it anew"
-
-
-class Unsent:
-    """A batch whose worker dies while the trainer takes it."""
-
-    def __getitem__(self, step: int) -> "Unsent":
-        self.pid = os.getpid()
-        return self
-
-    def __reduce__(self) -> tuple:
-        return (lose, (self.pid,)) if hasattr(self, "pid") else (Unsent, ())
-
-
-def lose(pid: int) -> None:
-    threading.Timer(0.3, os.kill, (pid, signal.SIGKILL)).start()  # its end is seen after that of its files
-    raise ConnectionResetError(104, "Connection reset by peer")
-
-
-def test_a_worker_that_dies_while_it_hands_over_is_told_as_lost():
-    with pytest.raises(InputError, match="a process that prepares batches was killed"):
-        next(iterate_batches(Unsent(), range(5), 1))
-
-
-def test_a_worker_that_dies_at_the_start_is_told_as_lost(monkeypatch):
-    def killed(loader):
-        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
-
-    monkeypatch.setattr("loaders.batches.DataLoader.__iter__", killed)
-    with pytest.raises(InputError, match="a process that prepares batches was killed"):
-        next(iterate_batches(Unsent(), range(5), 1))
-
-
-def test_frames_cycle():
-    frames = cycled_frames(0, 60, 6, seed=1).reshape(10, 6)
-    assert (np.sort(frames, 1) == np.arange(6)).all()
-    assert len({tuple(order) for order in frames}) > 1, "each cycle has an order of its own"
-    assert (cycled_frames(13, 9, 6, seed=1) == frames.ravel()[13:22]).all()
-
-
-def test_partner_probabilities_by_hand():
-    counts = np.zeros((6, 6), int)
-    counts[2] = [30, 50, 0, 10, 10, 99]
-    # Within gap 2: 30, 50, -, 10, 10 of 100; neighbours become 0.5 each, and all are normalised again.
-    expected = np.array([0.3, 0.5, 0.0, 0.5, 0.1, 0.0]) / 1.4
-    np.testing.assert_allclose(partner_probabilities(2, counts, max_gap=2), expected)
-
-
-def test_far_partners_may_come_more_often():
-    counts = np.zeros((6, 6), int)
-    counts[2] = [30, 50, 0, 10, 10, 99]
-    expected = np.array([0.3, 0.2, 0.0, 0.2, 0.1, 0.0]) ** 0.5
-    found = partner_probabilities(2, counts, max_gap=2, neighbour_weight=0.2, pair_exponent=0.5)
-    np.testing.assert_allclose(found, expected / expected.sum())
-
-
-def test_a_frame_without_valid_flow_keeps_its_neighbours():
-    np.testing.assert_allclose(partner_probabilities(0, np.zeros((4, 4), int), 3), [0, 1, 0, 0])
-
-
-def test_pair_weight_falls_with_the_gap():
-    assert pair_weight(1, 20) == 1.0
-    np.testing.assert_allclose(pair_weight(11, 20), np.cos(np.pi / 4))
-
-
-def test_pixels_are_drawn_by_weight_without_repeats():
-    rng = np.random.default_rng(0)
-    valid = np.ones((10, 10), bool)
-    valid[:, 5:] = False
-    weights = np.ones((10, 10))
-    weights[0] = 50
-    hits = np.zeros(100)
-    for _ in range(400):
-        index = choose_pixels(valid, weights, 5, rng)
-        assert len(set(index)) == 5
-        hits[index] += 1
-    hits = hits.reshape(10, 10)
-    assert (hits[:, 5:] == 0).all()
-    assert hits[0, :5].mean() > 10 * hits[1:, :5].mean()
-
-
-def test_few_valid_pixels_are_repeated():
-    valid = np.zeros((4, 4), bool)
-    valid[1, 2] = valid[3, 3] = True
-    index = choose_pixels(valid, np.ones((4, 4)), 5, np.random.default_rng(0))
-    assert set(index) == {6, 15} and len(index) == 5
 
 
 def test_error_maps_stay_finite_however_large_the_error(tmp_path):
@@ -216,7 +106,7 @@ def test_error_maps_decide_frames_and_pixels(dataset, tmp_path):
     assert ((frames == 4).any(0)).mean() > 0.9
 
 
-def test_missing_and_foreign_statistics_are_told(scene_dir, tmp_path):
+def test_missing_and_foreign_statistics_are_refused(scene_dir, tmp_path):
     with pytest.raises(InputError, match="preprocessing"):
         FlowStore(SequencePaths(tmp_path), ["a.png", "b.png"])
     with pytest.raises(InputError, match="other frames"):
@@ -242,22 +132,8 @@ class FormulaStore:
         return ((self.x * self.y + i) % 7).astype(np.uint16)
 
 
-def test_nothing_grows_with_the_number_of_steps():
-    video = np.zeros((5, 8, 10, 3), np.uint8)
-    config = SamplingConfig(num_pairs=3, num_pts=4, start_interval=3, use_count_map=True, seed=5)
-    dataset, peaks = FlowBatches(video, FormulaStore(), config), []
-    for steps in (range(10), range(10**9), range(10**9 - 10, 10**9)):
-        tracemalloc.start()
-        batches = iterate_batches(dataset, steps, num_workers=0)
-        for _ in range(10):
-            next(batches)
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
-    assert max(peaks) < peaks[0] + 2**16
-
-
 def test_batches_of_flow_are_those_of_earlier_runs():
-    """Drawn when flow was the only input: a run that began then goes on with the same batches."""
+    """Numbers from when flow was the only input: a run started then resumes with the same batches."""
     video = (np.arange(5 * 8 * 10 * 3) * 7 % 256).astype(np.uint8).reshape(5, 8, 10, 3)
     config = SamplingConfig(num_pairs=3, num_pts=4, start_interval=3, use_count_map=True, seed=5)
     batch = FlowBatches(video, FormulaStore(), config)[7]
@@ -274,3 +150,30 @@ def test_batches_of_flow_are_those_of_earlier_runs():
     assert batch.src_px[1].tolist() == [[5, 7], [0, 0], [9, 2], [1, 6]]
     assert batch.tgt_px[2].tolist() == [[-0.5, 0.625], [0.625, 1.5], [8.5, 5.875], [5.125, 4.125]]
     assert batch.weights.tolist() == [[cos30] * 4, [1] * 4, [1] * 4]
+
+
+@pytest.mark.parametrize("by_error", [False, True], ids=["count map", "error map"])
+def test_pixels_are_drawn_by_count_or_error_map(monkeypatch, by_error):
+    monkeypatch.setattr(pair_sampling, "FEW_PIXELS", 0)
+    monkeypatch.setattr("loaders.batches.partner_probabilities", lambda *args: np.array([0, 0, 1.0]))
+    config = SamplingConfig(num_pairs=1, num_pts=4, start_interval=2, use_count_map=True, seed=0)
+    errors = np.stack([WEIGHTS] * 3) if by_error else None
+    assert_batches_draw(FlowBatches(np.zeros((3, 2, 4, 3), np.uint8), SmallStore(), config, errors), by_error)
+
+
+def test_few_valid_pixels_are_drawn_as_by_the_plain_loader(dataset):
+    errors = np.random.default_rng(0).random(dataset.video.shape[:3], np.float32) + 0.1
+    for error_maps in (None, errors):
+        plain, ours = (
+            kind(dataset.video, dataset.store, CONFIG, error_maps)[5] for kind in (PlainBatches, FlowBatches)
+        )
+        for name, values in vars(plain).items():
+            torch.testing.assert_close(getattr(ours, name), values)
+
+
+def test_colours_equal_an_interpolation_of_the_whole_frame():
+    rng = np.random.default_rng(0)
+    frame = rng.integers(0, 256, (7, 9, 3), np.uint8)
+    px = np.concatenate([rng.uniform(-3, 12, (50, 2)), [[0, 0], [8, 6], [8, 0]]]).astype(np.float32)
+    expected = sample_bilinear(torch.from_numpy(frame)[None].float() / 255, torch.from_numpy(px)[None])[0]
+    torch.testing.assert_close(torch.from_numpy(colors_at(frame, px)), expected, rtol=0, atol=1e-5)

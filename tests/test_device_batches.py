@@ -1,44 +1,37 @@
-"""Pixels drawn on the device that trains: the stated law, the flow of the file, the same batch for the same step."""
+"""Batches drawn on the device: stated probabilities, the flow of the file, the same batch for the same step."""
 
 import shutil
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import TINY
-from test_drawing import VALID, WEIGHTS, SmallStore, assert_sets_come_as_stated
 from test_trainer import train
 
-from loaders.batches import Batch, FlowBatches, SamplingConfig
+from configs.flags import parse_train
+from loaders.batches import SamplingConfig
 from loaders.clip import colors_at, load_video
 from loaders.device_batches import DeviceFlowBatches, choose_on_device
+from loaders.flow_batches import FlowBatches
 from loaders.mapped_flow import MappedFlowStore
 from preprocessing.sequence_paths import SequencePaths
-from utils.config import parse_config
+from tests.oracles.batches import same
+from tests.oracles.pixel_sets import WEIGHTS, SmallStore, assert_batches_draw
 from utils.errors import InputError
 
 CPU = torch.device("cpu")
-DRAWS = 4000
 CONFIG = SamplingConfig(num_pairs=4, num_pts=16, start_interval=20, use_count_map=True, seed=3)
 
 
-class PackedStore(SmallStore):
-    """`SmallStore` as the file holds it."""
-
-    def packed(self, i: int, j: int) -> tuple[np.ndarray, np.ndarray]:
-        planes = np.packbits(np.stack([VALID, np.zeros_like(VALID)]).reshape(2, -1), axis=1)
-        return planes, np.zeros((VALID.sum(), 2), np.int16)
-
-
-@pytest.mark.parametrize("guided", [False, True], ids=["count map", "error map"])
-def test_sets_of_pixels_come_as_often_as_stated(monkeypatch, guided):
+@pytest.mark.parametrize("by_error", [False, True], ids=["count map", "error map"])
+def test_sets_of_pixels_come_as_often_as_stated(monkeypatch, by_error):
     monkeypatch.setattr("loaders.batches.partner_probabilities", lambda *args: np.array([0, 0, 1.0]))
     config = replace(CONFIG, num_pairs=1, num_pts=4, start_interval=2)
-    errors = np.stack([WEIGHTS] * 3) if guided else None
-    batches = DeviceFlowBatches(np.zeros((3, 2, 4, 3), np.uint8), PackedStore(), config, errors, device=CPU)
-    assert_sets_come_as_stated(batches, guided)
+    errors = np.stack([WEIGHTS] * 3) if by_error else None
+    batches = DeviceFlowBatches(np.zeros((3, 2, 4, 3), np.uint8), SmallStore(), config, errors, device=CPU)
+    assert_batches_draw(batches, by_error, draws=5000)
 
 
 def test_few_valid_pixels_are_repeated():
@@ -56,36 +49,33 @@ def batches(scene_dir: Path, tmp_path: Path) -> DeviceFlowBatches:
 
 
 def test_flow_colours_and_weights_are_those_of_the_products(batches):
-    rng, hidden = np.random.default_rng(0), 0
+    rng, num_occluded = np.random.default_rng(0), 0
     for i in [0, 2, 5] * 8:
-        found = batches.correspondences(i, 5, rng)
+        found = batches.draw_correspondences(i, 5, rng)
         x, y = found.px.long().T.numpy()
         mask = batches.store.mask(i, found.partner)
         assert (mask.consistent | mask.rescued)[y, x].all() or abs(i - found.partner) == 1
         flow = torch.from_numpy(batches.store.flow(i, found.partner)[y, x])
         torch.testing.assert_close(found.partner_px - found.px, flow, rtol=0, atol=1 / 32)
         assert ((found.weights_back > 0).numpy() == mask.consistent[y, x]).all() and (found.weights > 0).all()
-        hidden += (found.weights_back == 0).sum()
+        num_occluded += (found.weights_back == 0).sum()
         expected = torch.from_numpy(colors_at(batches.video[i], found.partner_px.numpy()))
         torch.testing.assert_close(batches.colors(i, found.partner_px), expected, rtol=0, atol=1e-5)
-    assert hidden > 0
+    assert num_occluded > 0
 
 
 def test_a_batch_is_a_function_of_seed_rank_and_step(batches):
-    def same(a: Batch, b: Batch) -> bool:
-        return all(torch.equal(getattr(a, f.name), getattr(b, f.name)) for f in fields(Batch))
-
     assert same(batches[7], batches[7]) and not same(batches[7], batches[8])
     for change in ({"seed": 4}, {"rank": 1, "world_size": 2}):
         other = DeviceFlowBatches(batches.video, batches.store, replace(CONFIG, **change), device=CPU)
         assert not same(batches[7], other[7])
 
 
-def test_what_moves_by_itself_weighs_as_on_the_cpu(batches):
-    own, config = np.random.default_rng(0).random(batches.video.shape[:3]), replace(CONFIG, motion_share=0.7)
-    here = DeviceFlowBatches(batches.video, batches.store, config, own=own, device=CPU)
-    there = np.diff(FlowBatches(batches.video, batches.store, config, own=own).cumulative_weights, prepend=0)
-    np.testing.assert_allclose(here.weights.numpy(), there, rtol=1e-4)
+def test_moving_pixels_weigh_as_on_the_cpu(batches):
+    probability, config = np.random.default_rng(0).random(batches.video.shape[:3]), replace(CONFIG, motion_share=0.7)
+    here = DeviceFlowBatches(batches.video, batches.store, config, moving_probability=probability, device=CPU)
+    there = FlowBatches(batches.video, batches.store, config, moving_probability=probability)
+    np.testing.assert_allclose(here.weights.numpy(), np.diff(there.cumulative_weights, prepend=0), rtol=1e-4)
     assert not np.allclose(here.weights.numpy(), batches.weights.numpy())
 
 
@@ -93,7 +83,8 @@ def test_it_trains_past_the_first_error_maps(tiny_flags):
     assert train([*tiny_flags, "--draw_on_device", "--num_workers", "2"], "--num_iters", "5")["step"] == 5
 
 
-@pytest.mark.parametrize("flags", [["--map_flow", "false"], ["--dataset_types", "tracks", "--tracks", "x.npz"]])
-def test_what_the_device_cannot_draw_is_told(flags):
-    with pytest.raises(InputError, match="--draw_on_device reads the mapped flow"):
-        parse_config([*TINY.split(), "--data_dir", "x", "--draw_on_device", *flags])
+def test_tracks_are_refused():
+    with pytest.raises(InputError, match="--draw_on_device samples flow alone"):
+        parse_train(
+            [*TINY.split(), "--data_dir", "x", "--draw_on_device", "--dataset_types", "tracks", "--tracks", "x.npz"]
+        )

@@ -1,4 +1,4 @@
-"""The file of valid flow gives what the products on disk give, and follows them."""
+"""The mapped file holds the valid flow of the products on disk, and is rewritten when they change."""
 
 import json
 import os
@@ -24,7 +24,7 @@ from utils.errors import InputError
 
 @pytest.fixture
 def paths(scene_dir: Path, tmp_path: Path) -> SequencePaths:
-    unmapped = shutil.ignore_patterns("training_flow")  # which other tests' trainings leave
+    unmapped = shutil.ignore_patterns("training_flow")  # left by other tests' runs
     return SequencePaths(Path(shutil.copytree(scene_dir, tmp_path / "scene", ignore=unmapped)))
 
 
@@ -44,7 +44,7 @@ def test_masks_flow_and_batches_are_the_same(paths):
         torch.testing.assert_close(getattr(after, field.name), getattr(before, field.name), rtol=0, atol=1 / 32)
 
 
-def test_the_file_is_made_once_and_anew_when_the_products_change(paths):
+def test_the_file_is_written_once_and_again_when_the_products_change(paths):
     names, _ = load_video(paths)
     first, shorter = MappedFlowStore(paths, names), MappedFlowStore(paths, names[:4])
     made = first.file.stat().st_mtime_ns
@@ -58,7 +58,7 @@ def test_the_file_is_made_once_and_anew_when_the_products_change(paths):
     assert MappedFlowStore(paths, names).file.stat().st_size == second.bytes
 
 
-def test_masks_that_contradict_the_statistics_are_told_and_leave_nothing(paths):
+def test_masks_that_contradict_the_statistics_are_refused_and_leave_nothing(paths):
     names, _ = load_video(paths)
     stats = FlowStore(paths, names).paths.flow_stats
     counts = json.loads(stats.read_text())
@@ -69,18 +69,18 @@ def test_masks_that_contradict_the_statistics_are_told_and_leave_nothing(paths):
     assert not any((stats.parent / "training_flow").iterdir())
 
 
-def test_a_full_disk_is_told(paths, monkeypatch):
+def test_a_full_disk_is_explained(paths, monkeypatch):
     names, _ = load_video(paths)
 
     def fail(*args, **kwargs):
         raise OSError("No space left on device")
 
     monkeypatch.setattr("loaders.mapped_flow.open", fail, raising=False)
-    with pytest.raises(InputError, match="--map_flow false"):
+    with pytest.raises(InputError, match="make room"):
         MappedFlowStore(paths, names)
 
 
-def test_what_a_killed_writer_left_goes_at_the_next_start(paths):
+def test_partial_files_of_a_killed_writer_are_removed_at_the_next_start(paths):
     names, _ = load_video(paths)
     made = MappedFlowStore(paths, names).file
     killed = subprocess.run(

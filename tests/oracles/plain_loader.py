@@ -1,20 +1,21 @@
-"""How an item was drawn before: whole flows and masks unpacked, a key for every valid pixel, all of a frame converted.
+"""The plain way to draw a batch: whole flows and masks are unpacked, each valid pixel gets a key, frames are converted.
 
-The measure of `benchmarks/loader.py`, and an oracle: where few pixels are valid, both draw the same.
+The baseline of `benchmarks/loader.py`, and an oracle: where few pixels are valid, both draw the same.
 """
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from loaders.batches import FlowBatches, SamplingConfig
+from loaders.batches import SamplingConfig
+from loaders.flow_batches import FlowBatches
 from loaders.flow_store import FlowStore
 from loaders.pair_sampling import choose_pixels, pair_weight, partner_probabilities
 from utils.coords import sample_bilinear
 
 
 class PlainBatches(FlowBatches):
-    """As `FlowBatches`, with a plain `FlowStore`, for all of a frame at a time."""
+    """`FlowBatches` that work on whole frames."""
 
     def __init__(
         self,
@@ -28,7 +29,7 @@ class PlainBatches(FlowBatches):
         self.pixel_weights = np.diff(self.cumulative_weights, prepend=0.0).reshape(shape)
         self.error_maps = error_maps
 
-    def _pair(self, i: int, max_gap: int, rng: np.random.Generator) -> tuple[Tensor, ...]:
+    def _draw_pair(self, i: int, max_gap: int, rng: np.random.Generator) -> tuple[Tensor, ...]:
         j = int(rng.choice(len(self.video), p=partner_probabilities(i, self.store.valid_counts, max_gap)))
         mask = self.store.mask(i, j)
         valid = np.ones_like(mask.consistent) if abs(i - j) == 1 else mask.consistent | mask.rescued
