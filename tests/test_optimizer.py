@@ -138,7 +138,7 @@ RELEASED = {
 
 def resumed_rates(scheduler: dict, flags: dict, config: OptimizerConfig, lr_muon: float = 0.01) -> list[float]:
     """Rates of the three groups and of Muon in the first step after a resume."""
-    model, optimizer = make(lr_muon, config)
+    _, optimizer = make(lr_muon, config)
     state = optimizer.state() | {"scheduler": scheduler}
     optimizer.load({**state, **flags})
     groups = [*optimizer.adam.param_groups, *optimizer.muon.param_groups]
@@ -152,14 +152,14 @@ def test_a_run_of_an_earlier_version_has_the_rates_of_its_flags(schedule):
     expected = [learning_rate(8, rate, config) for rate in (1e-3, 2e-3, 3e-3, 0.01)]
     assert resumed_rates(OF_EARLIER_VERSION, {"flags": {}}, config) == expected
     config = replace(config, load_scheduler=False)
-    assert resumed_rates(OF_EARLIER_VERSION, {"flags": {}}, config) == [r / 12 for r in (1e-3, 2e-3, 3e-3, 0.01)]
+    assert resumed_rates(OF_EARLIER_VERSION, {"flags": {}}, config) == [r * (1 / 12) for r in (1e-3, 2e-3, 3e-3, 0.01)]
 
 
 def test_a_released_run_keeps_its_rates_and_decay():
     config = replace(CONFIG, lr_warmup=12)
     decayed = [rate * 0.7**2 * (9 / 12) for rate in (7e-3, 8e-3, 9e-3)]
     assert resumed_rates(RELEASED, {}, config) == [*decayed, learning_rate(8, 0.01, config)]
-    assert resumed_rates(RELEASED, {}, replace(config, load_scheduler=False))[0] == 1e-3 / 12
+    assert resumed_rates(RELEASED, {}, replace(config, load_scheduler=False))[0] == 1e-3 * (1 / 12)
 
 
 def test_a_checkpoint_holds_what_resumes_the_schedule():
