@@ -1,8 +1,7 @@
-"""Which flow vectors to trust: pure functions of tensors.
+"""Which flow to trust: pure functions of tensors.
 
-Flows are [*,H,W,2] in pixels, points `px` [*,2] in pixels (x, y) with integer = pixel centre. Lookups are
-bilinear with aligned corners; a point outside the image is never valid, so what a lookup returns there does
-not matter.
+Flows are [*,H,W,2] in pixels, points `px` [*,2] in pixels (x, y) with integer = pixel centre. Lookups are bilinear with
+aligned corners. A point outside the image is never valid, so the value of a lookup there does not matter.
 """
 
 from collections.abc import Callable
@@ -13,58 +12,65 @@ from torch import Tensor
 from utils.coords import is_inside_image, pixel_grid, sample_bilinear
 
 CYCLE_THRESHOLD = 3.0  # pixels, as released
-# A first cycle that fails clearly, by 1.5 times the threshold, while the second closes: the pixel lands on
-# its occluder.
+# A pixel is rescued as occluded if its first cycle fails clearly, by this factor, and the second one closes: then its
+# target shows its occluder. As released.
 OCCLUSION_FACTOR = 1.5
-# Frames further apart than this have their appearance compared; nearer ones may have pixels rescued as
-# occluded.
+# From this frame gap on appearance is compared; pixels of nearer pairs may be rescued. As released.
 NEAR_GAP = 3
 RGB_THRESHOLD = 0.3  # Euclidean distance of colours in [0, 1], for chained points, as released
-# A mask of ones sampled bilinearly gives 0.99999994 at times.
-MASK_ONE = 1 - 1e-5
+MASK_ONE = 1 - 1e-5  # a mask of ones, looked up bilinearly, gives 0.99999994 at times
 # Cosine that corresponding points must exceed, by kind of feature. dino: as released. sift: measured on scenes with
-# exact tracks (README.md): 88 % and more of the right points of moving objects stay, 40 to 85 % of the wrong ones go.
+# exact tracks (docs/preprocessing.md): 88 % and more of the right points of moving objects stay, 40 to 85 % of the
+# wrong ones go.
 COSINE_THRESHOLD = {"dino": 0.5, "sift": 0.85}
+MIN_SQUARES = 1e-16  # keeps the cosine of a flat patch (zeros) at 0, far below the squares of other features
 
-# Products of cells that cost as much as looking up the features of a point: a rough
-# figure, on which only the time depends.
+# Products of cells that cost as much as looking up the features of a point: roughly, and only the time depends on it.
 PRODUCTS_PER_POINT = 64
-# Points compared at a time: their features stay in a processor's cache, and a frame's would not fit beside the rest.
-PIECE = 8192
+CHUNK = 8192  # points compared at a time: their features fit into a processor's cache
 
 
 def lookup(maps: Tensor, px: Tensor) -> Tensor:
-    """Bilinear lookup of `maps` [*,H,W,C] at `px` [*,H',W',2], the same leading dimensions → [*,H',W',C]."""
+    """Look up maps bilinearly.
+
+    Args:
+        maps: [*,H,W,C].
+        px: [*,H',W',2] with the same leading dimensions.
+
+    Returns:
+        [*,H',W',C].
+    """
     flat_maps = maps.reshape(-1, *maps.shape[-3:])
     flat_px = px.reshape(-1, *px.shape[-3:])
     return sample_bilinear(flat_maps, flat_px).reshape(*px.shape[:-1], -1)
 
 
 def targets(flow: Tensor) -> Tensor:
-    """Where each pixel of the source lands: p + f(p), [*,H,W,2]."""
+    """Return the target of each pixel, p + f(p), [*,H,W,2]."""
     return pixel_grid(*flow.shape[-3:-1], device=flow.device) + flow
 
 
 def cycle_masks(flow: Tensor, back: Tensor, threshold: float = CYCLE_THRESHOLD) -> tuple[Tensor, Tensor]:
-    """Cycle consistency and occlusion rescue of a pair.
+    """Check cycle consistency of a pair, and find pixels to rescue as occluded.
+
+    Both masks are False where the target lies outside the image.
 
     Args:
         flow: source→target [*,H,W,2].
         back: target→source [*,H,W,2].
-        threshold: pixels.
+        threshold: Pixels.
 
     Returns:
-        consistent [*,H,W]: the first cycle |f(p) + b(p + f(p))| stays below the threshold.
-        rescued [*,H,W]: the first cycle ends elsewhere, but going on from there the second one returns to the
-            same target, so p lands behind what is seen there. Both are False where the target lies outside
-            the image.
+        consistent [*,H,W]: The first cycle closes: |f(p) + b(p + f(p))| stays below the threshold.
+        rescued [*,H,W]: The first cycle ends elsewhere, but a second one from there returns to the same target. So p is
+            occluded at its target by what is seen there.
     """
     height, width = flow.shape[-3:-1]
-    landing = targets(flow)
-    inside = is_inside_image(landing, height, width)
-    returned = landing + lookup(back, landing)
+    target = targets(flow)
+    inside = is_inside_image(target, height, width)
+    returned = target + lookup(back, target)
     first = (returned - pixel_grid(height, width, flow.device)).norm(dim=-1)
-    second = (returned + lookup(flow, returned) - landing).norm(dim=-1)
+    second = (returned + lookup(flow, returned) - target).norm(dim=-1)
     consistent = inside & (first < threshold)
     rescued = inside & (first > OCCLUSION_FACTOR * threshold) & (second < threshold)
     return consistent, rescued
@@ -73,31 +79,33 @@ def cycle_masks(flow: Tensor, back: Tensor, threshold: float = CYCLE_THRESHOLD) 
 def appearance_similarity(
     features_a: Tensor, features_b: Tensor, px_a: Tensor, px_b: Tensor, size: tuple[int, int]
 ) -> Tensor:
-    """Cosine between the features of corresponding points.
+    """Return the cosine between the features of corresponding points.
 
     Args:
-        features_a, features_b: [h,w,C], corners aligned with the image's.
-        px_a, px_b: [M,2] pixels of images of `size` (H, W).
+        features_a: Features of frame a [h,w,C], corners aligned with the image's.
+        features_b: Features of frame b, likewise.
+        px_a: Points [M,2] of frame a, pixels.
+        px_b: Points [M,2] of frame b, pixels.
+        size: (H, W) of the frames.
 
     Returns:
         [M] in [−1, 1].
     """
     if not len(px_a):
-        return px_a.new_zeros(0)  # grid_sample cannot take nothing
+        return px_a.new_zeros(0)  # grid_sample accepts no empty grid
     image = px_a.new_tensor([size[1] - 1, size[0] - 1])
     px_a, px_b = (
         px * (px.new_tensor([maps.shape[1] - 1, maps.shape[0] - 1]) / image)
         for px, maps in ((px_a, features_a), (px_b, features_b))
     )
-    # Many points share few cells: each pair of cells is multiplied once, and a point mixes 16 products instead of 8
-    # vectors.
+    # Many points share few cells: each pair of cells is multiplied once, and a point mixes 16 products, not 8 vectors.
     few_cells = features_a[..., 0].numel() * features_b[..., 0].numel() < PRODUCTS_PER_POINT * len(px_a)
-    cosine = _products_of_cells(features_a, features_b) if few_cells else _products_of_points(features_a, features_b)
-    return torch.cat([cosine(a, b) for a, b in zip(px_a.split(PIECE), px_b.split(PIECE), strict=True)])
+    cosine = (_cosine_by_cells if few_cells else _cosine_by_points)(features_a, features_b)
+    return torch.cat([cosine(a, b) for a, b in zip(px_a.split(CHUNK), px_b.split(CHUNK), strict=True)])
 
 
-def _products_of_points(features_a: Tensor, features_b: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
-    """Cosine of points [M,2] of two feature maps, by looking up their features."""
+def _cosine_by_points(features_a: Tensor, features_b: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the function to the cosine [M] of points [M,2] in cells, by looking up their features."""
 
     def cosine(a: Tensor, b: Tensor) -> Tensor:
         at_a, at_b = (sample_bilinear(maps[None], px[None])[0] for maps, px in ((features_a, a), (features_b, b)))
@@ -108,11 +116,11 @@ def _products_of_points(features_a: Tensor, features_b: Tensor) -> Callable[[Ten
 
 
 def _quotient(dot: Tensor, square_a: Tensor, square_b: Tensor) -> Tensor:
-    return dot / (square_a * square_b).clamp_min(1e-16).sqrt()  # nothing looks like a flat patch (0)
+    return dot / (square_a * square_b).clamp_min(MIN_SQUARES).sqrt()
 
 
-def _products_of_cells(features_a: Tensor, features_b: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
-    """The same from inner products of cells: <Σ u_k a_k, Σ v_l b_l> = Σ u_k v_l <a_k, b_l>."""
+def _cosine_by_cells(features_a: Tensor, features_b: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the same function, by inner products of cells: <Σ u_k a_k, Σ v_l b_l> = Σ u_k v_l <a_k, b_l>."""
     products = features_a.flatten(0, 1) @ features_b.flatten(0, 1).T
     squares_a, squares_b = (_corner_products(maps) for maps in (features_a, features_b))
 
@@ -127,7 +135,7 @@ def _products_of_cells(features_a: Tensor, features_b: Tensor) -> Callable[[Tens
 
 
 def _corners(px: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """The four cells around points [M,2] of a map, as indices [M,4], and their bilinear weights [M,4]."""
+    """Return the four cells around points [M,2] of a map, as indices [M,4], and their bilinear weights [M,4]."""
     x, y = px[:, 0].clamp(0, width - 1), px[:, 1].clamp(0, height - 1)
     x0, y0 = (t.floor().clamp_max(max(n - 2, 0)) for t, n in ((x, width), (y, height)))
     fx, fy, first = x - x0, y - y0, (y0 * width + x0).long()
@@ -137,14 +145,25 @@ def _corners(px: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
 
 
 def _corner_products(maps: Tensor) -> Tensor:
-    """Inner products of a cell [h,w,C] and its right, lower and lower right neighbours, [h·w,4,4]."""
-    right, down = (maps.roll(-1, axis) for axis in (1, 0))  # what wraps around is weighted by 0, or never asked for
+    """Return inner products [h·w,4,4] of each cell [h,w,C] and its right, lower and lower right neighbours."""
+    right, down = (maps.roll(-1, axis) for axis in (1, 0))  # what wraps around has weight 0 or is never used
     corners = torch.stack([maps, right, down, right.roll(-1, 0)], -2).flatten(0, 1)
     return corners @ corners.mT
 
 
 def keep_similar(mask: Tensor, flow: Tensor, features_a: Tensor, features_b: Tensor, threshold: float) -> Tensor:
-    """`mask` [H,W] without the pixels whose features differ from those of their targets; `flow` [H,W,2]."""
+    """Remove from a mask the pixels whose features differ from those of their targets.
+
+    Args:
+        mask: Pixels of frame a to check, bool [H,W].
+        flow: a→b [H,W,2].
+        features_a: Features of frame a [h,w,C].
+        features_b: Features of frame b.
+        threshold: Cosine to exceed.
+
+    Returns:
+        bool [H,W].
+    """
     size = flow.shape[0], flow.shape[1]
     similarity = appearance_similarity(
         features_a, features_b, pixel_grid(*size, device=flow.device)[mask], targets(flow)[mask], size
@@ -155,25 +174,33 @@ def keep_similar(mask: Tensor, flow: Tensor, features_a: Tensor, features_b: Ten
 
 
 def extend_chain(flow: Tensor, valid: Tensor, step: Tensor, step_valid: Tensor) -> tuple[Tensor, Tensor]:
-    """Carry chained flow on by one adjacent flow.
+    """Continue chained flow i→k by a flow k→j.
 
     Args:
-        flow, valid: accumulated flow i→k [H,W,2] and where it may be used [H,W] bool.
-        step, step_valid: adjacent flow k→k±1 and its cycle consistency.
+        flow: i→k [H,W,2].
+        valid: Where `flow` may be used, bool [H,W].
+        step: k→j [H,W,2].
+        step_valid: Where `step` may be used, bool [H,W].
 
     Returns:
-        The same for i→k±1: valid where all the pixels that the lookup mixes are consistent and the end is
-        inside.
+        The flow i→j [H,W,2], and where it is valid: all pixels that the lookup mixes are, and the target is inside.
     """
     height, width = valid.shape
-    landing = targets(flow)
-    sampled = lookup(torch.cat([step, step_valid[..., None].to(step)], -1), landing)
-    carried = flow + sampled[..., :2]
-    consistent = sampled[..., 2] >= MASK_ONE
-    inside = is_inside_image(landing, height, width) & is_inside_image(targets(carried), height, width)
-    return carried, valid & consistent & inside
+    middle = targets(flow)
+    sampled = lookup(torch.cat([step, step_valid[..., None].to(step)], -1), middle)
+    chained = flow + sampled[..., :2]
+    step_ok = sampled[..., 2] >= MASK_ONE
+    inside = is_inside_image(middle, height, width) & is_inside_image(targets(chained), height, width)
+    return chained, valid & step_ok & inside
 
 
 def similar_colour(image_a: Tensor, image_b: Tensor, flow: Tensor, threshold: float = RGB_THRESHOLD) -> Tensor:
-    """Where the colour (in [0, 1], [H,W,3]) at the target differs by less than `threshold`; bool [H,W]."""
+    """Return where a pixel's colour differs from that of its target by less than a threshold, bool [H,W].
+
+    Args:
+        image_a: [H,W,3] in [0, 1].
+        image_b: [H,W,3] in [0, 1].
+        flow: a→b [H,W,2].
+        threshold: Euclidean distance.
+    """
     return (image_a - lookup(image_b, targets(flow))).norm(dim=-1) < threshold

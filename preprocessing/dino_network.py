@@ -1,6 +1,5 @@
 """DINO ViT-S/16 (Caron et al., ICCV 2021) on torchvision's VisionTransformer."""
 
-import re
 from pathlib import Path
 
 import torch
@@ -8,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.models.vision_transformer import VisionTransformer
 
-from preprocessing.weights import StateDict, check_remembered, download, load_strictly, read_state_dict
+from preprocessing.weights import StateDict, load_pretrained, rename_entries
 
 DINO_URL = "https://dl.fbaipublicfiles.com/dino/dino_deitsmall16_pretrain/dino_deitsmall16_pretrain.pth"
 PATCH = 16  # pixels
@@ -29,19 +28,8 @@ _DINO_NAMES = [
 ]
 
 
-def from_release(state: StateDict) -> StateDict:
-    """The release's state dict under torchvision's names; a projection head of pretraining is left out."""
-    renamed = {}
-    for name, value in state.items():
-        for pattern, replacement in _DINO_NAMES:
-            name = re.sub(pattern, replacement, name)
-        if not name.startswith("head."):
-            renamed[name] = value
-    return renamed
-
-
 def build_dino() -> VisionTransformer:
-    """ViT-S/16 without a classifier: patch 16, width 384, 12 blocks of 6 heads."""
+    """Build ViT-S/16 without a classifier: patch 16, width 384, 12 blocks of 6 heads."""
     network = VisionTransformer(
         image_size=GRID * PATCH, patch_size=PATCH, num_layers=12, num_heads=6, hidden_dim=384, mlp_dim=1536
     )
@@ -50,36 +38,25 @@ def build_dino() -> VisionTransformer:
 
 
 def load_dino(weights: Path | None, device: torch.device | str) -> VisionTransformer:
-    """DINO in evaluation mode with the release's weights, from a file or downloaded.
-
-    The release states no checksum: a download is checked for every name and shape, and from then on by the SHA-256 that
-    it had (`weights.check_remembered`).
+    """Load DINO in evaluation mode, with weights from a file or downloaded (`weights` None).
 
     Raises:
-        InputError: unusable file, no way to download, or a download that has changed since.
+        InputError: Unusable weights, no way to download them, or a download that has changed since its first use.
     """
-    if weights is not None:
-        state, origin = read_state_dict(weights), str(weights)
-    else:
-        advice = "download it elsewhere and give it with --dino_weights FILE, or choose --features sift"
-        origin = DINO_URL
-        state = download(
-            lambda: torch.hub.load_state_dict_from_url(DINO_URL, map_location="cpu", weights_only=True),
-            DINO_URL,
-            advice,
-        )
-    network = build_dino()
-    load_strictly(network, from_release(state), origin)
-    if weights is None:
-        check_remembered(Path(torch.hub.get_dir()) / "checkpoints" / Path(DINO_URL).name)
-    return network.to(device).eval().requires_grad_(False)
+    alternative = "download it elsewhere and give it with --dino_weights FILE, or choose --features sift"
+    return load_pretrained(build_dino(), weights, DINO_URL, to_torchvision_names, alternative).to(device)
+
+
+def to_torchvision_names(state: StateDict) -> StateDict:
+    """Rename the entries of the release's state dict, without the projection head of pretraining."""
+    return rename_entries({name: value for name, value in state.items() if not name.startswith("head.")}, _DINO_NAMES)
 
 
 def resize_positions(positions: Tensor, rows: int, columns: int) -> Tensor:
-    """Position embeddings [1,1+196,C] for a grid of patches → [1,1+rows·columns,C].
+    """Resize position embeddings [1,1+196,C] to a grid of patches: [1,1+rows·columns,C].
 
-    The release asks for a scale of (n + 0.1)/14, so that rounding cannot lose a row; the 0.1 moves the
-    sampling points, hence it belongs to the trained behaviour.
+    The release scales by (n + 0.1)/14, so that rounding cannot lose a row. The 0.1 moves the sampling points, so it
+    belongs to the trained behaviour.
     """
     if rows == columns == GRID:
         return positions
@@ -90,19 +67,19 @@ def resize_positions(positions: Tensor, rows: int, columns: int) -> Tensor:
 
 
 @torch.inference_mode()
-def dino_tokens(network: VisionTransformer, image: Tensor) -> Tensor:
-    """Patch tokens of the last block after the final norm.
+def dino_tokens(network: VisionTransformer, images: Tensor) -> Tensor:
+    """Return the patch tokens of the last block, after the final norm.
 
     Args:
-        network: from `load_dino`.
-        image: [B,3,H,W], normalised, sides multiples of 16.
+        network: From `load_dino`.
+        images: [B,3,H,W], normalised, sides multiples of 16.
 
     Returns:
         [B,H/16,W/16,384].
     """
-    patches = network.conv_proj(image)
+    patches = network.conv_proj(images)
     rows, columns = patches.shape[-2:]
-    tokens = torch.cat([network.class_token.expand(len(image), -1, -1), patches.flatten(2).transpose(1, 2)], 1)
+    tokens = torch.cat([network.class_token.expand(len(images), -1, -1), patches.flatten(2).transpose(1, 2)], 1)
     tokens = tokens + resize_positions(network.encoder.pos_embedding, rows, columns)
     tokens = network.encoder.ln(network.encoder.layers(tokens))
     return tokens[:, 1:].unflatten(1, (rows, columns))

@@ -1,7 +1,7 @@
 """Dense features of the frames, for comparing appearance: `dino` (pretrained) or `sift` (needs no weights).
 
-A feature map is [h,w,C] with its corner cells' centres at the image's corner pixels' centres, float16 on
-disk.
+A feature map is [h,w,C]. The centres of its corner cells lie on the centres of the image's corner pixels. Files hold
+float16.
 """
 
 from collections.abc import Callable
@@ -25,15 +25,15 @@ from utils.images import read_frame
 
 Extractor = Callable[[np.ndarray], Tensor]  # frame uint8 [H,W,3] → features [h,w,C]
 
-DINO_SIDE, DINO_MULTIPLE = 480, 64  # of the released preprocessing
+DINO_SIDE, DINO_MULTIPLE = 480, 64  # pixels, as in the released preprocessing
 DINO_MEAN, DINO_STD = (0.485, 0.456, 0.406), (0.228, 0.224, 0.225)
-# A stride of 4 px would keep half more of the wrong points at the same share of right ones; 2x2 cells separate them as
+# With a stride of 4 px half more of the wrong points pass at the same share of right ones. 2x2 cells separate them as
 # well as the usual 4x4, in a quarter of the space.
 SIFT_STRIDE, SIFT_CELLS, SIFT_CELL_SIZE = 2, 2, 4
 
 
 def dino_input(frame: np.ndarray) -> Tensor:
-    """Frame uint8 [H,W,3] → normalised [1,3,h,w]: short side 480, the other floored to a multiple of 64."""
+    """Resize and normalise a frame uint8 [H,W,3]: [1,3,h,w], short side 480, the other floored to a multiple of 64."""
     height, width = frame.shape[:2]
     other = int(DINO_SIDE * max(height, width) / min(height, width)) // DINO_MULTIPLE * DINO_MULTIPLE
     size = (DINO_SIDE, other) if height > width else (other, DINO_SIDE)  # (width, height)
@@ -42,7 +42,7 @@ def dino_input(frame: np.ndarray) -> Tensor:
 
 
 def sift_map(frame: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
-    """Dense SIFT descriptors of a frame uint8 [H,W,3] → [⌈H/2⌉,⌈W/2⌉,32]; the border repeats outwards."""
+    """Return dense SIFT descriptors [⌈H/2⌉,⌈W/2⌉,32] of a frame uint8 [H,W,3], padded by repeating its border."""
     height, width = frame.shape[:2]
     describe = DenseSIFTDescriptor(
         num_spatial_bins=SIFT_CELLS, spatial_bin_size=SIFT_CELL_SIZE, stride=1, padding=0
@@ -84,12 +84,12 @@ def feature_extractor(kind: str, device: torch.device | str, dino_weights: Path 
 
 
 def missing_features(paths: SequencePaths, names: list[str], kind: str) -> list[str]:
-    """Frames without a feature file."""
+    """Return the frames that have no feature file."""
     return [name for name in names if not paths.feature(kind, name).is_file()]
 
 
 def write_features(paths: SequencePaths, names: list[str], kind: str, extract: Extractor) -> None:
-    """Write the missing feature files, float16."""
+    """Write the missing feature files."""
     for name in tqdm(missing_features(paths, names, kind), desc=f"features ({kind})", unit="frame"):
         features = extract(read_frame(paths.color / name))
         write_array(paths.feature(kind, name), features.cpu().numpy().astype(np.float16))

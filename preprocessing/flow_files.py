@@ -1,10 +1,10 @@
-"""Flow on disk: a packed file of our own, or the released `.npy`.
+"""Flow on disk: packed files of our own, or the released `.npy`.
 
-A packed file holds fixed-point numbers of 1/16 px (at most 1/32 px off, far below what optical flow knows) in about a
-quarter of float16's space: differences along both axes, for smooth flow has small ones, their signs folded into the
-lowest bit, low and high bytes apart, compressed by zlib's run lengths and Huffman codes (a search for longer matches
-takes twice the time and gives longer files). NaN survives: in the products of chaining it says that nothing was chained
-there.
+A packed file holds fixed-point numbers of 1/16 px (rounded by at most 1/32 px, far below the error of optical flow) in
+about a quarter of the space of float16. Differences along both axes are small because flow is smooth; their signs move
+to the lowest bit, low and high bytes are separated, and zlib compresses them by run lengths and Huffman codes (its
+search for longer matches takes twice the time and gives longer files). NaN is kept: in the products of chaining it
+means that nothing was chained there.
 """
 
 import struct
@@ -19,22 +19,22 @@ from utils.errors import InputError
 from utils.images import read_frame
 
 STEPS_PER_PX = 16
-NOTHING = np.iinfo(np.int16).min  # stands for NaN
+NAN_STEP = np.iinfo(np.int16).min  # stands for NaN
 HEADER = struct.Struct("<8sII")  # magic, height, width
 MAGIC = b"OMFLOW02"
-MOST_PACKED = 1100  # zlib holds at most 1032 bytes in one
+MAX_COMPRESSION = 1100  # zlib's largest factor is 1032
 
 
 def flow_steps(flow: np.ndarray) -> np.ndarray:
-    """Flow [*] in pixels, NaN allowed → int16 [*] steps of 1/16 px. Longer than 2047 px is cut to that."""
+    """Return flow [*] in pixels as int16 [*] steps of 1/16 px, NaN as `NAN_STEP`; cut off at 2047 px."""
     limit = np.iinfo(np.int16).max
     steps = np.clip(np.rint(np.nan_to_num(flow) * STEPS_PER_PX), -limit, limit).astype(np.int16)
-    steps[np.isnan(flow)] = NOTHING
+    steps[np.isnan(flow)] = NAN_STEP
     return steps
 
 
 def pack_flow(flow: np.ndarray) -> bytes:
-    """Flow [H,W,2] in pixels, NaN allowed → bytes. Longer than 2047 px is cut to that."""
+    """Pack flow [H,W,2] in pixels, NaN allowed; cut off at 2047 px."""
     steps = np.moveaxis(flow_steps(flow), -1, 0)
     # Differences wrap around, and so do the sums that undo them.
     steps = np.diff(np.diff(steps, axis=1, prepend=np.int16(0)), axis=2, prepend=np.int16(0))
@@ -45,22 +45,22 @@ def pack_flow(flow: np.ndarray) -> bytes:
 
 
 def unpack_flow(packed: bytes) -> np.ndarray:
-    """The flow [H,W,2] float32 that `pack_flow` packed.
+    """Return the flow [H,W,2] float32 that `pack_flow` packed.
 
     Raises:
-        ValueError: not a whole packed flow.
+        ValueError: The bytes are no complete packed flow.
     """
     if len(packed) < HEADER.size or not packed.startswith(MAGIC):
         raise ValueError("not a packed flow")
     _, height, width = HEADER.unpack(packed[: HEADER.size])
     size = 4 * height * width  # bytes
     try:
-        # No more than was promised, which is no more than zlib can hold: damage may promise or hold any amount.
-        if size > MOST_PACKED * len(packed):
+        # A damaged header may name any size: no more memory is taken than the file can fill.
+        if size > MAX_COMPRESSION * len(packed):
             raise zlib.error(f"{width}x{height} pixels in {len(packed)} bytes")
         stream = zlib.decompressobj()
         planes = stream.decompress(packed[HEADER.size :], size + 1)
-        if not stream.eof:  # cut short, perhaps within the checksum alone, or longer than promised
+        if not stream.eof:  # cut short, perhaps within the checksum alone, or longer than the header says
             raise zlib.error("its end is missing")
         low, high = np.frombuffer(planes, np.uint8).reshape(2, 2, height, width)
     except zlib.error as error:
@@ -71,20 +71,20 @@ def unpack_flow(packed: bytes) -> np.ndarray:
         np.cumsum(steps, axis, out=steps)
     steps = np.moveaxis(steps, 0, -1)
     flow = steps.astype(np.float32) / STEPS_PER_PX
-    flow[steps == NOTHING] = np.nan
+    flow[steps == NAN_STEP] = np.nan
     return flow
 
 
 def write_flow(paths: SequencePaths, a: str, b: str, flow: np.ndarray) -> None:
-    """Write the flow a→b [H,W,2] pixels, packed, whole or not at all."""
+    """Write the flow a→b [H,W,2] pixels as a packed file."""
     write_atomic(paths.flow(a, b), pack_flow(flow))
 
 
 def read_flow(paths: SequencePaths, a: str, b: str) -> np.ndarray:
-    """The flow a→b, [H,W,2] float32 pixels, from the packed file or else the released one.
+    """Read the flow a→b, [H,W,2] float32 pixels, from the packed file or else from the released one.
 
     Raises:
-        InputError: missing, damaged, not a flow, or a released one that is not finite.
+        InputError: The file is missing, damaged or no flow, or a released one is not finite.
     """
     path = paths.flow(a, b)
     try:
@@ -102,17 +102,20 @@ def read_flow(paths: SequencePaths, a: str, b: str) -> np.ndarray:
 
 
 def read_pair_mask(paths: SequencePaths, a: str, b: str) -> tuple[np.ndarray, np.ndarray]:
-    """Validity of the flow a→b, bool [H,W] each: cycle-consistent, and rescued (hidden in b, but plausible).
+    """Read where the flow a→b is valid.
+
+    Returns:
+        Two bool masks [H,W]: cycle-consistent, and rescued (occluded in b, with a plausible flow).
 
     Raises:
-        InputError: missing, damaged, or not a colour image.
+        InputError: The file is missing, damaged or no image.
     """
     image = read_frame(paths.flow_mask(a, b))
     return image[..., 0] > 127, image[..., 1] > 127
 
 
 def missing_flows(paths: SequencePaths, pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Those of the pairs of frame names that have no flow file of either kind."""
+    """Return the pairs of frame names that have no flow file of either kind."""
     folder = paths.flow("a", "b").parent
-    here = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
-    return [pair for pair in pairs if not {paths.flow(*pair).name, paths.released_flow(*pair).name} & here]
+    present = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+    return [pair for pair in pairs if not {paths.flow(*pair).name, paths.released_flow(*pair).name} & present]

@@ -1,12 +1,11 @@
-"""All pairs of a sequence, whatever estimates them.
+"""Flow of all pairs of a sequence, by any estimator.
 
-A sweep goes from a frame i outwards in one direction (i+1, i+2, … or i−1, i−2, …), so that each flow can start from the
-one before. The sweeps of `estimator.block` neighbouring frames go side by side. Blocks are independent of one another
-and always computed whole, from their beginning: a killed run repeats the unfinished ones only and ends with the same
-bytes as an uninterrupted one, on any number of processes.
+In a sweep each flow starts from the one to the frame before. The sweeps of `estimator.block` neighbouring frames are
+estimated together, as a block. Blocks are independent and always computed whole, from their beginning: a killed run
+repeats only the unfinished ones, and ends with the same bytes as an uninterrupted one on any number of processes.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -17,34 +16,67 @@ import numpy as np
 from tqdm import tqdm
 
 from preprocessing.flow_files import missing_flows, read_flow, write_flow
-from preprocessing.pairs import Pairs
+from preprocessing.pairs import Pair, Pairs, Sweep
 from preprocessing.sequence_paths import SequencePaths
-from utils.distributed import Context
+from utils.distributed import SINGLE_PROCESS, Context
 from utils.parallel import run_in_threads
 
-Sweeps = list[tuple[int, list[int]]]  # sources with their targets by growing gap, all in one direction
-Pair = tuple[int, int]
+PairFlow = tuple[Pair, np.ndarray]  # flow [H,W,2] float32, pixels
 
 
 class FlowEstimator(Protocol):
-    """Estimates flows [H,W,2] float32 pixels between frames that it knows by number."""
+    """Estimator of flow between the frames of a clip, which it knows by number.
 
-    block: int  # sources side by side
-    workers: int  # blocks at a time
+    Attributes:
+        block: Sweeps, or pairs, that one call takes at most.
+        workers: Calls that may run at the same time.
+    """
 
-    def sweep(self, sweeps: Sweeps) -> Iterator[tuple[Pair, np.ndarray]]:
-        """Flows of at most `block` sweeps, by growing gap; targets begin beside their sources."""
+    block: int
+    workers: int
+
+    def estimate_sweeps(self, sweeps: list[Sweep]) -> Iterable[PairFlow]:
+        """Yield the flows of at most `block` sweeps, all in one direction."""
         ...
 
-    def jump(self, pairs: list[Pair], starts: list[np.ndarray]) -> Iterator[tuple[Pair, np.ndarray]]:
-        """Flows of at most `block` pairs, started from the flows `starts`."""
+    def estimate_from(self, pairs: list[Pair], starts: list[np.ndarray]) -> Iterable[PairFlow]:
+        """Yield the flows of at most `block` pairs, each started from a flow [H,W,2]."""
         ...
+
+
+@dataclass(frozen=True)
+class Job:
+    """Pairs that are estimated together, by a call of `estimate`."""
+
+    pairs: list[Pair]
+    estimate: Callable[[], Iterable[PairFlow]]
+
+
+def write_flows(
+    paths: SequencePaths,
+    names: list[str],
+    pairs: Pairs,
+    estimator: FlowEstimator,
+    context: Context = SINGLE_PROCESS,
+) -> None:
+    """Write the missing flows of the pairs; existing files are kept."""
+    jobs = [
+        Job([(i, j) for i, targets in block for j in targets], partial(estimator.estimate_sweeps, block))
+        for block in _blocks(pairs, estimator.block)
+    ]
+    _run(paths, names, jobs, estimator, context, "flow")
+    for gap in pairs.doubled_gaps():
+        context.barrier()  # the halves have to be there
+        chunks = _chunks(pairs.with_gap(gap), estimator.block)
+        jobs = [Job(chunk, partial(_estimate_from_halves, paths, names, estimator, chunk)) for chunk in chunks]
+        _run(paths, names, jobs, estimator, context, f"flow, gap {gap}")
+    context.barrier()
 
 
 def compose(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Flow a→c from `first` a→b and `second` b→c, both [H,W,2] pixels: f(p) + g(p + f(p)).
+    """Return the flow a→c from `first` a→b and `second` b→c, all [H,W,2] pixels: f(p) + g(p + f(p)).
 
-    Outside the image `second` continues with its border value, so that a start exists for pixels that have left.
+    Outside the image `second` continues with its border value, so that pixels that have left get a start, too.
     """
     height, width = first.shape[:2]
     xs, ys = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
@@ -54,52 +86,31 @@ def compose(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return first + carried
 
 
-def write_flows(
-    paths: SequencePaths, names: list[str], pairs: Pairs, estimator: FlowEstimator, context: Context | None = None
-) -> None:
-    """Write the missing flows of the pairs; existing files are kept."""
-    context = context or Context()
-    swept = [Job([(i, j) for i, js in b for j in js], partial(estimator.sweep, b)) for b in _blocks(pairs, estimator)]
-    _write(paths, names, swept, estimator, context, "flow")
-    for gap in pairs.doublings():
-        context.barrier()  # for the halves
-        at_gap = pairs.at_gap(gap)
-        chunks = [at_gap[k : k + estimator.block] for k in range(0, len(at_gap), estimator.block)]
-        jumps = [Job(chunk, partial(_jump, paths, names, estimator, chunk)) for chunk in chunks]
-        _write(paths, names, jumps, estimator, context, f"flow, gap {gap}")
-    context.barrier()
+def _chunks(items: list, size: int) -> list[list]:
+    return [items[k : k + size] for k in range(0, len(items), size)]
 
 
-@dataclass(frozen=True)
-class Job:
-    """Some pairs and what estimates them all."""
-
-    pairs: list[Pair]
-    estimate: Callable[[], Iterator[tuple[Pair, np.ndarray]]]
+def _blocks(pairs: Pairs, size: int) -> list[list[Sweep]]:
+    """Return runs of up to `size` sweeps in one direction; they do not depend on what is left to do."""
+    directions = groupby(pairs.sweeps(), key=lambda sweep: sweep[1][0] > sweep[0])
+    return [block for _, sweeps in directions for block in _chunks(list(sweeps), size)]
 
 
-def _blocks(pairs: Pairs, estimator: FlowEstimator) -> list[Sweeps]:
-    """Runs of up to `estimator.block` sweeps in one direction: the same whatever is left to do."""
-    found: list[Sweeps] = []
-    for _, same_direction in groupby(pairs.sweeps(), key=lambda sweep: sweep[1][0] > sweep[0]):
-        run = list(same_direction)
-        found += [run[k : k + estimator.block] for k in range(0, len(run), estimator.block)]
-    return found
-
-
-def _jump(paths: SequencePaths, names: list[str], estimator: FlowEstimator, pairs: list[Pair]) -> Iterator:
-    """Estimate the pairs of a doubled gap, each from the composition of its halves."""
+def _estimate_from_halves(
+    paths: SequencePaths, names: list[str], estimator: FlowEstimator, pairs: list[Pair]
+) -> Iterable[PairFlow]:
+    """Estimate pairs of a doubled gap, each from the composition of its two halves."""
     starts = []
     for i, j in pairs:
         a, middle, b = names[i], names[(i + j) // 2], names[j]
         starts.append(compose(read_flow(paths, a, middle), read_flow(paths, middle, b)))
-    return estimator.jump(pairs, starts)
+    return estimator.estimate_from(pairs, starts)
 
 
-def _write(
+def _run(
     paths: SequencePaths, names: list[str], jobs: list[Job], estimator: FlowEstimator, context: Context, label: str
 ) -> None:
-    """Do this process's jobs that have something missing, `estimator.workers` at a time."""
+    """Do this rank's jobs that have a file missing, `estimator.workers` at a time."""
     missing = set(missing_flows(paths, [(names[i], names[j]) for job in jobs for i, j in job.pairs]))
 
     def is_missing(pair: Pair) -> bool:

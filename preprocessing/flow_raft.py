@@ -1,119 +1,44 @@
 """All-pairs flow by RAFT-large, each i→j started from the low-resolution flow of i→j−1 (backwards i→j+1).
 
-The network is torchvision's; its forward pass has no such start, so its parts are called here. Flow is in
-pixels, channels first inside this module ([B,2,H,W]); the low-resolution flow counts cells of 8 pixels. B are
-neighbouring source frames side by side.
+The network is torchvision's. Its forward pass takes no start, so its parts are called here. Inside this module flow is
+[B,2,H,W] in pixels, or [B,2,h,w] in cells of 8 pixels (low resolution); B are pairs that are estimated together.
 """
 
-import re
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models.optical_flow import RAFT, Raft_Large_Weights, raft_large
-from torchvision.models.optical_flow._utils import make_coords_grid, upsample_flow
+from torchvision.models.optical_flow import RAFT
 
-from preprocessing.flow_pairs import Pair, Sweeps
-from preprocessing.weights import (
-    StateDict,
-    check_remembered,
-    download,
-    inference_precision,
-    load_strictly,
-    read_state_dict,
-)
+from preprocessing.flow_pairs import PairFlow
+from preprocessing.pairs import Pair, Sweep
+from preprocessing.weights import inference_precision
+from utils.coords import pixel_grid
 
-NUM_UPDATES = 20  # as the released preprocessing
-CELL = 8  # pixels of a low-resolution cell
-# The correlation pyramid halves the cells three times and needs two of them left.
-MIN_SIDE = 16 * CELL
-# Bytes: what the correlations of the pairs that go side by side may take, and the encoded frames that are kept.
+NUM_UPDATES = 20  # as in the released preprocessing
+CELL = 8  # pixels
+MIN_SIDE = 16 * CELL  # the correlation pyramid halves the cells three times and needs two of them left
+MAX_BLOCK = 16
+# Bytes: what the correlations of a block may take, and the encoded frames that are kept.
 CORRELATION_MEMORY, ENCODED_MEMORY = 2**31, 2**30
-# Bytes of a pair for each pair of cells while its correlations are made: the finest level twice, for torchvision scales
-# a copy of it, and the coarser ones.
+# Bytes of a pair for each pair of cells while its correlations are computed: the finest level twice, because
+# torchvision scales a copy of it, and the coarser ones.
 CORRELATION_BYTES = 10
-
-# Princeton's names (regular expressions) → torchvision's, applied one after the other.
-_PRINCETON_NAMES = [
-    (r"^fnet\.", "feature_encoder."),
-    (r"^cnet\.", "context_encoder."),
-    (r"(encoder\.layer\d\.\d)\.conv(\d)\.", r"\1.convnormrelu\2.0."),
-    (r"(encoder\.layer\d\.\d)\.norm(\d)\.", r"\1.convnormrelu\2.1."),
-    (r"^(feature_encoder|context_encoder)\.conv1\.", r"\1.convnormrelu.0."),
-    (r"^(feature_encoder|context_encoder)\.norm1\.", r"\1.convnormrelu.1."),
-    (r"^(feature_encoder|context_encoder)\.conv2\.", r"\1.conv."),
-    (r"^update_block\.encoder\.conv([cf])(\d)\.", r"update_block.motion_encoder.conv\1\2.0."),
-    (r"\.motion_encoder\.convc", ".motion_encoder.convcorr"),
-    (r"\.motion_encoder\.convf", ".motion_encoder.convflow"),
-    (r"^update_block\.encoder\.conv\.", "update_block.motion_encoder.conv.0."),
-    (r"^update_block\.gru\.conv([zrq])(\d)\.", r"update_block.recurrent_block.convgru\2.conv\1."),
-    (r"^update_block\.mask\.0\.", "mask_predictor.convrelu.0."),
-    (r"^update_block\.mask\.2\.", "mask_predictor.conv."),
-]
-
-
-def from_princeton(state: StateDict) -> StateDict:
-    """Princeton's state dict (with or without `module.`) under torchvision's names.
-
-    A block's `norm3` is the same tensor as its `downsample.1` and is left out.
-    """
-    renamed = {}
-    for name, value in state.items():
-        name = name.removeprefix("module.")
-        if ".norm3." in name:
-            continue
-        for pattern, replacement in _PRINCETON_NAMES:
-            name = re.sub(pattern, replacement, name)
-        renamed[name] = value
-    return renamed
-
-
-def load_raft(weights: Path | None, device: torch.device | str) -> RAFT:
-    """RAFT-large in evaluation mode, weights from a file (torchvision's or Princeton's names) or downloaded.
-
-    Raises:
-        InputError: unusable file, or no way to download.
-    """
-    if weights is not None:
-        state, origin = read_state_dict(weights), str(weights)
-        if any(name.removeprefix("module.").startswith("fnet.") for name in state):
-            state = from_princeton(state)
-    else:
-        released = Raft_Large_Weights.C_T_V1
-        origin = released.url
-        advice = "download it elsewhere and give it with --raft_weights FILE, or choose --flow dis"
-        state = download(lambda: released.get_state_dict(progress=True, check_hash=True), origin, advice)
-    network = raft_large(weights=None)
-    load_strictly(network, state, origin)
-    if weights is None:
-        check_remembered(Path(torch.hub.get_dir()) / "checkpoints" / Path(released.url).name)
-    return network.to(device).eval().requires_grad_(False)
-
-
-def pad_frames(frames: Tensor) -> tuple[Tensor, tuple[int, int]]:
-    """Frames [B,3,H,W] with borders repeated to multiples of 8, at least `MIN_SIDE`; and (top, left) added.
-
-    The padding is shared between both sides, as in the released model's.
-    """
-    height, width = frames.shape[-2:]
-    extra_y, extra_x = (max(-side % CELL, MIN_SIDE - side) for side in (height, width))
-    top, left = extra_y // 2, extra_x // 2
-    return F.pad(frames, (left, extra_x - left, top, extra_y - top), mode="replicate"), (top, left)
 
 
 class RaftFlow:
-    """RAFT between the frames `read(index)` uint8 [H,W,3]; a `FlowEstimator`. Each frame is encoded once.
+    """RAFT as a `FlowEstimator`.
 
-    (Once for all, where their features fit into `ENCODED_MEMORY`: 160 frames of 854x480; else once for each block.)
+    Each frame is encoded once, if the features of all frames fit into `ENCODED_MEMORY` (160 frames of 854x480), else
+    once for each block.
 
     Args:
-        read: gives a frame.
+        read: Returns the frame of an index, uint8 [H,W,3].
         network: RAFT, on the device to use.
-        block: pairs side by side; None: as many as `CORRELATION_MEMORY` holds, at least 1, at most 16.
+        block: Pairs that are estimated together; None: as many as `CORRELATION_MEMORY` holds, from 1 to `MAX_BLOCK`.
     """
 
     workers = 1  # one device
@@ -122,61 +47,62 @@ class RaftFlow:
         self.read, self.network = read, network
         self.size = read(0).shape[:2]
         self.device = next(network.parameters()).device
-        padded, self.corner = self._padded(0)
+        padded, self.corner = pad_frames(self._frame(0))
         cells = padded[0, 0].numel() // CELL**2
-        self.block = block or max(1, min(16, CORRELATION_MEMORY // (CORRELATION_BYTES * cells**2)))
-        # A target needs its features alone; the contexts of a block's sources, and some to spare.
+        self.block = block or max(1, min(MAX_BLOCK, CORRELATION_MEMORY // (CORRELATION_BYTES * cells**2)))
+        # Each cell has 256 float32 features. A block needs those of its sources and of one more target.
         frames = max(self.block + 1, ENCODED_MEMORY // (256 * 4 * cells))
         self.features = lru_cache(frames)(lambda index: self._encode(self.network.feature_encoder, index))
         self.context = lru_cache(self.block)(lambda index: self._encode(self.network.context_encoder, index))
 
-    @torch.inference_mode()
-    def refine(self, features: Tensor, context: Tensor, target: Tensor, start: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Flow between encoded frames.
-
-        Args:
-            features, context: of the sources, [B,256,H/8,W/8] each.
-            target: features of the targets.
-            start: low-resolution flow [B,2,H/8,W/8] in cells to start from; None: zero.
-
-        Returns:
-            Flow [B,2,H,W] in pixels and the low-resolution flow it was upsampled from.
-        """
-        net = self.network
-        net.corr_block.build_pyramid(features, target)
-        size = net.update_block.hidden_state_size
-        hidden, context = torch.tanh(context[:, :size]), F.relu(context[:, size:])
-        batch, _, height, width = features.shape
-        origin = make_coords_grid(batch, height, width).to(features.device)
-        coords = origin if start is None else origin + start
-        with inference_precision(self.device):
-            for _ in range(NUM_UPDATES):
-                correlation = net.corr_block.index_pyramid(centroids_coords=coords)
-                hidden, delta = net.update_block(hidden, context, correlation, coords - origin)
-                coords = coords + delta.float()
-            mask = net.mask_predictor(hidden)
-        net.corr_block.corr_pyramid = []  # or it would stay in memory while the next one is made
-        low = coords - origin
-        return upsample_flow(low, mask.float()), low
-
-    def sweep(self, sweeps: Sweeps) -> Iterator[tuple[Pair, np.ndarray]]:
+    def estimate_sweeps(self, sweeps: list[Sweep]) -> Iterator[PairFlow]:
         """See `FlowEstimator`."""
-        lows: dict[int, Tensor] = {}
+        previous: dict[int, Tensor] = {}  # source: low-resolution flow to the target before
         for gap in range(max(len(targets) for _, targets in sweeps)):
             pairs = [(source, targets[gap]) for source, targets in sweeps if gap < len(targets)]
-            start = torch.stack([lows[source] for source, _ in pairs]) if gap else None
+            start = torch.stack([previous[source] for source, _ in pairs]) if gap else None
             flow, low = self._refine_pairs(pairs, start)
-            lows = {source: cells for (source, _), cells in zip(pairs, low, strict=True)}
+            previous = {source: cells for (source, _), cells in zip(pairs, low, strict=True)}
             yield from zip(pairs, flow, strict=True)
 
-    def jump(self, pairs: list[Pair], starts: list[np.ndarray]) -> Iterator[tuple[Pair, np.ndarray]]:
+    def estimate_from(self, pairs: list[Pair], starts: list[np.ndarray]) -> Iterator[PairFlow]:
         """See `FlowEstimator`."""
         flow = torch.from_numpy(np.stack(starts)).to(self.device).permute(0, 3, 1, 2)
         low = F.avg_pool2d(pad_frames(flow)[0], CELL) / CELL
         yield from zip(pairs, self._refine_pairs(pairs, low)[0], strict=True)
 
+    @torch.inference_mode()
+    def refine(self, features: Tensor, context: Tensor, target: Tensor, start: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Estimate flow between encoded frames.
+
+        Args:
+            features: Features of the sources [B,256,h,w].
+            context: Context of the sources [B,256,h,w].
+            target: Features of the targets [B,256,h,w].
+            start: Low-resolution flow [B,2,h,w] to start from; None: zero.
+
+        Returns:
+            Flow [B,2,H,W], and the low-resolution flow [B,2,h,w] that it was upsampled from.
+        """
+        network = self.network
+        network.corr_block.build_pyramid(features, target)
+        size = network.update_block.hidden_state_size
+        hidden, context = torch.tanh(context[:, :size]), F.relu(context[:, size:])
+        batch, _, height, width = features.shape
+        grid = pixel_grid(height, width, features.device).permute(2, 0, 1).repeat(batch, 1, 1, 1)
+        coords = grid if start is None else grid + start
+        with inference_precision(self.device):
+            for _ in range(NUM_UPDATES):
+                correlation = network.corr_block.index_pyramid(centroids_coords=coords)
+                hidden, delta = network.update_block(hidden, context, correlation, coords - grid)
+                coords = coords + delta.float()
+            mask = network.mask_predictor(hidden)
+        network.corr_block.corr_pyramid = []  # frees it before the next one is built
+        low = coords - grid
+        return upsample_flow(low, mask.float()), low
+
     def _refine_pairs(self, pairs: list[Pair], start: Tensor | None) -> tuple[np.ndarray, Tensor]:
-        """Flows [B,H,W,2] of the pairs, and low-resolution flows [B,2,h,w]."""
+        """Return the flows [B,H,W,2] of the pairs, and their low-resolution flows [B,2,h,w]."""
         features, target = (torch.cat([self.features(index) for index in side]) for side in zip(*pairs, strict=True))
         context = torch.cat([self.context(source) for source, _ in pairs])
         flow, low = self.refine(features, context, target, start)
@@ -184,9 +110,49 @@ class RaftFlow:
         return flow[..., top : top + height, left : left + width].permute(0, 2, 3, 1).cpu().numpy(), low
 
     def _encode(self, encoder: nn.Module, index: int) -> Tensor:
-        """What an encoder makes of a frame, [1,256,H/8,W/8]."""
+        """Encode a frame: [1,256,h,w]."""
         with torch.inference_mode(), inference_precision(self.device):
-            return encoder(self._padded(index)[0] / 127.5 - 1).float()
+            return encoder(normalize(pad_frames(self._frame(index))[0])).float()
 
-    def _padded(self, index: int) -> tuple[Tensor, tuple[int, int]]:
-        return pad_frames(torch.from_numpy(self.read(index)).to(self.device).permute(2, 0, 1)[None].float())
+    def _frame(self, index: int) -> Tensor:
+        """Read a frame as float32 [1,3,H,W] in 0…255."""
+        return torch.from_numpy(self.read(index)).to(self.device).permute(2, 0, 1)[None].float()
+
+
+def normalize(frames: Tensor) -> Tensor:
+    """Scale frames from 0…255 to −1…1, as RAFT expects them."""
+    return frames / 127.5 - 1
+
+
+def pad_frames(frames: Tensor) -> tuple[Tensor, tuple[int, int]]:
+    """Pad frames to sides that are multiples of 8 and at least `MIN_SIDE`, by repeating their borders.
+
+    Opposite sides share the padding, as in the released model.
+
+    Args:
+        frames: [B,C,H,W].
+
+    Returns:
+        The padded frames, and (top, left) of the padding.
+    """
+    height, width = frames.shape[-2:]
+    extra_y, extra_x = (max(-side % CELL, MIN_SIDE - side) for side in (height, width))
+    top, left = extra_y // 2, extra_x // 2
+    return F.pad(frames, (left, extra_x - left, top, extra_y - top), mode="replicate"), (top, left)
+
+
+def upsample_flow(low: Tensor, mask: Tensor) -> Tensor:
+    """Upsample flow: each pixel mixes the 3x3 cells around its own (RAFT, section 3.3).
+
+    Args:
+        low: [B,2,h,w] in cells.
+        mask: Logits of the mixing weights [B,9·8·8,h,w].
+
+    Returns:
+        [B,2,8h,8w] in pixels.
+    """
+    batch, _, height, width = low.shape
+    weights = mask.view(batch, 1, 9, CELL, CELL, height, width).softmax(2)
+    cells = F.unfold(CELL * low, kernel_size=3, padding=1).view(batch, 2, 9, 1, 1, height, width)
+    mixed = (weights * cells).sum(2)  # [B,2,8,8,h,w]
+    return mixed.permute(0, 1, 4, 2, 5, 3).reshape(batch, 2, CELL * height, CELL * width)

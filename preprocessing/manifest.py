@@ -6,7 +6,6 @@ with `redo`, what depends on it is deleted and remade. Versions of packages are 
 
 import hashlib
 import json
-import shutil
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
@@ -16,8 +15,8 @@ import cv2
 from preprocessing.consistency import COSINE_THRESHOLD, CYCLE_THRESHOLD, RGB_THRESHOLD
 from preprocessing.flow_files import STEPS_PER_PX
 from preprocessing.flow_raft import NUM_UPDATES
-from preprocessing.pairs import WINDOW, Pairs
-from preprocessing.products import PRODUCTS
+from preprocessing.pairs import WINDOW
+from preprocessing.products import PRODUCTS, delete_far_pairs, delete_products
 from preprocessing.sequence_paths import SequencePaths
 from preprocessing.settings import Settings
 from utils.atomic import write_atomic
@@ -158,32 +157,10 @@ def delete_stale(paths: SequencePaths, names: list[str], wanted: StageSettings, 
         InputError: Published flow would be deleted.
     """
     stale = stale_stages(paths, names, wanted, finished)
-    if "flow" in stale and any((paths.root / "raft_exhaustive").glob("*.npy")):
-        raise InputError(
-            f"{paths.root}/raft_exhaustive holds published flow (.npy), which is not deleted: move it away"
-        )
-    for path in (paths.root / product for stage in sorted(stale) for product in PRODUCTS[stage]):
-        _delete(path)
+    delete_products(paths, stale)
     if not stale and _differences(paths, names, wanted, finished):
         for products in (paths, paths.chained):
-            _delete_far_pairs(products, names)
-
-
-def _delete(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    path.unlink(missing_ok=True)
-
-
-def _delete_far_pairs(paths: SequencePaths, names: list[str]) -> None:
-    """Delete flow and masks of the pairs beyond the window of `--pairs sparse`, and all counts."""
-    near = [(names[i], names[j]) for i, targets in Pairs(len(names), "sparse").sweeps() for j in targets]
-    kept = {file for pair in near for file in (paths.flow(*pair), paths.flow_mask(*pair))}
-    for path in [*paths.root.glob("raft_exhaustive/*.flow"), *paths.root.glob("raft_masks/*.png")]:
-        if path not in kept:
-            path.unlink()
-    for counts in ("count_maps", "flow_stats.json"):
-        _delete(paths.root / counts)
+            delete_far_pairs(products, names)
 
 
 def write_record(

@@ -1,4 +1,4 @@
-"""Masks, counts and statistics of the pairs, shared by filtering and chaining."""
+"""Files of masks, counts and statistics, written by filtering and by chaining."""
 
 import json
 
@@ -10,7 +10,7 @@ from preprocessing.pairs import Pairs
 from preprocessing.sequence_paths import SequencePaths
 from utils.atomic import write_atomic
 from utils.data_files import read_json
-from utils.distributed import Context
+from utils.distributed import SINGLE_PROCESS, Context
 from utils.errors import InputError
 from utils.images import write_image
 
@@ -22,34 +22,44 @@ def write_pair_mask(paths: SequencePaths, a: str, b: str, consistent: np.ndarray
 
 
 def missing_masks(paths: SequencePaths, pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Those of the pairs of frame names that have no mask file."""
+    """Return the pairs of frame names that have no mask file."""
     folder = paths.flow_mask("a", "b").parent
-    here = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
-    return [pair for pair in pairs if paths.flow_mask(*pair).name not in here]
+    present = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+    return [pair for pair in pairs if paths.flow_mask(*pair).name not in present]
 
 
 def counts_missing(paths: SequencePaths, names: list[str], pairs: Pairs) -> bool:
-    """Whether count maps are missing, or statistics of exactly these pairs: a longer clip's counts are others."""
-    return _counted(paths) != set(pairs.named(names)) or not all(paths.count_map(name).is_file() for name in names)
+    """Return whether a count map is missing, or the statistics are of other pairs (such as those of a longer clip)."""
+    return _counted_pairs(paths) != set(pairs.named(names)) or not all(paths.count_map(n).is_file() for n in names)
 
 
-def _counted(paths: SequencePaths) -> set[tuple[str, str]]:
+def _counted_pairs(paths: SequencePaths) -> set[tuple[str, str]]:
     try:
         stats = read_json(paths.flow_stats)
-        return {(a, b) for a, row in stats.items() for b in row}
-    except (OSError, ValueError, AttributeError, TypeError):
+    except (OSError, ValueError):
         return set()
+    rows = stats.items() if isinstance(stats, dict) else ()
+    return {(a, b) for a, row in rows if isinstance(row, dict) for b in row}
 
 
 def write_counts(
-    paths: SequencePaths, names: list[str], pairs: Pairs, label: str, context: Context | None = None
+    paths: SequencePaths, names: list[str], pairs: Pairs, label: str, context: Context = SINGLE_PROCESS
 ) -> None:
-    """Count maps and `flow_stats.json` from the masks, unless they are there.
+    """Write count maps and `flow_stats.json` from the masks, unless they are there.
 
-    Valid is what is cycle-consistent or rescued. A map counts, for each pixel, the valid pairs that start there. The
-    statistics come last: they vouch for the maps. One process of a context writes them while the others wait.
+    Valid pixels are cycle-consistent or rescued. A count map [H,W] holds for each pixel the number of pairs in which it
+    is valid. Rank 0 writes, the other ranks wait.
+
+    Args:
+        paths: Sequence with masks.
+        names: Frame file names in order.
+        pairs: The pairs to count.
+        label: First word of the progress bar.
+        context: The processes that share the work.
+
+    Raises:
+        InputError: No pixel of any pair is valid.
     """
-    context = context or Context()
     if context.rank == 0 and counts_missing(paths, names, pairs):
         paths.flow_stats.unlink(missing_ok=True)
         targets: dict[str, list[str]] = {name: [] for name in names}
@@ -57,13 +67,14 @@ def write_counts(
             targets[names[i]].append(names[j])
         stats: dict[str, dict[str, int]] = {a: {} for a in names}
         for a in tqdm(names, desc=f"{label} counts", unit="frame"):
-            total = np.uint16(0)
+            count = np.uint16(0)
             for b in targets[a]:
                 valid = np.logical_or(*read_pair_mask(paths, a, b))
                 stats[a][b] = int(valid.sum())
-                total = total + valid.astype(np.uint16)
-            write_image(paths.count_map(a), total)
+                count = count + valid.astype(np.uint16)
+            write_image(paths.count_map(a), count)
         if not any(sum(row.values()) for row in stats.values()):
             raise InputError(f"no flow in {paths.root} is valid anywhere: look at the frames, or try another --flow")
+        # Last, because complete statistics stand for complete count maps.
         write_atomic(paths.flow_stats, json.dumps(stats).encode())
     context.barrier()

@@ -15,7 +15,7 @@ from preprocessing.features import feature_extractor, write_features
 from preprocessing.filter_flow import filter_flow
 from preprocessing.flow_dis import DisFlow
 from preprocessing.flow_pairs import FlowEstimator, write_flows
-from preprocessing.flow_raft import RaftFlow, load_raft
+from preprocessing.flow_raft import RaftFlow
 from preprocessing.pairs import Pairs
 from preprocessing.products import (
     ESTIMATES,
@@ -24,6 +24,7 @@ from preprocessing.products import (
     is_published,
     refuse_unknown_origin,
 )
+from preprocessing.raft_network import load_raft
 from preprocessing.report import report_path, write_report
 from preprocessing.sequence_paths import SequencePaths
 from preprocessing.settings import Settings

@@ -1,5 +1,8 @@
 """Products of preprocessing in a sequence folder: which there are, and which are missing."""
 
+import shutil
+from pathlib import Path
+
 from preprocessing.features import missing_features
 from preprocessing.flow_files import missing_flows
 from preprocessing.pair_files import counts_missing, missing_masks
@@ -67,3 +70,35 @@ def refuse_unknown_origin(paths: SequencePaths, names: list[str]) -> None:
             f"data flow, masks, count maps or flow_stats.json of some of the {len(names)} frames are missing: complete "
             "them, or move these away"
         )
+
+
+def delete_products(paths: SequencePaths, stages: set[str]) -> None:
+    """Delete the products of stages.
+
+    Raises:
+        InputError: Published flow would be deleted.
+    """
+    if "flow" in stages and any((paths.root / "raft_exhaustive").glob("*.npy")):
+        raise InputError(
+            f"{paths.root}/raft_exhaustive holds published flow (.npy), which is not deleted: move it away"
+        )
+    for stage in sorted(stages):
+        for product in PRODUCTS[stage]:
+            _delete(paths.root / product)
+
+
+def delete_far_pairs(paths: SequencePaths, names: list[str]) -> None:
+    """Delete flow and masks of the pairs beyond the window of `--pairs sparse`, and all counts."""
+    near = [(names[i], names[j]) for i, targets in Pairs(len(names), "sparse").sweeps() for j in targets]
+    kept = {file for pair in near for file in (paths.flow(*pair), paths.flow_mask(*pair))}
+    for path in [*paths.root.glob("raft_exhaustive/*.flow"), *paths.root.glob("raft_masks/*.png")]:
+        if path not in kept:
+            path.unlink()
+    for counts in ("count_maps", "flow_stats.json"):
+        _delete(paths.root / counts)
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)

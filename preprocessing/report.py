@@ -1,4 +1,4 @@
-"""What preprocessing found, before hours of training: where correspondences are and where they are too few."""
+"""Report on the correspondences that preprocessing found, before hours of training: how many, and where too few."""
 
 from pathlib import Path
 
@@ -10,70 +10,73 @@ from utils.data_files import read_json
 from utils.figures import figure_image
 from utils.images import decode_image, write_image
 
-# A frame is poor if so little of it is valid on average in its pairs of up to NEAR frames' distance; a guess,
-# not a measurement.
-NEAR, POOR = 4, 0.3
-MAPS = 12  # count maps shown
+# A frame has few correspondences if this share or less of its pixels is valid, on average in its pairs of up to
+# NEAR_GAPS frames' distance; chosen by eye, not measured.
+NEAR_GAPS, FEW_VALID = 4, 0.3
+MAX_MAPS, COLUMNS = 12, 4  # count maps shown
 
 
 def report_path(paths: SequencePaths, chain: bool = True) -> Path:
-    """The picture of the products with or without chaining."""
+    """Return the path of the picture for products with or without chaining."""
     return paths.root / ("report.png" if chain else "report_unchained.png")
 
 
 def valid_fractions(paths: SequencePaths, names: list[str]) -> np.ndarray:
-    """Share of valid pixels of every ordered pair [T,T]; NaN where a pair has no flow."""
+    """Return the share of valid pixels of every ordered pair [T,T]; NaN where a pair has no flow."""
     stats = read_json(paths.flow_stats)
     size = decode_image(paths.count_map(names[0])).size
     return np.array([[stats[a].get(b, np.nan) for b in names] for a in names]) / size
 
 
 def write_report(paths: SequencePaths, names: list[str], picture: Path) -> str:
-    """Draw the report of filtered or chained products into `picture` and return it as a paragraph.
+    """Draw the report on filtered or chained products.
 
     Args:
-        paths: what training will read.
-        names: frame file names in order.
-        picture: a png: valid share by frame gap, by frame, and count maps of some frames.
+        paths: The products that training will read.
+        names: Frame file names in order.
+        picture: A png to write: valid share by frame gap, by frame, and count maps of some frames.
+
+    Returns:
+        The report as a paragraph.
     """
     fractions = valid_fractions(paths, names)
     gaps = np.abs(np.subtract.outer(np.arange(len(names)), np.arange(len(names))))
     present = sorted(set(gaps[np.isfinite(fractions)]))
     by_gap = [np.nanmean(fractions[gaps == gap]) for gap in present]
-    near = np.where(gaps <= NEAR, fractions, np.nan)
+    near = np.where(gaps <= NEAR_GAPS, fractions, np.nan)
     by_frame = np.nanmean(near, 1)
-    poor = [name for name, share in zip(names, by_frame, strict=True) if share < POOR]
-    _draw(picture, (present, by_gap), by_frame, [decode_image(paths.count_map(name)) for name in _some(names)])
+    few = [name for name, share in zip(names, by_frame, strict=True) if share < FEW_VALID]
+    _draw(picture, (present, by_gap), by_frame, [decode_image(paths.count_map(name)) for name in _shown(names)])
     half = next((gap for gap, share in zip(present, by_gap, strict=True) if share < 0.5 * by_gap[0]), None)
     lines = [
         f"correspondences: {by_gap[0]:.0%} of the pixels are valid at gap {present[0]}, {by_gap[-1]:.0%} at gap "
         f"{present[-1]}" + (f"; half of the first is lost at gap {half}" if half else "")
     ]
-    if poor:
-        named = ", ".join(poor[:8]) + (f" and {len(poor) - 8} more" if len(poor) > 8 else "")
+    if few:
+        named = ", ".join(few[:8]) + (f" and {len(few) - 8} more" if len(few) > 8 else "")
         lines.append(
-            f"{len(poor)} of {len(names)} frames have few (below {POOR:.0%} within {NEAR} frames): {named}; expect "
-            "tracks to break there (a cut, blur, darkness?), or leave these frames out"
+            f"{len(few)} of {len(names)} frames have few (below {FEW_VALID:.0%} within {NEAR_GAPS} frames): {named}; "
+            "expect tracks to break there (a cut, blur, darkness?), or leave these frames out"
         )
     lines.append(f"picture: {picture}")
     return "\n".join(lines)
 
 
-def _some(names: list[str]) -> list[str]:
-    return [names[k] for k in np.unique(np.linspace(0, len(names) - 1, MAPS).round().astype(int))]
+def _shown(names: list[str]) -> list[str]:
+    return [names[k] for k in np.unique(np.linspace(0, len(names) - 1, MAX_MAPS).round().astype(int))]
 
 
-def _draw(picture: Path, by_gap: tuple, by_frame: np.ndarray, counts: list[np.ndarray]) -> None:
-    rows = -(-len(counts) // 4)
+def _draw(picture: Path, by_gap: tuple[list[int], list[float]], by_frame: np.ndarray, counts: list[np.ndarray]) -> None:
+    rows = -(-len(counts) // COLUMNS)
     figure = Figure(figsize=(10, 3 + 1.6 * rows), layout="constrained")
     top, bottom = figure.subfigures(2, 1, height_ratios=[3, 1.6 * rows])
     left, right = top.subplots(1, 2)
     left.plot(*by_gap, marker="." if len(by_gap[0]) < 30 else None)
     left.set(xlabel="frame gap", ylabel="valid share of the pixels", ylim=(0, 1))
-    right.bar(np.arange(len(by_frame)), by_frame, color=np.where(by_frame < POOR, "tab:red", "tab:blue"), width=1)
-    right.axhline(POOR, color="tab:red", linewidth=0.8)
-    right.set(xlabel="frame", ylabel=f"valid share within {NEAR} frames", ylim=(0, 1))
-    axes = bottom.subplots(rows, 4, squeeze=False).ravel()
+    right.bar(np.arange(len(by_frame)), by_frame, color=np.where(by_frame < FEW_VALID, "tab:red", "tab:blue"), width=1)
+    right.axhline(FEW_VALID, color="tab:red", linewidth=0.8)
+    right.set(xlabel="frame", ylabel=f"valid share within {NEAR_GAPS} frames", ylim=(0, 1))
+    axes = bottom.subplots(rows, COLUMNS, squeeze=False).ravel()
     for axis in axes:
         axis.axis("off")
     for axis, count in zip(axes, counts, strict=False):

@@ -53,7 +53,9 @@ def load_pretrained(
         network.load_state_dict(rename(state))
     except RuntimeError as error:  # names missing and unexpected entries, and those of another shape
         found = "; ".join(textwrap.shorten(line, 120, placeholder=" …") for line in str(error).splitlines()[1:4])
-        raise InputError(f"{weights or url} does not fit {type(network).__name__} ({found}): give other weights") from error
+        raise InputError(
+            f"{weights or url} does not fit {type(network).__name__} ({found}): give other weights"
+        ) from error
     if weights is None:
         check_unchanged(Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name)
     return network.eval().requires_grad_(False)

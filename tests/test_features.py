@@ -9,9 +9,9 @@ from rule_weights import rule_weights
 from preprocessing.dino_network import build_dino, dino_tokens, load_dino, resize_positions
 from preprocessing.features import dino_input, feature_extractor, missing_features, sift_map, write_features
 from preprocessing.sequence_paths import SequencePaths
-from preprocessing.settings import Settings
+from preprocessing.weights import computes_in_half, inference_precision
 from utils.errors import InputError
-from utils.images import read_frame, write_image
+from utils.images import write_image
 
 
 def texture(height, width, seed=0):
@@ -53,7 +53,7 @@ def test_positions_keep_the_class_and_follow_the_grid():
 @pytest.mark.parametrize(
     ("size", "expected"), [((480, 854), (480, 832)), ((854, 480), (832, 480)), ((96, 96), (480, 448))]
 )
-def test_dino_sees_a_short_side_of_480(size, expected):
+def test_dino_gets_a_short_side_of_480(size, expected):
     image = dino_input(np.full((*size, 3), 255, np.uint8))
     assert image.shape == (1, 3, *expected)
     assert torch.allclose(image[0, :, 0, 0], torch.tensor([0.515 / 0.228, 0.544 / 0.224, 0.594 / 0.225]), atol=1e-4)
@@ -71,7 +71,7 @@ def test_sift_maps_align_their_corners_with_the_image(size):
         assert (features.sum(-1) - mirrored.sum(-1)).abs().mean() < 0.01
 
 
-def test_sift_tells_the_same_point_from_another():
+def test_sift_distinguishes_points():
     big = texture(60, 90)
     here, there = sift_map(big[:50, :80]), sift_map(big[10:60, 10:90])
     same = torch.cosine_similarity(here[8:20, 10:35], there[3:15, 5:30], dim=-1)
@@ -88,14 +88,14 @@ def test_features_are_written_once_in_half_precision(tmp_path):
     assert missing_features(paths, names, "sift") == []
     stored = np.load(paths.feature("sift", "1.png"))
     assert stored.dtype == np.float16 and stored.shape == (10, 15, 32)
-    write_features(paths, names, "sift", lambda frames: pytest.fail("asked again"))
+    write_features(paths, names, "sift", lambda frame: pytest.fail("computed again"))
 
 
 def test_wrong_kinds_and_weights_are_refused(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="dino or sift"):
         feature_extractor("surf", "cpu")
     torch.save({"blocks.0.norm1.weight": torch.zeros(384)}, tmp_path / "few.pth")
-    with pytest.raises(InputError, match=r"few\.pth does not fit .*missing"):
+    with pytest.raises(InputError, match=r"few\.pth does not fit .*Missing"):
         load_dino(tmp_path / "few.pth", "cpu")
 
     def refuse(*args, **kwargs):
@@ -121,27 +121,21 @@ def test_a_download_that_has_changed_is_refused(tmp_path, monkeypatch):
         load_dino(None, "cpu")
 
 
-def test_frames_side_by_side_and_in_half_precision_have_the_features_of_each_alone(tmp_path, monkeypatch):
+def test_half_precision_is_near_float32(tmp_path, monkeypatch):
     torch.manual_seed(0)
     monkeypatch.setattr("preprocessing.features.DINO_SIDE", 128)  # seconds less
     torch.save(build_dino().state_dict(), tmp_path / "dino.pth")
-    frames = [texture(64, 64, seed) for seed in range(3)]
-    alone, half = (feature_extractor("dino", "cpu", tmp_path / "dino.pth", half) for half in (False, True))
-    each = torch.cat([alone([frame]) for frame in frames])
-    assert each.shape == (3, 8, 8, 384)
-    assert torch.allclose(alone(frames), each, atol=1e-4)
-    error = (half(frames).float() - each).norm() / each.norm()
-    assert 1e-5 < error < 1e-2
+    extract = feature_extractor("dino", "cpu", tmp_path / "dino.pth")
+    whole = extract(texture(64, 64))
+    half_on_cpu = torch.autocast("cpu", torch.float16)
+    monkeypatch.setattr("preprocessing.features.inference_precision", lambda device: half_on_cpu)
+    half = extract(texture(64, 64)).float()
+    assert whole.shape == (8, 8, 384) and whole.dtype == torch.float32
+    assert 1e-5 < (half - whole).norm() / whole.norm() < 1e-2
 
 
-def test_a_batch_of_frames_may_be_incomplete(tmp_path):
-    paths, names = SequencePaths(tmp_path), [f"{i}.png" for i in range(3)]
-    for seed, name in enumerate(names):
-        write_image(paths.color / name, texture(20, 30, seed))
-    extract = feature_extractor("sift", "cpu")
-    write_features(paths, names, "sift", extract, batch=2)
-    for name in names:
-        alone = extract([read_frame(paths.color / name)])[0].numpy().astype(np.float16)
-        assert np.array_equal(np.load(paths.feature("sift", name)), alone)
-    with pytest.raises(InputError, match="--dino_batch is 0, expected at least 1"):
-        Settings(dino_batch=0)
+def test_precision_is_chosen_by_device():
+    assert computes_in_half("cuda") and computes_in_half(torch.device("cuda:1"))
+    assert not computes_in_half("cpu") and not computes_in_half("mps")
+    with inference_precision("cpu"):
+        assert not torch.is_autocast_enabled("cpu")

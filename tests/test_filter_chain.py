@@ -53,7 +53,7 @@ def test_counts_and_statistics_add_up(tmp_path):
     assert count.dtype == np.uint16 and count[3, 0] == 4 and count[3, -1] == 0 and count[3, W - 3] == 1
 
 
-def test_chaining_bridges_a_wrong_direct_flow_and_leaves_the_raw_one(tmp_path):
+def test_chaining_replaces_a_wrong_direct_flow_and_keeps_the_raw_one(tmp_path):
     paths, names = make_sequence(tmp_path, break_pair={0, 4})
     filter_flow(paths, names, "dino")
     raw = paths.flow("0.png", "4.png").read_bytes()
@@ -135,7 +135,7 @@ def test_counts_follow_from_the_released_masks(golden, released):
 
 @pytest.mark.parity
 def test_published_data_are_used_as_they_are(released):
-    """Without a record of ours: nothing is made or changed, whatever is asked for; the flow is read from .npy."""
+    """Without a record of ours nothing is made or changed, whatever the settings; the flow is read from .npy."""
     paths, names = released
     before = {p: p.read_bytes() for p in paths.root.rglob("*") if p.is_file()}
     for settings in (Settings(), Settings(flow="dis", pairs="sparse")):
@@ -157,7 +157,7 @@ def test_flows_of_the_released_chaining(golden, released):
     chain, theirs = Chain(paths, names, "dino", "cpu"), SequencePaths(golden / "preprocess" / "chained")
     different = total = 0
     for i, js in Pairs(len(names)).sweeps():
-        for pair, chained, valid, _ in chain.sweep(i, js):
+        for pair, chained, valid, _ in chain.along_sweep((i, js)):
             a, b = (names[k] for k in pair)
             ours, flow = valid.numpy(), torch.where(chained.isnan(), torch.from_numpy(read_flow(paths, a, b)), chained)
             their, _ = read_pair_mask(theirs, a, b)
@@ -175,7 +175,7 @@ def test_pair_masks_survive_the_disk(tmp_path):
 
 
 @pytest.mark.parametrize("products_per_point", [0, 1e9])  # products of points, products of cells
-def test_filter_and_chain_agree_with_the_straightforward_way(scene_dir, tmp_path, monkeypatch, products_per_point):
+def test_filter_and_chain_agree_with_the_reference(scene_dir, tmp_path, monkeypatch, products_per_point):
     monkeypatch.setattr(consistency, "PRODUCTS_PER_POINT", products_per_point)
     names = [f"{t:05d}.png" for t in range(5)]
     ours, plain = SequencePaths(tmp_path / "ours"), SequencePaths(tmp_path / "plain")
@@ -193,7 +193,7 @@ def test_filter_and_chain_agree_with_the_straightforward_way(scene_dir, tmp_path
     chain_flow(ours, names, "dino")
     reference_filter_and_chain(plain, "dino", names)
     filled = 0
-    for a, b in Pairs(5).names(names):
+    for a, b in Pairs(5).named(names):
         for paths, other in ((ours, plain), (ours.chained, plain.chained)):
             masks = zip(read_pair_mask(paths, a, b), read_pair_mask(other, a, b), strict=True)
             assert all((mine != theirs).mean() <= 2e-3 for mine, theirs in masks)  # rounding at the thresholds

@@ -18,7 +18,7 @@ def moving_video(num_frames, step, height=96, width=160):
 
 
 def dis_sweep(video, source, targets):
-    return [flow for _, flow in DisFlow(video.__getitem__).sweep([(source, targets)])]
+    return [flow for _, flow in DisFlow(video.__getitem__).estimate_sweeps([(source, targets)])]
 
 
 def test_composition_follows_the_first_flow():
@@ -61,5 +61,5 @@ def test_a_sweep_gives_the_same_numbers_again():
 def test_a_doubled_gap_is_found_from_its_halves():
     video = moving_video(17, np.array([5, 0]))
     start = np.tile(np.array([-80, 0], np.float32), (96, 160, 1))
-    ((pair, flow),) = DisFlow(video.__getitem__).jump([(0, 16)], [start])
+    ((pair, flow),) = DisFlow(video.__getitem__).estimate_from([(0, 16)], [start])
     assert pair == (0, 16) and np.abs(flow[8:-8, 96:-8] - (-80, 0)).mean() < 0.5

@@ -34,24 +34,24 @@ def test_sparse_pairs_are_near_or_doubled_and_grow_as_n_log_n(num_frames):
 def test_a_doubled_gap_comes_after_its_halves():
     pairs = Pairs(100, "sparse")
     order = {pair: k for k, pair in enumerate(pairs.all())}
-    for i, j in (pair for gap in pairs.doublings() for pair in pairs.at_gap(gap)):
+    for i, j in (pair for gap in pairs.doubled_gaps() for pair in pairs.with_gap(gap)):
         middle = (i + j) // 2
         assert max(order[i, middle], order[middle, j]) < order[i, j]
 
 
 class NamingEstimator:
-    """Flow whose value names its pair; counts what it is asked for, and fails where told to."""
+    """Estimates flow whose value names its pair; lists the pairs, and fails at one of them."""
 
     workers = 2
 
     def __init__(self, block=1, fail_at=None):
-        self.asked, self.block, self.fail_at = [], block, fail_at
+        self.estimated, self.block, self.fail_at = [], block, fail_at
 
-    def sweep(self, sweeps):
+    def estimate_sweeps(self, sweeps):
         assert len(sweeps) <= self.block and len({js[0] > i for i, js in sweeps}) == 1
         yield from (self.named(pair) for pair in sorted((abs(i - j), i, j) for i, js in sweeps for j in js))
 
-    def jump(self, pairs, starts):
+    def estimate_from(self, pairs, starts):
         assert len(pairs) <= self.block
         for (i, j), start in zip(pairs, starts, strict=True):
             middle = (i + j) // 2
@@ -60,7 +60,7 @@ class NamingEstimator:
 
     def named(self, pair):
         _, i, j = pair
-        self.asked.append((i, j))
+        self.estimated.append((i, j))
         if (i, j) == self.fail_at:
             raise InputError("stop here")
         return (i, j), np.full((2, 3, 2), 10 * i + j, np.float32)
@@ -74,17 +74,17 @@ def test_a_killed_run_keeps_its_files_and_is_finished_later(tmp_path, block):
     paths, pairs = SequencePaths(tmp_path), Pairs(4)
     with pytest.raises(InputError, match="stop here"):
         write_flows(paths, NAMES, pairs, NamingEstimator(block, fail_at=(2, 3)))
-    left = missing_flows(paths, pairs.names(NAMES))
+    left = missing_flows(paths, pairs.named(NAMES))
     assert ("2.png", "3.png") in left and len(left) <= 12
     write_flow(paths, "0.png", "1.png", np.zeros((2, 3, 2)))  # existing files are kept, whatever they hold
     write_flows(paths, NAMES, pairs, NamingEstimator(block))
-    assert missing_flows(paths, pairs.names(NAMES)) == []
+    assert missing_flows(paths, pairs.named(NAMES)) == []
     assert read_flow(paths, "0.png", "1.png").max() == 0
     assert (read_flow(paths, "2.png", "3.png") == 23).all()
     assert len(list(paths.flow("a", "b").parent.iterdir())) == 12
     again = NamingEstimator(block)
     write_flows(paths, NAMES, pairs, again)
-    assert again.asked == []
+    assert again.estimated == []
 
 
 def test_processes_share_the_pairs_and_miss_none(tmp_path):
@@ -93,7 +93,7 @@ def test_processes_share_the_pairs_and_miss_none(tmp_path):
     meeting = threading.Barrier(3)
 
     class Part(Context):
-        def wait(self):
+        def barrier(self):
             meeting.wait()
 
     work = [
@@ -104,9 +104,9 @@ def test_processes_share_the_pairs_and_miss_none(tmp_path):
         thread.start()
     for thread in work:
         thread.join()
-    asked = [pair for estimator in estimators for pair in estimator.asked]
-    assert sorted(asked) == sorted(pairs.all())
-    assert min(len(estimator.asked) for estimator in estimators) > 0.8 * len(asked) / 3
+    estimated = [pair for estimator in estimators for pair in estimator.estimated]
+    assert sorted(estimated) == sorted(pairs.all())
+    assert min(len(estimator.estimated) for estimator in estimators) > 0.8 * len(estimated) / 3
     assert (read_flow(SequencePaths(tmp_path), "1.png", "33.png") == 43).all()
 
 
@@ -140,12 +140,12 @@ def test_flow_files_of_both_kinds_are_read_as_float32_or_refused(tmp_path):
 
 def test_the_first_error_ends_all_blocks_at_their_next_pair(tmp_path):
     class Slow(NamingEstimator):
-        def sweep(self, sweeps):
-            for found in super().sweep(sweeps):
+        def estimate_sweeps(self, sweeps):
+            for found in super().estimate_sweeps(sweeps):
                 time.sleep(0.05)
                 yield found
 
     names, estimator = [f"{k}.png" for k in range(40)], Slow(fail_at=(1, 2))
     with pytest.raises(InputError, match="stop here"):
         write_flows(SequencePaths(tmp_path), names, Pairs(40), estimator)
-    assert len(estimator.asked) < 15  # of 39 in the other block
+    assert len(estimator.estimated) < 15  # of 39 in the other block

@@ -7,7 +7,8 @@ from rule_weights import rule_weights
 from torchvision.models.optical_flow import raft_large
 
 from preprocessing import flow_raft
-from preprocessing.flow_raft import CELL, MIN_SIDE, RaftFlow, from_princeton, load_raft, pad_frames
+from preprocessing.flow_raft import CELL, MIN_SIDE, RaftFlow, pad_frames, upsample_flow
+from preprocessing.raft_network import load_raft, to_torchvision_names
 from utils.errors import InputError
 
 
@@ -54,8 +55,8 @@ def test_without_a_start_it_is_the_forward_pass_of_torchvision(network, monkeypa
     images = [torch.from_numpy(frame).permute(2, 0, 1)[None] / 127.5 - 1 for frame in frames]
     with torch.inference_mode():
         expected = network(*images, num_flow_updates=4)[-1]
-    ((_, found),) = RaftFlow(frames.__getitem__, network).sweep([(0, [1])])
-    assert np.allclose(found, expected[0].permute(1, 2, 0), atol=1e-3)
+    ((_, found),) = RaftFlow(frames.__getitem__, network).estimate_sweeps([(0, [1])])
+    assert np.array_equal(found, expected[0].permute(1, 2, 0))
 
 
 def test_a_sweep_starts_from_the_flow_before_and_encodes_each_frame_once(network, monkeypatch):
@@ -75,7 +76,7 @@ def test_a_sweep_starts_from_the_flow_before_and_encodes_each_frame_once(network
 
     monkeypatch.setattr(raft, "refine", fake_refine)
     monkeypatch.setattr(raft, "_encode", counted_encode)
-    flows = dict([*raft.sweep([(0, [1, 2, 3]), (1, [2, 3])]), *raft.sweep([(3, [2, 1])])])
+    flows = dict([*raft.estimate_sweeps([(0, [1, 2, 3]), (1, [2, 3])]), *raft.estimate_sweeps([(3, [2, 1])])])
     assert set(flows) == {(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (3, 2), (3, 1)}
     levels = [None if start is None else start[:, 0, 0, 0].tolist() for start in starts]
     assert levels == [None, pytest.approx([1, 1.1]), pytest.approx([2]), None, pytest.approx([4])]
@@ -83,25 +84,39 @@ def test_a_sweep_starts_from_the_flow_before_and_encodes_each_frame_once(network
     assert all(flow.shape == (50, 70, 2) for flow in flows.values())
 
 
-def test_pairs_side_by_side_get_the_flow_that_they_get_alone(network, monkeypatch):
+def test_pairs_of_a_block_get_the_flow_that_they_get_alone(network, monkeypatch):
     monkeypatch.setattr(flow_raft, "NUM_UPDATES", 4)
     frames = video(4, 50, 70)
     sweeps = [(0, [1, 2]), (1, [2, 3]), (2, [3])]
-    together = dict(RaftFlow(frames.__getitem__, network, block=3).sweep(sweeps))
+    together = dict(RaftFlow(frames.__getitem__, network, block=3).estimate_sweeps(sweeps))
     for sweep in sweeps:
-        for pair, flow in RaftFlow(frames.__getitem__, network, block=1).sweep([sweep]):
+        for pair, flow in RaftFlow(frames.__getitem__, network, block=1).estimate_sweeps([sweep]):
             assert np.abs(flow - together[pair]).max() < 1e-2
 
 
-def test_a_jump_starts_from_the_flow_given(network, monkeypatch):
-    """With no update left, what comes out is the start, enlarged."""
+def test_upsampled_flow_mixes_the_cells_around(network):
+    """Against a loop over pixels, in float64."""
+    generator = torch.Generator().manual_seed(0)
+    low = torch.randn(2, 2, 3, 4, generator=generator, dtype=torch.float64)
+    mask = torch.randn(2, 9 * 64, 3, 4, generator=generator, dtype=torch.float64)
+    found = upsample_flow(low, mask)
+    around = torch.nn.functional.pad(low, [1] * 4)  # cells outside count as zero
+    for b, y, x in ((0, 0, 0), (1, 23, 31), (0, 12, 9), (1, 5, 17)):
+        row, column, inside = y // CELL, x // CELL, y % CELL * CELL + x % CELL
+        weights = mask[b, :, row, column].reshape(9, 64)[:, inside].softmax(0)
+        cells = around[b, :, row : row + 3, column : column + 3].reshape(2, 9)
+        assert torch.allclose(found[b, :, y, x], CELL * (cells @ weights))
+
+
+def test_flow_can_start_from_a_given_flow(network, monkeypatch):
+    """Without updates the result is the start, upsampled."""
     monkeypatch.setattr(flow_raft, "NUM_UPDATES", 0)
     raft = RaftFlow(video(2, 128, 160).__getitem__, network)
     monkeypatch.setattr(
         flow_raft, "upsample_flow", lambda low, mask: CELL * low.repeat_interleave(8, 2).repeat_interleave(8, 3)
     )
     start = np.full((128, 160, 2), (16.0, -4.0), np.float32)
-    ((pair, flow),) = raft.jump([(0, 1)], [start])
+    ((pair, flow),) = raft.estimate_from([(0, 1)], [start])
     assert pair == (0, 1) and np.allclose(flow, start)
 
 
@@ -112,16 +127,16 @@ def test_memory_bounds_the_block_and_the_frames_kept(network, monkeypatch):
     monkeypatch.setattr(flow_raft, "ENCODED_MEMORY", 0)
     raft = RaftFlow(frames.__getitem__, network)
     assert raft.block == 3 and raft.features.cache_info().maxsize == 4
-    list(raft.sweep([(0, [1])]))
+    list(raft.estimate_sweeps([(0, [1])]))
     assert not network.corr_block.corr_pyramid  # would lie beside the next pairs'
 
 
-def test_half_precision_is_near_the_whole(network, monkeypatch):
+def test_half_precision_is_near_float32(network, monkeypatch):
     monkeypatch.setattr(flow_raft, "NUM_UPDATES", 2)
     frames = video(2, 128, 128)
-    (_, whole), (_, half) = (
-        next(RaftFlow(frames.__getitem__, network, half=half).sweep([(0, [1])])) for half in (False, True)
-    )
+    ((_, whole),) = RaftFlow(frames.__getitem__, network).estimate_sweeps([(0, [1])])
+    monkeypatch.setattr(flow_raft, "inference_precision", lambda device: torch.autocast("cpu", torch.float16))
+    ((_, half),) = RaftFlow(frames.__getitem__, network).estimate_sweeps([(0, [1])])
     assert half.dtype == np.float32 and 0 < np.abs(half - whole).max() < 0.05 * np.abs(whole).max()
 
 
@@ -144,7 +159,7 @@ def test_torchvision_weights_survive_a_file(network, tmp_path):
 
 def test_princeton_names_are_translated():
     value = torch.zeros(1)
-    renamed = from_princeton(
+    renamed = to_torchvision_names(
         {
             "module.fnet.layer2.0.conv1.weight": value,
             "cnet.norm1.bias": value,
@@ -166,7 +181,7 @@ def test_wrong_files_are_named(tmp_path):
     with pytest.raises(InputError, match=r"text\.pth cannot be read"):
         load_raft(tmp_path / "text.pth", "cpu")
     torch.save({"fnet.conv1.weight": torch.zeros(2)}, tmp_path / "other.pth")
-    with pytest.raises(InputError, match=r"missing \(context_encoder.*of another shape \(feature_encoder"):
+    with pytest.raises(InputError, match=r"does not fit RAFT \(Missing key.*; size mismatch for feature_encoder"):
         load_raft(tmp_path / "other.pth", "cpu")
     torch.save({"model": {"a": torch.zeros(2)}}, tmp_path / "nested.pth")
     with pytest.raises(InputError, match="no state dict"):

@@ -6,13 +6,13 @@ import pytest
 
 from preprocessing.flow_dis import DisFlow
 from preprocessing.keypoints import (
-    LENGTH,
+    DESCRIPTOR_LENGTH,
     MAX_KEYPOINTS,
     NEIGHBOURS,
-    SMALL,
+    SMALL_FRAME,
     KeypointMatches,
-    agreeing,
-    keypoints,
+    agrees_with_neighbours,
+    detect_keypoints,
     squared_distances,
 )
 
@@ -34,53 +34,58 @@ def turned(image, degrees, shift):
 def test_matches_follow_a_turn_and_a_shift_that_flow_cannot():
     first = texture()
     second, matrix = turned(first, 25, (40, -6))
-    points, flow = KeypointMatches([first, second].__getitem__, 2).between(0, 1)
+    points, flow = KeypointMatches([first, second].__getitem__, 2).match(0, 1)
     expected = points @ matrix[:, :2].T + matrix[:, 2] - points
     assert len(points) > 100 and np.quantile(np.linalg.norm(flow - expected, axis=1), 0.95) < 0.5
 
 
 @pytest.mark.parametrize(("height", "width"), [(H, W), (399, 300), (400, 300), (16, 16)])
 def test_keypoints_lie_where_the_picture_has_them(height, width):
-    """A blob is found at its middle, whether or not the image is doubled first."""
+    """A blob is found at its centre, whether or not the image is doubled first."""
     ys, xs = np.mgrid[:height, :width]
     x, y = width * 0.5 + 0.25, height * 0.5 - 0.25
     blob = np.uint8(255 * np.exp(-((xs - x) ** 2 + (ys - y) ** 2) / 18))
-    found, described = keypoints(blob)
+    found, described = detect_keypoints(blob)
     assert np.linalg.norm(found - (x, y), axis=1).min() < 0.1
-    assert np.allclose(np.linalg.norm(described.astype(float), axis=1), LENGTH, rtol=0.01)
+    assert np.allclose(np.linalg.norm(described.astype(float), axis=1), DESCRIPTOR_LENGTH, rtol=0.01)
     assert len(found) == len(described) <= MAX_KEYPOINTS
 
 
 def test_small_images_are_doubled_and_no_others():
-    assert 399 * 300 < SMALL <= 400 * 300
+    assert 399 * 300 < SMALL_FRAME <= 400 * 300
 
 
-def test_what_is_there_twice_has_no_match():
+def test_a_repeated_pattern_has_no_match():
     """Tiles: every keypoint has twins, each as good as the others."""
     tile = texture(32, 32, seed=4)
     first, second = np.tile(tile, (4, 6)), np.roll(np.tile(tile, (4, 6)), 5, axis=1)
     matches = KeypointMatches([first, second].__getitem__, 2)
-    assert len(keypoints(first)[0]) > 300 and len(matches.between(0, 1)[0]) < 10
+    assert len(detect_keypoints(first)[0]) > 300 and len(matches.match(0, 1)[0]) < 10
 
 
 def test_matches_are_mutual():
-    """The one keypoint of a frame is nearest to all of another, but none other than the best of these is its match."""
-    described = {0: np.eye(9, 128) * LENGTH, 1: np.eye(9, 128) * LENGTH}
-    described[1][1:] = np.eye(128)[40:48] * LENGTH  # of nine only the first is alike
-    described[0][1:, 0] = LENGTH * 0.9  # and all of the others look somewhat like it
+    """One keypoint is nearest to all those of the other frame, but only the best of these is its match."""
+    described = {0: np.eye(9, 128) * DESCRIPTOR_LENGTH, 1: np.eye(9, 128) * DESCRIPTOR_LENGTH}
+    described[1][1:] = np.eye(128)[40:48] * DESCRIPTOR_LENGTH  # of nine only the first is alike
+    described[0][1:, 0] = DESCRIPTOR_LENGTH * 0.9  # and all of the others look somewhat like it
     places = np.random.default_rng(0).uniform(0, 100, (9, 2)).astype(np.float32)
     matches = KeypointMatches(lambda index: index, 2)
     matches._keypoints = lambda index: (places, described[index].astype(np.int16))
     kept = []
+
+    def agree(points, flow):
+        kept.append(points)
+        return points[:, 0] > 0
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("preprocessing.keypoints.agreeing", lambda points, flow: kept.append(points) or points[:, 0] > 0)
-        matches.between(0, 1)
+        patch.setattr("preprocessing.keypoints.agrees_with_neighbours", agree)
+        matches.match(0, 1)
     assert (kept[0] == places[:1]).all()
 
 
 def test_distances_are_exact():
-    """So that they do not depend on who adds in what order."""
-    a, b = (keypoints(texture(seed=seed))[1] for seed in (1, 2))
+    """So they do not depend on the order of summation, nor on the number of threads."""
+    a, b = (detect_keypoints(texture(seed=seed))[1] for seed in (1, 2))
     exact = np.square(a[:, None].astype(np.int64) - b[None, :300]).sum(-1)
     assert len(a) > 300 and (squared_distances(a, b[:300]) == exact).all()
 
@@ -90,31 +95,31 @@ def test_without_texture_there_is_no_match_and_flow_stays():
     matches = KeypointMatches([plain, plain, texture()].__getitem__, 3)
     flow = np.random.default_rng(0).random((H, W, 2)).astype(np.float32)
     for pair in ((0, 1), (0, 2), (2, 0)):
-        assert len(matches.between(*pair)[0]) == 0 and matches.corrected(flow, *pair) is flow
+        assert len(matches.match(*pair)[0]) == 0 and matches.correct(flow, *pair) is flow
 
 
 def test_a_match_stands_by_its_neighbours():
     points = np.random.default_rng(0).uniform(0, 100, (60, 2)).astype(np.float32)
     flow = np.float32((5, 1)) + 0.1 * (points - 50)
     flow[7] += (12, 0)
-    assert agreeing(points, flow).tolist() == [k != 7 for k in range(60)]
-    assert not agreeing(points[:NEIGHBOURS], flow[:NEIGHBOURS]).any()
+    assert agrees_with_neighbours(points, flow).tolist() == [k != 7 for k in range(60)]
+    assert not agrees_with_neighbours(points[:NEIGHBOURS], flow[:NEIGHBOURS]).any()
 
 
-def test_only_what_is_far_off_a_match_is_replaced():
+def test_only_flow_that_contradicts_a_match_is_replaced():
     first = texture()
     second, _ = turned(first, 0, (30, 4))
     matches = KeypointMatches([first, second].__getitem__, 2)
     flow = np.tile(np.float32((30, 4.5)), (H, W, 1))
-    assert matches.corrected(flow, 0, 1) is flow
+    assert matches.correct(flow, 0, 1) is flow
     flow[:, 40:90] = (2, 0)
-    corrected = matches.corrected(flow, 0, 1)
+    corrected = matches.correct(flow, 0, 1)
     inside, outside = (slice(10, -10), slice(45, 85)), (slice(None), slice(103, None))
     assert np.quantile(np.abs(corrected[inside] - (30, 4)), 0.95) < 0.5 and (flow[inside] == (2, 0)).all()
     assert (corrected[outside] == flow[outside]).all()
 
 
-def hidden_for_a_while():
+def occluded_for_a_while():
     """A patch moves by 4 px a frame behind a post that stands still and is wider than the patch."""
     ground, patch, post = texture(seed=1), texture(40, 40, seed=2), texture(H, 48, seed=3)
     frames = []
@@ -126,13 +131,13 @@ def hidden_for_a_while():
     return frames
 
 
-def test_flow_finds_again_what_was_hidden(monkeypatch):
-    frames, patch = hidden_for_a_while(), (slice(50, 78), slice(10, 38))
+def test_flow_finds_a_patch_again_that_was_occluded(monkeypatch):
+    frames, patch = occluded_for_a_while(), (slice(50, 78), slice(10, 38))
 
     def error():
-        ((_, flow),) = list(DisFlow(frames.__getitem__).sweep([(0, list(range(1, 30)))]))[-1:]
+        ((_, flow),) = list(DisFlow(frames.__getitem__).estimate_sweeps([(0, list(range(1, 30)))]))[-1:]
         return np.abs(flow[patch] - (4 * 29, 0)).mean()
 
     assert error() < 0.5
-    monkeypatch.setattr(KeypointMatches, "corrected", lambda self, flow, *pair: flow)
+    monkeypatch.setattr(KeypointMatches, "correct", lambda self, flow, *pair: flow)
     assert error() > 20

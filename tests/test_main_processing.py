@@ -11,14 +11,15 @@ import cv2
 import numpy as np
 import pytest
 
-import preprocessing.main_processing as main_processing
-import preprocessing.manifest as manifest
 import preprocessing.pairs as pairs_module
 from loaders.flow_store import FlowStore
-from preprocessing.manifest import Settings, read_manifest, record
-from preprocessing.pipeline import is_complete, preprocess, require_complete
+from preprocessing import main_processing, manifest, pipeline
+from preprocessing.manifest import read_record, stage_settings, write_record
+from preprocessing.pipeline import preprocess, require_complete
+from preprocessing.products import describe_missing
 from preprocessing.report import report_path
 from preprocessing.sequence_paths import SequencePaths
+from preprocessing.settings import Settings
 from utils.errors import InputError
 from utils.images import decode_image, write_image
 
@@ -55,8 +56,8 @@ def as_if_by_raft(paths, folder):
     weights = folder / "weights.pth"
     weights.write_bytes(b"some weights")
     preprocess(paths, CHAINED)
-    record = read_manifest(paths)
-    record["settings"] = Settings(raft_weights=weights).by_stage()
+    record = read_record(paths)
+    record["settings"] = stage_settings(Settings(raft_weights=weights))
     paths.manifest.write_text(json.dumps(record))
     return weights, record
 
@@ -68,13 +69,13 @@ def test_opencv_by_any_of_its_names_will_do(paths, monkeypatch):
         return version(package)
 
     monkeypatch.setattr("preprocessing.manifest.version", version_without_opencv)
-    record(paths, NAMES, CHAINED, complete=False)
-    assert read_manifest(paths)["versions"]["opencv"] == cv2.__version__
+    write_record(paths, NAMES, stage_settings(CHAINED), finished=set(), complete=False)
+    assert read_record(paths)["versions"]["opencv"] == cv2.__version__
 
 
 def test_a_complete_folder_keeps_the_versions_that_made_it(paths):
     preprocess(paths, UNCHAINED)
-    record_of_old = read_manifest(paths) | {"versions": {"torch": "2.9.0"}}
+    record_of_old = read_record(paths) | {"versions": {"torch": "2.9.0"}}
     paths.manifest.write_text(json.dumps(record_of_old, indent=1))
     before = paths.manifest.read_bytes()
     preprocess(paths, UNCHAINED)
@@ -82,10 +83,10 @@ def test_a_complete_folder_keeps_the_versions_that_made_it(paths):
 
 
 def test_dis_makes_everything_training_needs(paths):
-    assert "12 flows in raft_exhaustive" in is_complete(paths, NAMES, CHAINED)
+    assert "12 flows in raft_exhaustive" in describe_missing(paths, NAMES, CHAINED)
     preprocess(paths, Settings(flow="dis"))
-    assert is_complete(paths, NAMES, CHAINED) is None
-    record = read_manifest(paths)
+    assert describe_missing(paths, NAMES, CHAINED) is None
+    record = read_record(paths)
     assert sorted(record["frames"]) == NAMES and "torch" in record["versions"]
     assert record["settings"]["flow"]["flow"] == "dis" and record["settings"]["features"]["features"] == "sift"
     stats = json.loads(paths.chained.flow_stats.read_text())
@@ -97,10 +98,10 @@ def test_dis_makes_everything_training_needs(paths):
 def test_chaining_can_be_left_out_and_added_later(paths):
     preprocess(paths, Settings(flow="dis", chain=False))
     assert not paths.chained.root.exists()
-    assert is_complete(paths, NAMES, UNCHAINED) is None
-    assert "chained/raft_exhaustive" in is_complete(paths, NAMES, CHAINED)
+    assert describe_missing(paths, NAMES, UNCHAINED) is None
+    assert "chained/raft_exhaustive" in describe_missing(paths, NAMES, CHAINED)
     preprocess(paths, Settings(flow="dis"))
-    assert is_complete(paths, NAMES, CHAINED) is None
+    assert describe_missing(paths, NAMES, CHAINED) is None
 
 
 @pytest.mark.parametrize("stage", ["write_flows", "write_features", "filter_flow", "chain_flow"])
@@ -112,10 +113,10 @@ def test_killed_before_any_stage_it_continues_to_the_same_result(paths, monkeypa
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(main_processing, stage, die)
+        patch.setattr(pipeline, stage, die)
         with pytest.raises(Killed):
             preprocess(paths, Settings(flow="dis"))
-    assert is_complete(paths, NAMES, CHAINED) is not None
+    assert describe_missing(paths, NAMES, CHAINED) is not None
     preprocess(paths, Settings(flow="dis"))
     resumed = snapshot(paths)
     clear(paths)
@@ -126,25 +127,25 @@ def test_killed_before_any_stage_it_continues_to_the_same_result(paths, monkeypa
 def test_a_complete_folder_is_left_alone(paths, monkeypatch):
     preprocess(paths, Settings(flow="dis"))
     for stage in ("write_flows", "write_features", "filter_flow", "chain_flow"):
-        monkeypatch.setattr(main_processing, stage, lambda *args, **kwargs: pytest.fail("did something"))
+        monkeypatch.setattr(pipeline, stage, lambda *args, **kwargs: pytest.fail("did something"))
     preprocess(paths, Settings(flow="dis"))
 
 
 def test_a_complete_raft_folder_needs_no_weights(paths, monkeypatch):
     preprocess(paths, Settings(flow="dis"))
-    record = read_manifest(paths)
-    record["settings"] = Settings(flow="raft").by_stage()
+    record = read_record(paths)
+    record["settings"] = stage_settings(Settings(flow="raft"))
     paths.manifest.write_text(json.dumps(record))
-    monkeypatch.setattr(main_processing, "load_raft", lambda *args: pytest.fail("asked for weights"))
+    monkeypatch.setattr(pipeline, "load_raft", lambda *args: pytest.fail("asked for weights"))
     preprocess(paths, Settings(flow="raft"))
 
 
 def test_the_first_frames_alone_can_be_done(paths):
     preprocess(paths, Settings(flow="dis"), num_frames=3)
-    assert is_complete(paths, NAMES[:3], CHAINED) is None
-    assert "6 flows" in is_complete(paths, NAMES, CHAINED)
+    assert describe_missing(paths, NAMES[:3], CHAINED) is None
+    assert "6 flows" in describe_missing(paths, NAMES, CHAINED)
     preprocess(paths, Settings(flow="dis"))
-    assert is_complete(paths, NAMES, CHAINED) is None
+    assert describe_missing(paths, NAMES, CHAINED) is None
 
 
 def test_another_method_on_the_same_folder_is_refused_by_name(paths):
@@ -272,7 +273,7 @@ def test_removed_frames_are_noticed(paths):
 def test_weights_are_asked_for_where_they_matter(paths, tmp_path):
     _, record = as_if_by_raft(paths, tmp_path)
     preprocess(paths, Settings())  # complete: whatever weights were used
-    assert read_manifest(paths)["settings"] == record["settings"]
+    assert read_record(paths)["settings"] == record["settings"]
     other = tmp_path / "other.pth"
     other.write_bytes(b"other weights")
     with pytest.raises(InputError, match="preprocessed with raft_weights"):
@@ -324,6 +325,28 @@ def test_missing_weights_are_reported_before_any_work(paths, tmp_path):
     assert [p.name for p in paths.root.iterdir()] == ["color"]
 
 
+@pytest.mark.parametrize(
+    ("words", "chain"),
+    [("", True), ("--chain", True), ("--chain true", True), ("--chain false", False), ("--chain=no", False)],
+)
+def test_switches_have_one_grammar(words, chain):
+    assert main_processing.parse_flags(["--data_dir", "x", *words.split()]).chain is chain
+
+
+def test_a_switch_is_on_or_off(capsys):
+    with pytest.raises(SystemExit):
+        main_processing.main(["--data_dir", "x", "--chain", "perhaps"])
+    assert "perhaps" in capsys.readouterr().err
+
+
+def test_help_loads_no_torch():
+    script = Path(main_processing.__file__)
+    code = f"import runpy, sys; sys.argv = ['x', '--help']; runpy.run_path({str(script)!r}, run_name='__main__')"
+    code = f"import atexit, sys; atexit.register(lambda: print('torch' in sys.modules)); {code}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and "--chain" in done.stdout and done.stdout.endswith("False\n")
+
+
 def run_script(*arguments):
     script = Path(main_processing.__file__)
     return subprocess.run([sys.executable, str(script), *map(str, arguments)], capture_output=True, text=True)
@@ -335,7 +358,7 @@ def test_the_script_runs_from_anywhere(paths, tmp_path):
         "--data_dir", paths.root, "--data_root", root, "--flow", "dis", "--max_side", 48, "--device", "cpu"
     )
     assert done.returncode == 0, done.stderr
-    assert is_complete(SequencePaths(root / "seq_48"), NAMES, CHAINED) is None
+    assert describe_missing(SequencePaths(root / "seq_48"), NAMES, CHAINED) is None
     assert f"ready: {root / 'seq_48'}" in done.stdout
 
 
