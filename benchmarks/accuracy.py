@@ -1,10 +1,10 @@
 """Accuracy over scenes, settings and seeds: `python -m benchmarks.accuracy --scenes DIR … [--configs FILE …]`.
 
 A scene is a folder with `color/` and `gt_tracks.npz`, or `mask/` and `badja.json`. It is copied into --out and trained
-with each config and seed (of networks, pairs and rays). The figures of a run are kept there as one JSON: the same
-command goes on where it was stopped, and several may share --out with other scenes. Any other flag goes to train.py
-and evaluate.py, as `--flow dis --max_side 256`. Mean and standard deviation over the seeds are printed beside direct
-and chained flow, and written as `accuracy.md` and `accuracy.json`.
+with each config and seed (of networks, pairs and rays). The scores of a run are kept there as one JSON: after a stop
+the same command continues, and several may share --out with other scenes. Further flags go to train.py, as `--flow dis
+--max_side 256`. Mean and standard deviation over the seeds are printed beside direct and chained flow, and written as
+`accuracy.md` and `accuracy.json`.
 """
 
 import argparse
@@ -15,25 +15,39 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 
+from configs.flags import parse_train
 from evaluation.provenance import code_and_machine
-from evaluation.tables import Row, markdown_table, mean_and_deviation
-from utils.atomic import atomic_path, write_atomic
-from utils.config import build_parser, parse_config
+from evaluation.tables import markdown_table, mean_and_deviation
+from utils.atomic import atomic_folder, write_atomic
+from utils.config import config_chain
 from utils.errors import InputError, exit_on_input_error
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-CONFIGS = [REPOSITORY / "configs" / name for name in ("demo.txt", "cpu_large.txt")]
-INPUTS = ("color", "mask", "gt_tracks.npz", "badja.json")  # of a scene; whatever else is there stays behind
+CONFIGS = [REPOSITORY / "configs" / name for name in ("demo.txt", "fast.txt")]
+SCENE_FILES = ("color", "mask", "gt_tracks.npz", "badja.json")  # what is copied of a scene
 MODEL = "OmniMotion"
-FILES = ("raft_weights", "dino_weights", "gt", "tracks", "foreground_mask_path")  # flags that name one
-OWN = ("config", "data_dir", "expname", "save_dir", "loader_seed", "synthetic")  # flags that tell the runs apart
+FILE_FLAGS = ("raft_weights", "dino_weights", "tracks", "foreground_mask_path")
+RUN_FLAGS = ("config", "data_dir", "expname", "save_dir", "loader_seed", "synthetic")  # given to each run by this
+
+Row = dict[str, float | None]  # JSON's null is a score that does not exist
 
 
-def call(script: str, flags: list[str], folder: Path) -> None:
-    """Run one of the commands in `folder`, where its `data/`, `out/` and `logs/` then are; a failure ends this, too."""
+@dataclass(frozen=True)
+class Scoring:
+    """How evaluate.py scores the runs; benchmark None: by what a scene holds."""
+
+    benchmark: str | None
+    gt: str  # empty: the scene's own
+    query_mode: str
+
+
+def call(script: str, flags: Sequence[str], folder: Path) -> None:
+    """Run one of the commands in `folder`, where its `data/`, `out/` and `logs/` then are; exit if it fails."""
     process = subprocess.Popen([sys.executable, str(REPOSITORY / script), *flags], cwd=folder)
     try:
         code = process.wait()
@@ -48,22 +62,23 @@ def call(script: str, flags: list[str], folder: Path) -> None:
         sys.exit(code)
 
 
-def train_and_score(out: Path, scene: str, config: Path, seed: int, flags: list[str]) -> dict:
-    """Train one run, or go on with it, and score it."""
-    kind = "badja" if (out / "scenes" / scene / "badja.json").exists() else "tracks"
+def train_and_score(out: Path, scene: str, config: Path, seed: int, flags: list[str], scoring: Scoring) -> dict:
+    """Train one run, or continue it, and score it."""
     expname = f"{config.stem}_seed{seed}"
-    common = ["--config", str(config.resolve()), "--benchmark", kind, *flags, "--synthetic", "false"]
-    common += ["--data_dir", f"scenes/{scene}", "--save_dir", "out", "--expname", expname, "--loader_seed", str(seed)]
-    folder, start = out / "out" / f"{expname}_{scene}", time.perf_counter()
-    resumed = any(folder.glob("model_*.pth"))
-    call("train.py", common, out)
+    names = ["--data_dir", f"scenes/{scene}", "--save_dir", "out", "--expname", expname, "--loader_seed", str(seed)]
+    run = Path("out") / f"{expname}_{scene}"
+    resumed, start = any((out / run).glob("model_*.pth")), time.perf_counter()
+    call("train.py", ["--config", str(config.resolve()), *flags, *names], out)
     seconds = None if resumed else round(time.perf_counter() - start)  # of a whole training, preprocessing included
-    call("evaluate.py", common, out)
-    scores = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
+    own = "badja" if (out / "scenes" / scene / "badja.json").exists() else "tracks"
+    truth = ["--benchmark", scoring.benchmark or own, "--query_mode", scoring.query_mode]
+    truth += ["--gt", str(Path(scoring.gt).resolve())] if scoring.gt else []
+    call("evaluate.py", ["--run", str(run), *truth], out)
+    scores = json.loads((out / run / "scores.json").read_text(encoding="utf-8"))
     return {"scene": scene, "config": config.stem, "seed": seed, "training_seconds": seconds, "scores": scores}
 
 
-def prepare(out: Path, scenes: list[Path], configs: list[Path], flags: list[str]) -> None:
+def prepare(out: Path, scenes: list[Path], configs: list[Path], flags: list[str], scoring: Scoring) -> None:
     """Copy the scenes into `out`, and record what its runs are made with.
 
     Raises:
@@ -76,11 +91,12 @@ def prepare(out: Path, scenes: list[Path], configs: list[Path], flags: list[str]
         truth = (scene / "gt_tracks.npz").is_file() or (scene / "badja.json").is_file()
         if not (scene / "color").is_dir() or not truth:
             raise InputError(f"{scene} is no scene: expected color/ and gt_tracks.npz, or color/, mask/ and badja.json")
-    texts = {}
-    for config in configs:
-        require_possible(config, flags, scenes)
-        texts[config.stem] = config.read_text(encoding="utf-8")
-    record, wanted = out / "settings.json", {"scenes": sources, "configs": texts, "flags": {"all": flags}}
+    if scoring.benchmark == "badja" and not scoring.gt:
+        require_files([scene / "badja.json" for scene in scenes])
+    require_files([Path(scoring.gt)] if scoring.gt else [])
+    settings = {config.stem: resolved_settings(config) for config in configs}
+    record = out / "settings.json"
+    wanted = {"scenes": sources, "configs": settings, "flags": {"all": flags}, "scoring": vars(scoring)}
     found = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {part: {} for part in wanted}
     for part, entries in wanted.items():
         for name, value in entries.items():
@@ -90,33 +106,37 @@ def prepare(out: Path, scenes: list[Path], configs: list[Path], flags: list[str]
                 )
     for scene in scenes:
         copy_scene(scene, out / "scenes" / scene.resolve().name)
-    with atomic_path(record) as temporary:
-        temporary.write_text(json.dumps(found, indent=1), encoding="utf-8")
+    write_atomic(record, json.dumps(found, indent=1).encode())
 
 
-def require_possible(config: Path, flags: list[str], scenes: list[Path]) -> None:
-    """Raise InputError for wrong flags and missing files now, not after hours."""
-    asked = parse_config(["--config", str(config), *flags, "--data_dir", str(scenes[0])])
-    named = [Path(getattr(asked, name)) for name in FILES if getattr(asked, name)]
-    if asked.benchmark == "badja" and not asked.gt:
-        named += [scene / "badja.json" for scene in scenes]
-    for path in named:
+def resolved_settings(config: Path) -> dict[str, str]:
+    """Return all settings of a config file and its bases."""
+    settings: dict[str, str] = {}
+    for _, each in config_chain(config):
+        settings |= {name: str(value) for name, value in each.items()}
+    return settings
+
+
+def require_files(paths: list[Path]) -> None:
+    """Raise InputError unless all of the files exist."""
+    for path in paths:
         if not path.is_file():
-            raise InputError(f"{path} is missing, which the flags ask for: give it, or other flags")
+            raise InputError(f"{path} is missing, which the flags need: give it, or other flags")
 
 
-def for_any_folder(flags: list[str]) -> list[str]:
-    """The flags with the files that they give named in full: the commands run in another folder.
+def training_flags(config: Path, flags: list[str], scene: Path) -> list[str]:
+    """Return the flags with the files that they or the config name in full, for the runs are in another folder.
 
     Raises:
-        InputError: flags that this gives to each run itself.
+        InputError: flags that this benchmark gives to each run, wrong ones, or files that are missing.
     """
-    for name in OWN:
+    for name in RUN_FLAGS:
         if any(flag.split("=")[0] == f"--{name}" for flag in flags):
             raise InputError(f"--{name} is chosen for each run: leave it out (settings: --configs, folders: --scenes)")
-    parsed = vars(build_parser().parse_args(flags))
-    files = {name: parsed[name] for name in FILES if parsed[name]}
-    return flags + [text for name, path in files.items() for text in (f"--{name}", str(Path(path).resolve()))]
+    args = parse_train(["--config", str(config), *flags, "--data_dir", str(scene)])
+    files = {name: Path(getattr(args, name)) for name in FILE_FLAGS if getattr(args, name)}
+    require_files(list(files.values()))
+    return flags + [word for name, path in files.items() for word in (f"--{name}", str(path.resolve()))]
 
 
 def copy_scene(scene: Path, target: Path) -> None:
@@ -129,72 +149,71 @@ def copy_scene(scene: Path, target: Path) -> None:
         if not _same_files(scene, target):
             raise InputError(f"{target} was copied from other files than are in {scene} now: give another --out")
         return
-    staged = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(staged, ignore_errors=True)
-    staged.mkdir(parents=True)
-    for entry in (scene / name for name in INPUTS if (scene / name).exists()):
-        (shutil.copytree if entry.is_dir() else shutil.copyfile)(entry, staged / entry.name)
-    staged.rename(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_folder(target) as staged:
+        for name in sorted(_relative_files(scene)):
+            (staged / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(scene / name, staged / name)
 
 
 def _same_files(scene: Path, copy: Path) -> bool:
-    """Whether a copy has what its scene has, byte by byte."""
-    of_scene, of_copy = _files(scene), _files(copy)
-    return of_scene == of_copy and all(filecmp.cmp(scene / name, copy / name, shallow=False) for name in of_scene)
+    """Compare a copy with its scene byte by byte."""
+    names = _relative_files(scene)
+    same = (filecmp.cmp(scene / name, copy / name, shallow=False) for name in names)
+    return names == _relative_files(copy) and all(same)
 
 
-def _files(scene: Path) -> set[Path]:
-    """What is copied of a scene, by paths in its folder."""
-    paths = (path for name in INPUTS for path in (scene / name, *(scene / name).rglob("*")))
+def _relative_files(scene: Path) -> set[Path]:
+    paths = (path for name in SCENE_FILES for path in (scene / name, *(scene / name).rglob("*")))
     return {path.relative_to(scene) for path in paths if path.is_file()}
 
 
-def gather(runs: list[dict]) -> dict[str, dict[str, list[Row]]]:
-    """Scene → tracker → its figures for each seed, flow's once; a model is named after its config."""
+def rows_by_scene(runs: list[dict]) -> dict[str, dict[str, list[Row]]]:
+    """Return scene → tracker → its rows of each seed, flow's once; a model is named after its config."""
     found: dict[str, dict[str, list[Row]]] = {}
     for run in runs:
-        rows = found.setdefault(run["scene"], {})
+        trackers = found.setdefault(run["scene"], {})
         for tracker, row in run["scores"]["mean"].items():
-            each = rows.setdefault(run["config"] if tracker == MODEL else tracker, [])
-            if tracker == MODEL or not each:
-                each.append(row)
+            rows = trackers.setdefault(run["config"] if tracker == MODEL else tracker, [])
+            if tracker == MODEL or not rows:
+                rows.append(row)
     return found
 
 
-def over_scenes(scenes: list[dict[str, list[Row]]]) -> dict[str, list[Row]]:
-    """The mean over scenes, seed by seed, of the trackers that all scenes have in as many seeds."""
+def mean_over_scenes(scenes: list[dict[str, list[Row]]]) -> dict[str, list[Row]]:
+    """Return the mean over scenes, seed by seed, of the trackers that all scenes have with as many seeds."""
     means = {}
     for tracker, rows in scenes[0].items():
         others = [scene.get(tracker, []) for scene in scenes]
         if all(len(each) == len(rows) for each in others):
             means[tracker] = [
-                {key: _mean([each[seed][key] for each in others]) for key in row} for seed, row in enumerate(rows)
+                {key: _known_mean([each[seed][key] for each in others]) for key in row} for seed, row in enumerate(rows)
             ]
     return means
 
 
 def report(runs: list[dict]) -> str:
-    """Markdown: for each kind of figures a table of all scenes, and of their mean."""
-    scenes, lines = gather(runs), []
-    kinds: dict[tuple[str, ...], list[str]] = {}
+    """Return a Markdown table of all scenes, and of their mean, for each set of metrics."""
+    scenes, lines = rows_by_scene(runs), []
+    by_columns: dict[tuple[str, ...], list[str]] = {}
     for name, trackers in scenes.items():
-        kinds.setdefault(tuple(next(iter(trackers.values()))[0]), []).append(name)
-    for columns, names in kinds.items():
+        by_columns.setdefault(tuple(next(iter(trackers.values()))[0]), []).append(name)
+    for columns, names in by_columns.items():
         blocks = {name: scenes[name] for name in names}
         if len(names) > 1:
-            blocks[f"mean of {len(names)}"] = over_scenes(list(blocks.values()))
+            blocks[f"mean of {len(names)}"] = mean_over_scenes(list(blocks.values()))
         cells = [
             [name, tracker, str(len(rows)), *(mean_and_deviation([row[key] for row in rows]) for key in columns)]
             for name, trackers in blocks.items()
             for tracker, rows in trackers.items()
         ]
         lines.append(markdown_table(["scene", "tracker", "runs", *columns], cells))
-    made = code_and_machine(run["scores"] for run in runs)
-    return "\n\n".join([*lines, f"± standard deviation over the seeds. Code and machine: {made}."])
+    made_by = code_and_machine(run["scores"] for run in runs)
+    return "\n\n".join([*lines, f"± standard deviation over the seeds. Code and machine: {made_by}."])
 
 
 def write_report(out: Path) -> str:
-    """Write what all runs in `out` gave, and return it as text."""
+    """Write the scores of all runs in `out`, and return the table."""
     runs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((out / "runs").glob("[!.]*.json"))]
     text = report(runs)
     write_atomic(out / "accuracy.md", (text + "\n").encode())
@@ -202,33 +221,38 @@ def write_report(out: Path) -> str:
     return text
 
 
-def _mean(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]  # JSON's null: a figure that does not exist
+def _known_mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
     return mean(known) if known else None
 
 
 @exit_on_input_error
-def main(argv: list[str] | None = None) -> None:
-    """Do the runs that are missing and print what all of them gave."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+def main() -> None:
+    """Make the runs that are missing and print the table of all."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
     parser.add_argument("--scenes", nargs="+", type=Path, required=True, help="folders with color/ and a truth")
     parser.add_argument("--configs", nargs="+", type=Path, default=CONFIGS, help="settings to train with")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each scene and config")
     parser.add_argument("--out", type=Path, default=Path("out/accuracy"), help="where everything is kept")
-    args, flags = parser.parse_known_args(argv)
+    parser.add_argument(
+        "--benchmark", choices=["tracks", "tapvid", "badja"], help="kind of truth (default: the scene's)"
+    )
+    parser.add_argument("--gt", default="", help="file of the truth (default: the scene's)")
+    parser.add_argument("--query_mode", choices=["strided", "first"], default="strided", help="TAP-Vid's queries")
+    args, flags = parser.parse_known_args()
     if args.seeds < 1:
         raise InputError(f"--seeds is {args.seeds}, expected at least 1")
-    flags = for_any_folder(flags)
-    prepare(args.out, args.scenes, args.configs, flags)
-    for seed in range(args.seeds):  # the first figures of everything come first
+    scoring = Scoring(args.benchmark, args.gt, args.query_mode)
+    flags_of = {config: training_flags(config, flags, args.scenes[0]) for config in args.configs}
+    prepare(args.out, args.scenes, args.configs, flags, scoring)
+    for seed in range(args.seeds):  # the first scores of everything come first
         for scene in (scene.resolve().name for scene in args.scenes):
             for config in args.configs:
                 result = args.out / "runs" / f"{scene}_{config.stem}_seed{seed}.json"
                 if not result.exists():
                     print(f"{scene}, {config.stem}, seed {seed}", flush=True)
-                    run = train_and_score(args.out, scene, config, seed, flags)
-                    with atomic_path(result) as temporary:
-                        temporary.write_text(json.dumps(run, indent=1), encoding="utf-8")
+                    run = train_and_score(args.out, scene, config, seed, flags_of[config], scoring)
+                    write_atomic(result, json.dumps(run, indent=1).encode())
                     write_report(args.out)
     print(write_report(args.out))
     print(f"runs and scores are in {args.out}, this table in {args.out / 'accuracy.md'} and accuracy.json")

@@ -1,18 +1,18 @@
-"""Which cosine of the weightless descriptor tells right flow from wrong: `python -m benchmarks.appearance SEQ …`.
+"""Which cosine of the SIFT descriptors separates right from wrong flow: `python -m benchmarks.appearance SEQ …`.
 
-Takes preprocessed sequences with exact tracks and foreground masks (the demo's `data/demo_scene`). Counted are
-tracked points whose flow, at gaps that the appearance check sees, passes the cycle check: right where it ends within
-2 px of the exact position and the point is visible there, wrong where it ends more than 5 px off. Right points of the
-background and of moving objects are told apart, because objects are what a strict threshold loses first.
+Takes preprocessed sequences with exact tracks and foreground masks (the demo's `data/demo_scene`). Counted are tracked
+points whose flow, at frame gaps with an appearance check, passes the cycle check: right if it ends within 2 px of the
+exact position and the point is visible there, wrong if it ends more than 5 px off. Right points of the background and
+of moving objects are counted apart, because a strict threshold rejects those of objects first.
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from benchmarks.measure import write_json
 from preprocessing.consistency import NEAR_GAP, appearance_similarity, cycle_masks
 from preprocessing.features import sift_map
 from preprocessing.flow_files import read_flow
@@ -25,7 +25,7 @@ RIGHT, WRONG = 2.0, 5.0  # pixels
 
 
 def similarities(paths: SequencePaths) -> dict[str, np.ndarray]:
-    """Cosines of the counted points: `background` and `object` (right ones) and `wrong`."""
+    """Return the cosines of the counted points: `background` and `object` (right ones) and `wrong`."""
     frames = list_frames(paths.color)
     names = [frame.name for frame in frames]
     maps = [sift_map(read_frame(frame)) for frame in frames]
@@ -34,17 +34,17 @@ def similarities(paths: SequencePaths) -> dict[str, np.ndarray]:
         points, occluded = tracks["points"], tracks["occluded"]
     found: dict[str, list[np.ndarray]] = {"background": [], "object": [], "wrong": []}
     for i in range(len(names)):
-        seen = ~occluded[:, i]
-        px = torch.from_numpy(points[seen, i])
+        visible = ~occluded[:, i]
+        px = torch.from_numpy(points[visible, i])
         x, y = px.round().long().unbind(-1)
         on_object = masks[i][y, x]
         for j in (j for j in range(len(names)) if abs(i - j) >= NEAR_GAP):
             flow, back = (torch.from_numpy(read_flow(paths, names[a], names[b])) for a, b in ((i, j), (j, i)))
             ends = px + sample_bilinear(flow[None], px[None])[0]
             cosine = appearance_similarity(maps[i], maps[j], px, ends, flow.shape[:2]).numpy()
-            error = np.linalg.norm(ends.numpy() - points[seen, j], axis=-1)
+            error = np.linalg.norm(ends.numpy() - points[visible, j], axis=-1)
             consistent = cycle_masks(flow, back)[0][y, x].numpy()
-            right = consistent & (error < RIGHT) & ~occluded[seen, j]
+            right = consistent & (error < RIGHT) & ~occluded[visible, j]
             found["background"].append(cosine[right & ~on_object])
             found["object"].append(cosine[right & on_object])
             found["wrong"].append(cosine[consistent & (error > WRONG)])
@@ -52,8 +52,8 @@ def similarities(paths: SequencePaths) -> dict[str, np.ndarray]:
 
 
 def main() -> None:
-    """Print, for each sequence and cosine, the share of each kind of point that is kept."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Print, for each sequence and cosine, the fraction of each kind of point that is kept."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("sequences", nargs="+", type=Path, help="preprocessed sequence folders with gt_tracks.npz")
     parser.add_argument("--json", type=Path, help="write the table there as well")
     args = parser.parse_args()
@@ -62,10 +62,9 @@ def main() -> None:
         kinds = similarities(SequencePaths(root))
         table[str(root)] = {c: {kind: float((v > c).mean()) for kind, v in kinds.items()} for c in COSINES}
         print(f"{root}: kept of " + ", ".join(f"{len(values)} {kind}" for kind, values in kinds.items()))
-        for cosine, shares in table[str(root)].items():
-            print(f"  cosine > {cosine:.2f}  " + "  ".join(f"{kind} {share:6.1%}" for kind, share in shares.items()))
-    if args.json:
-        args.json.write_text(json.dumps(table, indent=1))
+        for cosine, kept in table[str(root)].items():
+            print(f"  cosine > {cosine:.2f}  " + "  ".join(f"{kind} {part:6.1%}" for kind, part in kept.items()))
+    write_json(args.json, table)
 
 
 if __name__ == "__main__":

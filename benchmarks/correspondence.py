@@ -1,8 +1,8 @@
-"""How good flow is, how much is valid, how much of that is wrong: `python -m benchmarks.correspondence SEQ …`.
+"""How good flow is, and how much of it is valid or wrong: `python -m benchmarks.correspondence SEQ …`.
 
-For preprocessed sequences with exact tracks (`gt_tracks.npz`), by gap, at the points visible at both ends: the mean
-error of all flow and the share below 3 px; then the share that has a valid flow, and the share of the valid that is
-wrong by more than 5 px, after filtering and, where the folder has chained flow, after chaining.
+For preprocessed sequences with exact tracks (`gt_tracks.npz`), by frame gap, at the points visible in both frames: the
+mean error of all flow and the fraction below 3 px; then, after filtering and, where there is chained flow, after
+chaining, the fraction of points with valid flow, and the fraction of the valid that is wrong by more than 5 px.
 """
 
 import argparse
@@ -13,54 +13,57 @@ import numpy as np
 from evaluation.ground_truth import TrackTruth, exact_tracks, frame_size
 from loaders.flow_store import FlowStore
 from preprocessing.sequence_paths import SequencePaths
+from utils.errors import InputError, exit_on_input_error
 from utils.images import list_frames
 
-BUCKETS = ((1, 1), (2, 4), (5, 8), (9, 15), (16, 32), (33, 64), (65, 10**6))  # gaps
+GAPS = ((1, 1), (2, 4), (5, 8), (9, 15), (16, 32), (33, 64), (65, 10**6))  # frames, both ends included
 RIGHT, WRONG = 3.0, 5.0  # pixels
-VALID_WRONG = "{valid:.0%}, {wrong:.1%}"
 
 
-def quality(store: FlowStore, truth: TrackTruth) -> dict[str, dict[str, float]]:
-    """For each bucket of gaps: mean `error` in px, share that is `right`, `valid` share, `wrong` share of the valid."""
-    sums = np.zeros((len(BUCKETS), 5))
+def flow_quality(store: FlowStore, truth: TrackTruth) -> dict[str, dict[str, float]]:
+    """Return, by frame gap, the mean `error` in pixels and the fractions `right`, `valid`, and `wrong` of the valid."""
+    sums = np.zeros((len(GAPS), 5))
     for i, j in zip(*np.nonzero(store.known), strict=True):
-        bucket = next(k for k, (low, high) in enumerate(BUCKETS) if low <= abs(i - j) <= high)
-        seen = ~truth.occluded[:, i] & ~truth.occluded[:, j]
-        x, y = np.round(truth.points[seen, i]).astype(int).T
-        mask = store.mask(i, j)
-        valid = mask.valid[y, x]
-        error = np.linalg.norm(truth.points[seen, i] + store.flow(i, j)[y, x] - truth.points[seen, j], axis=-1)
-        sums[bucket] += len(error), error.sum(), (error < RIGHT).sum(), valid.sum(), (valid & (error > WRONG)).sum()
+        row = next(k for k, (low, high) in enumerate(GAPS) if low <= abs(i - j) <= high)
+        visible = ~truth.occluded[:, i] & ~truth.occluded[:, j]
+        x, y = np.round(truth.points[visible, i]).astype(int).T
+        valid = store.mask(i, j).valid[y, x]
+        error = np.linalg.norm(truth.points[visible, i] + store.flow(i, j)[y, x] - truth.points[visible, j], axis=-1)
+        sums[row] += len(error), error.sum(), (error < RIGHT).sum(), valid.sum(), (valid & (error > WRONG)).sum()
     last = len(store.names) - 1
     return {
         f"{low}-{min(high, last)}" if low < high else f"{low}": {
-            **{"error": error / seen, "right": right / seen},
-            **{"valid": valid / seen, "wrong": wrong / max(valid, 1)},
+            "error": error / count,
+            "right": right / count,
+            "valid": valid / count,
+            "wrong": wrong / max(valid, 1),
         }
-        for (low, high), (seen, error, right, valid, wrong) in zip(BUCKETS, sums, strict=True)
-        if seen
+        for (low, high), (count, error, right, valid, wrong) in zip(GAPS, sums, strict=True)
+        if count
     }
 
 
-def as_text(found: dict[str, dict[str, float]], shown: str) -> str:
-    """`gap 1 …; gap 2-4 …`, with the figures that the format `shown` names."""
-    return "; ".join(f"gap {gap} {shown.format(**row)}" for gap, row in found.items())
+def validity_text(quality: dict[str, dict[str, float]]) -> str:
+    """Return how much is valid, and how much of that is wrong, as `gap 1 90%, 0.5%; gap 2-4 …`."""
+    return "; ".join(f"gap {gap} {row['valid']:.0%}, {row['wrong']:.1%}" for gap, row in quality.items())
 
 
+@exit_on_input_error
 def main() -> None:
-    """Print the shares of every sequence."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Print the fractions of every sequence."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("sequences", nargs="+", type=Path, help="preprocessed sequence folders with gt_tracks.npz")
     for root in parser.parse_args().sequences:
         paths = SequencePaths(root)
-        names = [frame.name for frame in list_frames(paths.color)]
-        truth = exact_tracks(paths.gt_tracks, frame_size(paths), len(names))
-        flow = quality(FlowStore(paths, names, prefer_chained=False), truth)
-        print(f"{root.name}, flow: {as_text(flow, '{error:.2f} px ({right:.0%})')}")
-        print(f"{root.name}, filtered: {as_text(flow, VALID_WRONG)}")
+        names, size = [frame.name for frame in list_frames(paths.color)], frame_size(paths)
+        if size is None:
+            raise InputError(f"{root} holds no frames: give a preprocessed sequence folder")
+        truth = exact_tracks(paths.gt_tracks, size, len(names))
+        flow = flow_quality(FlowStore(paths, names, prefer_chained=False), truth)
+        errors = "; ".join(f"gap {gap} {row['error']:.2f} px ({row['right']:.0%})" for gap, row in flow.items())
+        print(f"{root.name}, flow: {errors}\n{root.name}, filtered: {validity_text(flow)}")
         if paths.chained.flow_stats.is_file():
-            chained = quality(FlowStore(paths, names), truth)
-            print(f"{root.name}, chained: {as_text(chained, VALID_WRONG)}")
+            print(f"{root.name}, chained: {validity_text(flow_quality(FlowStore(paths, names), truth))}")
 
 
 if __name__ == "__main__":

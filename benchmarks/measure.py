@@ -1,74 +1,65 @@
-"""What the benchmarks share: times in turn, counted work, the memory of a process, the rate of the machine."""
+"""Time in turn, counted work, memory of a process, and the machine's rate of matrix products."""
 
 import json
-import math
 import resource
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode, register_flop_formula
-
-from networks.linear import linear
+from torch.utils.flop_counter import FlopCounterMode
 
 T = TypeVar("T")
 Work = Callable[[], object]
 
-PRODUCT = 2048  # side of the matrices whose product gives the machine's rate
+PRODUCT_SIDE = 2048  # of the matrices whose product gives the machine's rate
 
 
-@register_flop_formula(torch.ops.mkldnn._linear_pointwise)
-def _count_linear(x_shape, weight_shape, *args, out_shape=None, **kwargs) -> int:
-    return 2 * math.prod(x_shape) * weight_shape[0]
+@dataclass(frozen=True)
+class Timing:
+    """How long a call takes, and how much large matrix products would compute in its place."""
+
+    seconds: float  # median wall time
+    cpu_seconds: float  # median CPU time of all threads
+    peak_gflop: float  # median CPU time times the higher rate of large products right before and after the call
 
 
 def gflop_of(work: Callable[[], T]) -> tuple[float, T]:
-    """10⁹ floating point operations in the matrix products of a call, oneDNN's among them; and what it gives."""
+    """Return the 10⁹ floating point operations in the matrix products of a call, and its result."""
     with FlopCounterMode(display=False) as counter:
         result = work()
     return counter.get_total_flops() / 1e9, result
 
 
 def seconds_of(work: Work) -> float:
-    """How long a call takes."""
+    """Return the wall time of a call."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
 
 
 def cpu_seconds_of(work: Work) -> float:
-    """How long this process computes in a call: what it waits while others have the cores is left out."""
+    """Return the CPU time of this process in a call, which leaves out waiting for a core."""
     start = time.process_time()
     work()
     return time.process_time() - start
 
 
-@dataclass(frozen=True)
-class Timing:
-    """What a call takes, and how much large products would have done in its place."""
-
-    seconds: float  # median wall time
-    cpu_seconds: float  # median time that this process computed, by all its threads
-    peak_gflop: float  # median of the call's CPU time times the higher rate of large products right before and after it
-
-
 def peak_rate() -> float:
-    """GFLOP for each CPU second of the product of two large matrices, by the faster of torch's library and oneDNN."""
-    matrix = torch.rand(PRODUCT, PRODUCT)
-    products = (lambda: matrix @ matrix, lambda: linear(matrix, matrix))
-    return 2 * PRODUCT**3 / 1e9 / min(cpu_seconds_of(product) for product in products)
+    """Return the GFLOP for each CPU second of the product of two large matrices."""
+    matrix = torch.rand(PRODUCT_SIDE, PRODUCT_SIDE)
+    return 2 * PRODUCT_SIDE**3 / 1e9 / cpu_seconds_of(lambda: matrix @ matrix)
 
 
-def times_in_turn(calls: dict[str, Work], repeats: int) -> dict[str, Timing]:
-    """Calls in turn, so that other work on the machine slows all of them alike. All have been called before.
+def times_in_turn(calls: Mapping[str, Work], repeats: int) -> dict[str, Timing]:
+    """Time calls in turn, so that other work on the machine slows all of them alike.
 
-    The machine's rate is measured again beside every call, for it changes with that other work.
+    Call each once before. The machine's rate changes with its other work, so it is measured again beside every call.
     """
     peak_rate()  # the first one of a process is slower
     samples: dict[str, list[tuple[float, float, float]]] = {name: [] for name in calls}
@@ -84,21 +75,21 @@ def times_in_turn(calls: dict[str, Work], repeats: int) -> dict[str, Timing]:
 
 
 def resident_bytes() -> int:
-    """The largest resident size of this process so far."""
+    """Return the largest resident size of this process so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def alone(module: str, *words: str) -> dict[str, float]:
-    """The figures that `python -m benchmarks.<module> words…` prints as its last line, JSON.
+def measure_alone(module: str, *words: str) -> dict[str, float]:
+    """Run `python -m benchmarks.<module> words…` and return its last line, which is JSON.
 
-    For memory, and before the caller grows: a process begins with the largest size of the one that starts it.
+    Measure memory this way, before the caller grows: a process starts with the largest size of its parent.
     """
     command = [sys.executable, "-m", f"benchmarks.{module}", *words]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def write_json(path: Path | None, rows: dict[str, dict]) -> None:
-    """Leave the figures there, if a file was asked for."""
+def write_json(path: Path | None, content: object) -> None:
+    """Write `content` as JSON, if a file was named."""
     if path:
-        path.write_text(json.dumps(rows, indent=1))
+        path.write_text(json.dumps(content, indent=1), encoding="utf-8")

@@ -1,14 +1,14 @@
 """How far points come back from a round trip through the warp: `python -m benchmarks.precision [--checkpoint FILE]`.
 
-Points of every frame to the canonical volume and back on a CPU, as they are (float32), with the factors of products
-rounded to TF32's ten bits, and under autocast to bfloat16. Shown: the largest distance, in local
-coordinates, where the image is 2 wide, and in pixels of an image 854 wide. By default new networks with affine maps,
-whose maps are close to the identity; with a checkpoint, ours or a released one, trained ones.
+Points of every frame go to the canonical volume and back on a CPU: in float32, with the factors of products rounded to
+TF32's ten bits, and under autocast to bfloat16. Shown is the largest distance in local coordinates, in which the image
+is 2 wide, and in pixels of an image 854 wide. New networks with affine maps, whose maps are close to the identity, or
+with a checkpoint, ours or a released one, trained ones.
 """
 
 import argparse
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from unittest.mock import patch
 
@@ -17,7 +17,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.measure import write_json
-from networks import coupling, linear
 from networks.model_config import ModelConfig
 from networks.omnimotion import OmniMotion, load_model
 from networks.released_checkpoint import load_released_checkpoint
@@ -26,34 +25,35 @@ from networks.warp import Warp
 SIZE = (480, 854)  # height and width, for which a released checkpoint is opened; the warp does not depend on them
 NUM_PTS = 1000  # of a frame
 
+float32_linear = F.linear
+
 
 def to_tf32(x: Tensor) -> Tensor:
-    """Float32 rounded to ten bits behind the point, half away from zero."""
+    """Return float32 rounded to ten bits behind the point, half away from zero."""
     return ((x.contiguous().view(torch.int32) + 0x1000) & ~0x1FFF).view(torch.float32)
 
 
-def tf32_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`networks.linear.linear` as tensor cores compute it: factors rounded, sums in float32."""
-    return F.linear(to_tf32(x), to_tf32(weight), bias)
-
-
 @contextmanager
-def multiplied_in_tf32() -> Iterator[None]:
-    """While entered, what maps points multiplies so."""
-    with patch.object(linear, "linear", tf32_linear), patch.object(coupling, "linear", tf32_linear):
+def tf32_products() -> Iterator[None]:
+    """Let `F.linear` compute as tensor cores do inside the context: factors rounded, sums in float32."""
+
+    def rounded(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        return float32_linear(to_tf32(x), to_tf32(weight), bias)
+
+    with patch.object(F, "linear", rounded):
         yield
 
 
-PRECISIONS = {
+PRECISIONS: dict[str, Callable[[], AbstractContextManager[object]]] = {
     "float32": nullcontext,
-    "TF32": multiplied_in_tf32,
+    "TF32": tf32_products,
     "bfloat16": lambda: torch.autocast("cpu", torch.bfloat16),
 }
 
 
 @torch.no_grad()
 def round_trip_error(warp: Warp) -> float:
-    """The largest distance between points all over every frame's volume and what comes back."""
+    """Return the largest distance between points all over every frame's volume and their round trips."""
     generator = torch.Generator().manual_seed(0)
     ids = torch.arange(warp.num_frames)
     x = torch.rand(len(ids), NUM_PTS, 3, generator=generator) * 2 - torch.tensor([1.0, 1.0, 0.0])
@@ -63,14 +63,14 @@ def round_trip_error(warp: Warp) -> float:
 
 def main() -> None:
     """Print the table, write JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--checkpoint", type=Path, help="of a training run; default: new networks")
-    parser.add_argument("--json", type=Path, help="write the figures there as well")
+    parser.add_argument("--json", type=Path, help="write the table there as well")
     args = parser.parse_args()
     if args.checkpoint:
         model = load_model(load_released_checkpoint(args.checkpoint, *SIZE))
     else:
-        model = OmniMotion.initialised(ModelConfig(24, *SIZE), num_layers=6, seed=0)
+        model = OmniMotion.initialised(ModelConfig(24, *SIZE, use_affine=True), seed=0)
     rows = {}
     for name, precision in PRECISIONS.items():
         with precision():
