@@ -1,6 +1,5 @@
 """A headless Chromium, driven through its debugging pipe: for tests of pages."""
 
-import base64
 import json
 import os
 import shutil
@@ -9,8 +8,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-from utils.atomic import write_atomic
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -97,11 +94,6 @@ class Page:
         """A key pressed and released; modifiers 8: with shift."""
         for kind in ("keyDown", "keyUp"):
             self.send("Input.dispatchKeyEvent", type=kind, key=key, modifiers=modifiers)
-
-    def screenshot(self, path: Path) -> None:
-        """The whole page as png."""
-        shot = self.send("Page.captureScreenshot", format="png", captureBeyondViewport=True)
-        write_atomic(path, base64.b64decode(shot["data"]))
 
 
 @contextmanager

@@ -26,13 +26,7 @@ HOSTILE = "<img src=x onerror=hacked=1></script><script>hacked=1</script>\u2028&
 
 
 def untrained(frames: int, height: int, width: int) -> OmniMotion:
-    sizes: dict[str, Any] = {
-        "code_size": 8,
-        "code_width": 8,
-        "coupling_width": 16,
-        "affine_width": 8,
-        "volume_width": 16,
-    }
+    sizes: dict[str, Any] = {"code_size": 8, "code_width": 8, "affine_width": 8, "coupling_width": 16}
     config = ModelConfig(frames, height, width, num_layers=3, num_samples_ray=6, volume_width=16, **sizes)
     return OmniMotion.initialised(config, seed=1).eval()
 

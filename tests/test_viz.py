@@ -106,7 +106,7 @@ def test_all_pictures_are_made_of_frames_and_checkpoint_alone(run, tmp_path, cap
     assert f"every pixel of {FRAMES} query frames" in printed and str(folder / "index.html") in printed
 
 
-def test_the_page_alone_can_be_asked_for(run, tmp_path):
+def test_the_page_alone_can_be_drawn(run, tmp_path):
     folder = run("--style", "page", "--fps", "24")
     assert [path.name for path in folder.iterdir()] == ["index.html"]
     assert '"fps": 24.0' in (folder / "index.html").read_text(encoding="utf-8")
@@ -130,7 +130,7 @@ def test_every_style_has_a_name_for_the_flags():
     assert (*styles.STYLES, "page") == STYLE_NAMES
 
 
-def test_only_what_is_asked_is_drawn_where_and_how_fast_it_is_asked(run, tmp_path):
+def test_only_the_given_styles_frames_and_rate_are_drawn(run, tmp_path):
     run(
         "--style", "trails", "grid", "--points", "2,5,6;0,7,8", "--frames", "1:3", "--fps", "24", "--out", str(tmp_path)
     )

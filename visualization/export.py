@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm, trange
 
 from loaders.clip import colors_at
@@ -39,7 +39,7 @@ TRACK_FILES: dict[str, tuple[str, Callable[[Path, TrackTable], None]]] = {
 def export(
     model: OmniMotion,
     video: NDArray[np.uint8],
-    query_points: torch.Tensor | NDArray,
+    query_points: torch.Tensor | ArrayLike,
     formats: Sequence[str],
     out_dir: Path,
     *,

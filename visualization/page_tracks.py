@@ -91,7 +91,9 @@ def write_tracks(
             page.write_block(f"tracks-{frame}", packed)
             largest, room = max(largest, size), room - size
             written.append({**asdict(grid), "flow_scale": _flow_scale(grid, positions, unseen)})
-    return sorted(written, key=lambda grid: grid["frame"])
+    grids = sorted(written, key=lambda grid: grid["frame"])
+    print(f"page: has {_describe_spacing(spacing)} of {len(grids)} query frames ({_frame_list(grids)})")
+    return grids
 
 
 def plan_grids(model: OmniMotion, room: float) -> tuple[int, int]:
@@ -126,11 +128,10 @@ def _print_plan(model: OmniMotion, spacing: int, count: int, room: float) -> Non
     limit = "time on this CPU" if _affordable_positions(model) < room / BYTES_PER_POSITION else "the size of the page"
     is_reduced = spacing > 1 or count < min(MAX_QUERY_FRAMES, model.config.num_frames)
     reason = f": more than {limit} allows is left out" if is_reduced else ""
-    print(f"page: tracking {describe_spacing(spacing)} of {count} frames{reason}")
+    print(f"page: tracking {_describe_spacing(spacing)} of {count} frames{reason}")
 
 
-def describe_spacing(spacing: int) -> str:
-    """Return a grid's spacing in words."""
+def _describe_spacing(spacing: int) -> str:
     return "every pixel" if spacing == 1 else f"one pixel in {spacing} (across and down)"
 
 
@@ -166,13 +167,16 @@ def _flow_scale(grid: Grid, positions: NDArray[np.int16], unseen: NDArray[np.boo
 
 
 def track_facts(grids: Sequence[dict], occlusion_th: float) -> list[tuple[str, str]]:
-    """Return what the page says of its tracks, as (term, text); prints how many there are."""
-    grid, frames = grids[0], ", ".join(str(grid["frame"]) for grid in grids)
-    density, points = describe_spacing(grid["spacing"]), f"{grid['columns']}×{grid['rows']}"
-    print(f"page: has {density} of {len(grids)} query frames ({frames})")
+    """Return what the page says of its tracks, as (term, text)."""
+    grid = grids[0]
+    density, points = _describe_spacing(grid["spacing"]), f"{grid['columns']}×{grid['rows']}"
     return [
         ("Tracks", f"of {density}: {points} of each query frame; nothing is interpolated, the nearest one is shown"),
-        ("Query frames", f"{len(grids)}: {frames}"),
+        ("Query frames", f"{len(grids)}: {_frame_list(grids)}"),
         ("Positions", f"(x, y) in pixels, whole numbers are pixel centres; rounded to 1/{STEPS_PER_PIXEL} pixel"),
         ("Occluded", f"where the model's occlusion score exceeds {occlusion_th}"),
     ]
+
+
+def _frame_list(grids: Sequence[dict]) -> str:
+    return ", ".join(str(grid["frame"]) for grid in grids)
