@@ -13,6 +13,7 @@ from utils.config import Flag, FlagParser
 from utils.errors import InputError
 
 MOST_SAMPLES = 10**9  # of a batch: a step keeps more than a hundred bytes of each
+AS_TRAINED = ", as in the training unless given"
 # What viz.py and evaluate.py do not take from the run.
 NOT_FROM_RUN = {"ckpt_path", "device", "no_reload", *(flag.name for flag in (*table.PICTURES, *table.EXPORT))}
 
@@ -61,9 +62,10 @@ def parse_viz(argv: list[str] | None = None) -> Namespace:
         ],
         {
             "run": (*table.TRAINED_RUN, *table.RUN),
-            "clip": table.CLIP,
-            "tracking": table.TRACKING,
-            "pictures": (*table.QUERIES, *table.PICTURES),
+            f"clip{AS_TRAINED}": table.CLIP,
+            f"tracking{AS_TRAINED}": table.TRACKING,
+            f"query points{AS_TRAINED}": table.QUERIES,
+            "pictures": table.PICTURES,
             "export": table.EXPORT,
         },
     )
@@ -93,8 +95,8 @@ def parse_evaluate(argv: list[str] | None = None) -> Namespace:
         {
             "run": (*table.TRAINED_RUN, *table.RUN),
             "benchmark": (*table.BENCHMARK, table.STORED_TRACKS),
-            "clip": table.CLIP,
-            "tracking": table.TRACKING,
+            f"clip{AS_TRAINED}": table.CLIP,
+            f"tracking{AS_TRAINED}": table.TRACKING,
         },
     )
     command_line, config = parser.parse_given(argv)

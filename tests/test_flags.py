@@ -1,5 +1,6 @@
 """The commands' flags: what each lists and accepts, and what viz.py and evaluate.py take from a run."""
 
+import re
 import subprocess
 import sys
 from argparse import Namespace
@@ -15,7 +16,6 @@ from loaders.batches import SamplingConfig
 from loaders.training_data import DataConfig
 from networks.checkpoints import save_checkpoint
 from networks.model_config import ModelConfig
-from networks.omnimotion import TrackingOptions
 from networks.optimizer import OptimizerConfig
 from preprocessing.settings import Settings
 from trainer import TrainingConfig
@@ -38,7 +38,7 @@ def test_help_and_mistakes_need_no_torch(command, flags):
     assert done.returncode == (0 if flags == "--help" else 2)
     assert done.stderr.splitlines()[-1] == "False False"
     if flags == "--help":
-        assert "--data_dir" in done.stdout and "python" in done.stdout
+        assert "--data_dir" in done.stdout
 
 
 def listed(parse, capsys) -> set[str]:
@@ -46,8 +46,7 @@ def listed(parse, capsys) -> set[str]:
     with pytest.raises(SystemExit) as stopped:
         parse(["--help"])
     assert stopped.value.code == 0
-    words = capsys.readouterr().out.split("examples:")[0].split()
-    return {word.removeprefix("--") for word in words if word.startswith("--")}
+    return set(re.findall(r"^ +(?:-h, )?--(\w+)", capsys.readouterr().out, re.MULTILINE))
 
 
 def test_each_command_lists_what_it_uses(capsys):
@@ -68,7 +67,7 @@ def test_every_flag_has_help_of_one_grammar():
 
 @pytest.mark.parametrize(
     "kind",
-    [ModelConfig, OptimizerConfig, TrainingConfig, SamplingConfig, DataConfig, Settings, TrackingOptions, ViewOptions],
+    [ModelConfig, OptimizerConfig, TrainingConfig, SamplingConfig, DataConfig, Settings, ViewOptions],
 )
 def test_dataclasses_have_the_defaults_of_their_flags(kind):
     defaults = {flag.name: flag.default for flag in FLAGS} | vars(parse_train(["--data_dir", "x"]))

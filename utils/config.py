@@ -110,7 +110,7 @@ class FlagParser(OneLineErrorParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise InputError."""
-        raise InputError(f"{self._source}{' '.join(message.split())}; see --help")
+        raise InputError(f"{self._source}{' '.join(message.split())}; see --help for what can be given")
 
     def parse_given(self, argv: list[str] | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return the flags on the command line (None: that of the process), and those that config files set.
@@ -118,15 +118,16 @@ class FlagParser(OneLineErrorParser):
         Raises:
             InputError: An unknown flag, a value that a flag does not accept, or an unusable config file.
         """
-        command_line, config = vars(self.parse_args(argv)), {}
+        command_line = vars(self.parse_args(argv))
+        config: dict[str, Any] = {}
         if command_line.setdefault("config", ""):
             for path, settings in config_chain(Path(command_line["config"])):
                 config |= self._parse_settings(settings, path)
         return command_line, config
 
     def _parse_settings(self, settings: Mapping[str, Any], path: Path) -> dict[str, Any]:
-        for name in settings.keys() - self.defaults.keys() - self._foreign:
-            raise InputError(f"{path} sets {name!r}, which is no flag: correct the name or delete the line")
+        if unknown := sorted(settings.keys() - self.defaults.keys() - self._foreign):
+            raise InputError(f"{path} sets {unknown[0]!r}, which is no flag: correct the name or delete the line")
         self._source = f"{path}: "
         try:
             return self._parse_own(settings)
@@ -195,17 +196,3 @@ def write_config(args: argparse.Namespace, folder: Path) -> None:
         for _, each in config_chain(Path(args.config)):
             settings |= each
         write_atomic(folder / "config.txt", DefaultConfigFileParser().serialize(settings).encode())
-
-
-def __getattr__(name: str) -> Any:  # until all callers import configs.flags
-    from configs import flags
-
-    moved = {
-        "parse_config": flags.parse_train,
-        "run_dir": flags.run_dir,
-        "run_name": flags.run_name,
-        "uses_flow": flags.uses_flow,
-    }
-    if name not in moved:
-        raise AttributeError(name)
-    return moved[name]
