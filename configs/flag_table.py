@@ -1,14 +1,14 @@
 """Every flag of train.py, viz.py and evaluate.py: name, default, meaning and range, in the groups of `--help`.
 
 Names, types and defaults are the released ones where the released code has the flag. The sizes of the networks are
-declared in `networks.model_config`.
+declared in `networks.model_config`, the settings of preprocessing in `preprocessing.settings`.
 """
 
 import argparse
 from itertools import chain
 
 from networks.model_config import ModelConfig
-from preprocessing.settings import FEATURES, FLOWS, PAIRS
+from preprocessing.settings import Settings
 from utils.config import Flag, flags_of
 from visualization.export_formats import EXPORT_FORMATS, parse_formats
 from visualization.style_names import STYLE_NAMES
@@ -63,14 +63,8 @@ QUERIES = (
 )
 PREPROCESSING = (
     Flag("preprocess", "auto", "do what is missing, or refuse to train if something is", choices=("auto", "never")),
-    Flag("flow", "raft", "optical flow; dis needs no weights", choices=FLOWS),
-    Flag("features", "auto", "appearance check; auto: dino with raft, sift with dis", choices=FEATURES),
-    Flag("pairs", "all", "pairs of frames with flow; sparse: small and doubled frame gaps", choices=PAIRS),
-    Flag("chain", True, "chain flow through the frames in between into denser correspondences"),
+    *flags_of(Settings),
     Flag("redo", False, "remake products of other settings instead of refusing them"),
-    Flag("raft_batch", None, "pairs that RAFT estimates at a time (default: by memory)", 1, parse=int),
-    Flag("raft_weights", None, "file with RAFT's weights instead of the download", parse=str),
-    Flag("dino_weights", None, "file with DINO's weights instead of the download", parse=str),
     Flag("synthetic", False, "make the demo scene in data_dir (set by a config file: in that file's data_dir only)"),
 )
 SUPERVISION = (

@@ -14,8 +14,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a script finds only its own folder by itself
 
-from preprocessing.settings import FEATURES, FLOWS, PAIRS, Settings
-from utils.config import SWITCH, select
+from preprocessing.settings import Settings
+from utils.config import SWITCH, flags_of, select
 from utils.errors import OneLineErrorParser, exit_on_input_error
 
 
@@ -25,17 +25,13 @@ def parse_flags(arguments: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--data_dir", type=Path, required=True, help="video, folder of frames, or sequence folder with color/")
     add("--data_root", type=Path, default=Path("data"), help="folder for copies of the frames (default: data)")
-    add("--max_side", type=int, help="working resolution: longer side in pixels (default: as it is)")
+    add("--max_side", type=int, help="working resolution: longer side in pixels (default: that of the frames)")
     add("--num_frames", type=int, help="use only the first frames")
-    add("--flow", choices=FLOWS, default="raft", help="optical flow; dis needs no weights (default: raft)")
-    add("--features", choices=FEATURES, default="auto", help="appearance check; auto: dino with raft, sift with dis")
-    add("--pairs", choices=PAIRS, default="all", help="pairs of frames with flow; sparse: small and doubled frame gaps")
-    add("--chain", **SWITCH, default=True, help="chain flow through the frames in between (default: true)")
-    add("--raft_weights", type=Path, help="file of RAFT-large weights instead of the download")
-    add("--dino_weights", type=Path, help="file of DINO ViT-S/16 weights instead of the download")
-    add("--raft_batch", type=int, help="pairs that RAFT estimates at a time (default: by memory)")
-    add("--redo", **SWITCH, default=False, help="remake what was made with other settings, instead of refusing it")
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    for flag in flags_of(Settings):
+        flag.add_to(add, shown=True)
+        parser.set_defaults(**{flag.name: flag.default})
+    add("--redo", **SWITCH, default=False, help="remake products of other settings instead of refusing them")
+    add("--device", default="auto", help="auto, cuda, cuda:1, mps or cpu")
     return parser.parse_args(arguments)
 
 
