@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import Image  # writes palettes, which OpenCV does not; comes with imageio
+from PIL import Image  # writes palettes, which OpenCV does not
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 RANDOM = np.random.default_rng(0)

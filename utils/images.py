@@ -22,7 +22,7 @@ IMAGE_SUFFIXES |= {".ppm", ".pgm", ".pbm", ".pnm"}
 PNG_MAGIC, JPEG_MAGIC = b"\x89PNG", b"\xff\xd8"
 
 
-def natural_key(path: Path) -> list[tuple[bool, int, str]]:
+def _natural_key(path: Path) -> list[tuple[bool, int, str]]:
     """Return a sort key that compares runs of digits as numbers, so that `2.png` comes before `10.png`."""
     parts = re.split(r"(\d+)", path.name.lower())
     return [(not part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts if part]
@@ -33,7 +33,7 @@ def image_files(folder: Path) -> list[Path]:
     if not Path(folder).is_dir():
         return []
     entries = (p for p in Path(folder).iterdir() if not p.name.startswith("."))
-    return sorted((p for p in entries if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()), key=natural_key)
+    return sorted((p for p in entries if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()), key=_natural_key)
 
 
 def list_frames(folder: Path) -> list[Path]:

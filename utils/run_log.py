@@ -51,7 +51,7 @@ class RunLog:
 
 
 def _drop_lines_after(path: Path, last_step: int) -> None:
-    """Keep the lines of a JSONL with `step` ≤ `last_step`; a line cut short by a crash is dropped as well."""
+    """Keep the lines of a JSONL with `step` ≤ `last_step`; lines that a crash has cut short are dropped as well."""
     if path.exists():
         kept = [line for line in _read_lines(path) if _step(line) <= last_step]
         with atomic_path(path) as temporary:
@@ -59,12 +59,12 @@ def _drop_lines_after(path: Path, last_step: int) -> None:
 
 
 def _read_lines(path: Path) -> list[str]:
-    """The lines of a JSONL; bytes that are no text, as after a power failure, make only their own lines unreadable."""
+    """Read the lines of a JSONL; bytes that are not text, as after a power failure, spoil their own lines only."""
     return path.read_text(encoding="utf-8", errors="replace").splitlines()
 
 
 def _step(line: str) -> float:
-    """Step of a line, infinite where it cannot be read."""
+    """Return the step of a line; infinite if the line cannot be read."""
     try:
         return float(json.loads(line)["step"])
     except (ValueError, RecursionError, KeyError, TypeError):
@@ -91,5 +91,5 @@ def read_curves(metrics: Path, max_points: int = 300) -> dict[str, list[tuple[fl
 
 
 def _spread(count: int, most: int) -> list[int]:
-    """At most `most` indices spread evenly over 0 … count − 1."""
+    """Return at most `most` indices, spread evenly over 0 … count − 1."""
     return np.linspace(0, count - 1, min(most, count)).astype(int).tolist()
