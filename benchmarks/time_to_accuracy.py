@@ -205,7 +205,7 @@ def _draw_panel(axes: Axes, runs: list[dict], configs: list[str], abscissa: str,
         axes.plot(x, y, color=f"C{configs.index(run['config'])}")
         flow = run["flow"]["direct flow"].get(ordinate, nan)
         axes.axhline(flow, color=FLOW_COLOR, linestyle="--", linewidth=0.8)
-    if ordinate.startswith("px"):
+    if ordinate.startswith("px") and any(ordinate in row for run in runs for row in run["rows"]):
         axes.set_yscale("log")
     axes.set_xlabel(f"{abscissa} of training", fontsize=8)
     axes.tick_params(which="both", labelsize=8)
