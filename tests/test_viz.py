@@ -67,11 +67,11 @@ def write_clip(folder: Path, height: int, width: int) -> None:
         write_image(folder / f"{i:05d}.png", cv2.resize(noise, (width, height)))
 
 
-def save_model(path: Path, num_frames: int) -> None:
+def save_model(path: Path, num_frames: int, **flags: str | int) -> None:
     config = ModelConfig(num_frames, HEIGHT, WIDTH, num_layers=2, num_samples_ray=4, **SIZES)
     model = OmniMotion.initialised(config, seed=0)
     path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"model_config": asdict(model.config), "model": model.state_dict(), "step": 3}, path)
+    torch.save({"model_config": asdict(model.config), "model": model.state_dict(), "step": 3, "flags": flags}, path)
 
 
 def write_mask(folder: Path, name: str, value: int = 255) -> Path:
@@ -110,6 +110,16 @@ def test_the_page_alone_can_be_drawn(run, tmp_path):
     folder = run("--style", "page", "--fps", "24")
     assert [path.name for path in folder.iterdir()] == ["index.html"]
     assert '"fps": 24.0' in (folder / "index.html").read_text(encoding="utf-8")
+
+
+def test_a_run_s_folder_is_enough(tmp_path, capsys):
+    write_clip(tmp_path / "clip" / "color", HEIGHT, WIDTH)
+    folder = tmp_path / "out" / "test_clip"
+    save_model(folder / "model_000003.pth", FRAMES, data_dir=str(tmp_path / "clip"), query_frame_id=2, num_iters=7)
+    viz.main(["--run", str(folder), "--style", "trails", "page", "--device", "cpu"])
+    assert {path.name for path in (folder / "vis").glob("00002*")} == {"00002_trails.mp4", "00002_trails.png"}
+    assert '"name": "test_clip"' in (folder / "vis" / "index.html").read_text(encoding="utf-8")
+    assert "step 3 of 7" in capsys.readouterr().out
 
 
 def test_exports_take_the_place_of_pictures(run, capsys):

@@ -68,7 +68,7 @@ def save_page(view: View, name: str, checkpoint: Path, metrics: Path) -> Path:
 
 
 def _write_frames(page: PageFile, video: NDArray[np.uint8]) -> tuple[str, str]:
-    """Append the frames as WebP, in the best quality for which they fit; what the page says about them."""
+    """Append the frames as WebP, in the best quality that fits; returns the fact about them."""
     sample = video[:: max(1, len(video) // 8)]
 
     def fits(choice: tuple[int, int]) -> bool:
@@ -92,7 +92,7 @@ def _reduce(frame: NDArray[np.uint8], shrink: int) -> NDArray[np.uint8]:
 
 
 def _write_depths(page: PageFile, model: OmniMotion, chunk_size: int) -> tuple[dict, tuple[str, str]]:
-    """Append the depth of every frame as a small coloured picture; their common scale, what the page says of them."""
+    """Append the depth of every frame as a small coloured picture; returns their common scale and the fact about them."""
     num_frames, height, width = model.config.num_frames, model.config.height, model.config.width
     side = DEPTH_SIDE
     if model.device.type == "cpu":

@@ -167,7 +167,7 @@ def _flow_scale(grid: Grid, positions: NDArray[np.int16], unseen: NDArray[np.boo
 
 
 def track_facts(grids: Sequence[dict], occlusion_th: float) -> list[tuple[str, str]]:
-    """Return what the page says of its tracks, as (term, text)."""
+    """Return the facts about the tracks that the page lists, as (term, text)."""
     grid = grids[0]
     density, points = _describe_spacing(grid["spacing"]), f"{grid['columns']}×{grid['rows']}"
     return [
