@@ -92,7 +92,7 @@ def _reduce(frame: NDArray[np.uint8], shrink: int) -> NDArray[np.uint8]:
 
 
 def _write_depths(page: PageFile, model: OmniMotion, chunk_size: int) -> tuple[dict, tuple[str, str]]:
-    """Append the depth of every frame as a small coloured picture; returns their common scale and the fact about them."""
+    """Append the depth of every frame as a small picture; returns their common scale and the fact about them."""
     num_frames, height, width = model.config.num_frames, model.config.height, model.config.width
     side = DEPTH_SIDE
     if model.device.type == "cpu":
