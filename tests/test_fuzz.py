@@ -1,10 +1,11 @@
 """Readers of files that others made: whatever is in the file, it is read or refused in a sentence, never worse.
 
-Every reader gets the same 100 inputs in each run.
+Every reader gets the same inputs in each run: 100, or as many as FUZZ_EXAMPLES says.
 """
 
 import copy
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -22,7 +23,7 @@ from tests.readers import READERS, damaged, prepare
 from tests.test_optimizer import CONFIG, checkpoint_of, make, take_steps
 from utils.errors import InputError
 
-EXAMPLES = 100
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "100"))
 
 
 @pytest.mark.parametrize("name", READERS)
