@@ -39,4 +39,7 @@ class NetworkModule(nn.Module):
         if not (self.checkpoint_activations and torch.is_grad_enabled()):
             return network(x, *shared)
         pieces = x.split(max(1, CHECKPOINT_ROWS // math.prod(x.shape[:-2])), -2)
-        return torch.cat([checkpoint(network, piece, *shared, use_reentrant=False) for piece in pieces], -2)
+        # Contiguous: compiled networks have kernels of their own for other strides.
+        return torch.cat(
+            [checkpoint(network, piece.contiguous(), *shared, use_reentrant=False) for piece in pieces], -2
+        )
