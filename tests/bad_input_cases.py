@@ -5,6 +5,7 @@ import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,29 +22,32 @@ CHECKPOINT = RUN / "model_000003.pth"
 NAMES = [f"{t:05d}.png" for t in range(6)]
 PAIR = NAMES[0], NAMES[1]
 
+Step = Callable[[], object]  # changes the folder
+Case = tuple[str, list[str], Step | None, str]  # command, more flags, what happens before, part of the sentence
 
-def cut(path: Path | str) -> Callable[[], None]:
+
+def cut(path: Path | str) -> Step:
     """Keep the first half of a file."""
     return lambda: Path(path).write_bytes(Path(path).read_bytes()[: Path(path).stat().st_size // 2])
 
 
-def put(path: Path | str, content: bytes | str) -> Callable[[], None]:
+def put(path: Path | str, content: bytes | str) -> Step:
     return lambda: Path(path).write_bytes(content.encode() if isinstance(content, str) else content)
 
 
-def gone(path: Path | str) -> Callable[[], None]:
+def gone(path: Path | str) -> Step:
     return lambda: shutil.rmtree(path) if Path(path).is_dir() else Path(path).unlink()
 
 
-def both(*steps: Callable[[], object]) -> Callable[[], None]:
-    return lambda: [step() for step in steps] and None
+def both(*steps: Step) -> Step:
+    return lambda: [step() for step in steps]
 
 
-def picture(path: Path, value: np.ndarray) -> Callable[[], None]:
+def picture(path: Path, value: np.ndarray) -> Step:
     return lambda: write_image(path, value)
 
 
-def edited(path: Path, change: Callable[[dict], object]) -> Callable[[], None]:
+def edited(path: Path, change: Callable[[dict], object]) -> Step:
     """Change a JSON file."""
 
     def edit() -> None:
@@ -54,7 +58,7 @@ def edited(path: Path, change: Callable[[dict], object]) -> Callable[[], None]:
     return edit
 
 
-def checkpoint(change: Callable[[dict], object]) -> Callable[[], None]:
+def checkpoint(change: Callable[[dict], object]) -> Step:
     """Change the run's checkpoint."""
 
     def edit() -> None:
@@ -65,7 +69,7 @@ def checkpoint(change: Callable[[dict], object]) -> Callable[[], None]:
     return edit
 
 
-def released(array: np.ndarray | Callable[[np.ndarray], np.ndarray]) -> Callable[[], None]:
+def released(array: np.ndarray | Callable[[np.ndarray], np.ndarray]) -> Step:
     """Another array in the place of one published flow, whose copy in the mapped file is forgotten."""
 
     def replace() -> None:
@@ -81,7 +85,7 @@ def forget() -> None:
         shutil.rmtree(folder / "training_flow", ignore_errors=True)
 
 
-def saved(name: str, **arrays: object) -> Callable[[], None]:
+def saved(name: Path | str, **arrays: Any) -> Step:
     return lambda: np.savez(name, **arrays)
 
 
@@ -97,7 +101,7 @@ class Evil:
         return (Path.touch, (Path("touched"),))
 
 
-def evil(path: Path | str) -> Callable[[], None]:
+def evil(path: Path | str) -> Step:
     return lambda: Path(path).write_bytes(pickle.dumps({"goat": Evil()}))
 
 
@@ -224,7 +228,7 @@ VIEWS = [
     ("radius", "1000000000", "radius: found 1000000000"),
     ("trail_length", "0", "found 0, expected a whole number"),
 ]
-CONFIGS = {
+CONFIGS: dict[str, tuple[bytes | str, str]] = {
     "unknown key": ("num_pair = 4\n", "bad.txt sets 'num_pair', which is no flag"),
     "wrong type": ("lrate_decay_steps = four\n", "bad.txt: .*lrate_decay_steps: found four, expected a whole number"),
     "no value": ("lrate_decay_steps\n", "lrate_decay_steps"),
@@ -239,7 +243,7 @@ CONFIGS = {
     "no text": (b"\xff\xfe\x00\x81" * 9, "bad.txt"),
     "a picture": (b"\x89PNG\r\n\x1a\n" + bytes(range(256)), "bad.txt"),
 }
-FRAMES = {
+FRAMES: dict[str, tuple[str, Step | None, str]] = {
     "cut frame": ("train", cut(SCENE.color / NAMES[2]), r"00002\.png: the image is cut short"),
     "text as frame": ("viz", put(SCENE.color / NAMES[2], "no image"), r"00002\.png: not an image"),
     "empty frame": ("evaluate", put(SCENE.color / NAMES[2], ""), r"00002\.png: the file is empty"),
@@ -281,7 +285,7 @@ FRAMES = {
     "cut video": ("video", both(lambda: write_video(Path("v.mp4"), np.zeros((8, 32, 48, 3))), cut("v.mp4")), "v.mp4"),
     "text as video": ("video", put("v.mp4", "no film"), "cannot read .*v.mp4 as a video"),
 }
-PRODUCTS = {
+PRODUCTS: dict[str, tuple[str, Step | None, str]] = {
     "cut flow": ("train", both(cut(SCENE.chained.flow(*PAIR)), forget), "cannot read the flow .*00000.png_00001.png"),
     "flow of noise": ("train", both(put(SCENE.chained.flow(*PAIR), bytes(99)), forget), "not a packed flow"),
     "flow of another size": (
@@ -352,7 +356,7 @@ PRODUCTS = {
         "gt_tracks.npz.*not finite",
     ),
 }
-RELEASED = {
+RELEASED: dict[str, tuple[Step, str]] = {
     "flow of another size": (released(np.zeros((20, 30, 2), np.float32)), "is 30x20 but its frame is 56x40"),
     "NaN in flow": (released(lambda flow: spoilt(flow, np.nan)), "not finite"),
     "infinite flow": (released(lambda flow: spoilt(flow, np.inf)), "not finite"),
@@ -367,7 +371,7 @@ RELEASED = {
         "missing",
     ),
 }
-CHECKPOINTS = {
+CHECKPOINTS: dict[str, tuple[Step, str]] = {
     "cut": (cut(CHECKPOINT), "cannot be read as a checkpoint"),
     "empty": (put(CHECKPOINT, b""), "cannot be read as a checkpoint"),
     "text": (put(CHECKPOINT, "weights"), "cannot be read as a checkpoint"),
@@ -403,7 +407,7 @@ CHECKPOINTS = {
     "more frames": (checkpoint(lambda c: c["model_config"].update(num_frames=9)), "num_frames 9|frames, height, width"),
     "another size": (checkpoint(lambda c: c["model_config"].update(height=41)), "height 41|frames, height, width"),
 }
-OTHERS = {
+OTHERS: dict[str, tuple[str, Step | None, str]] = {
     "other coupling layers": ("train --num_layers 4", None, "num_layers 6, this run has 4"),
     "other widths": ("train --coupling_width 9", None, "coupling_width 8, this run has 9"),
     "a file in the place of runs": ("train --save_dir tracks.npz", None, "Not a directory.*choose another name"),
@@ -493,9 +497,11 @@ OTHERS = {
 }
 
 
-def cases() -> dict[str, tuple[str, list[str], Callable[[], object] | None, str]]:
+def cases() -> dict[str, Case]:
     """All of them by name: command, more flags, what happens before, what the sentence says."""
-    found = {f"--{name} {value}": ("train", [f"--{name}", *value.split()], None, said) for name, value, said in FLAGS}
+    found: dict[str, Case] = {
+        f"--{name} {value}": ("train", [f"--{name}", *value.split()], None, said) for name, value, said in FLAGS
+    }
     for name, value, said in VIEWS:
         found[f"viz --{name} {value}"] = "viz", [f"--{name}", *value.split()], None, said
     for kind, (content, said) in CONFIGS.items():

@@ -11,8 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from bad_input_cases import CHECKPOINT, NAMES, RUN, SCENE, Evil, cases, cut
-from conftest import TINY
 
 import evaluate
 import train
@@ -22,6 +20,8 @@ from preprocessing import get_davis, get_tapvid, main_processing
 from preprocessing.flow_files import read_flow
 from preprocessing.sequence_paths import SequencePaths
 from tests.archive_files import davis_members, pickled, tapvid_sequence, write_zip
+from tests.bad_input_cases import CHECKPOINT, NAMES, RUN, SCENE, Evil, cases, cut
+from tests.conftest import TINY
 from utils.errors import InputError
 
 CASES = cases()

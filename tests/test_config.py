@@ -1,10 +1,10 @@
 """Config files and flags: released names and defaults, bases, switches, bounds; unknown names and values refused."""
 
 import pytest
-from conftest import REPOSITORY
 
 from configs.flags import parse_train, run_name
 from preprocessing.main_processing import parse_flags
+from tests.conftest import REPOSITORY
 from utils.config import Flag, FlagParser, config_chain, write_config
 from utils.errors import InputError, exit_on_input_error
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import REPOSITORY, TINY
 
 from configs.flag_table import FLAGS, TRAINING
 from configs.flags import parse_evaluate, parse_train, parse_viz, run_dir, run_name
@@ -18,6 +17,7 @@ from networks.checkpoints import save_checkpoint
 from networks.model_config import ModelConfig
 from networks.optimizer import OptimizerConfig
 from preprocessing.settings import Settings
+from tests.conftest import REPOSITORY, TINY
 from trainer import TrainingConfig
 from utils.errors import InputError
 from visualization.view import ViewOptions
