@@ -47,7 +47,8 @@ def lookup(maps: Tensor, px: Tensor) -> Tensor:
 
 def targets(flow: Tensor) -> Tensor:
     """Return the target of each pixel, p + f(p), [*,H,W,2]."""
-    return pixel_grid(*flow.shape[-3:-1], device=flow.device) + flow
+    height, width = flow.shape[-3:-1]
+    return pixel_grid(height, width, flow.device) + flow
 
 
 def cycle_masks(flow: Tensor, back: Tensor, threshold: float = CYCLE_THRESHOLD) -> tuple[Tensor, Tensor]:
@@ -164,10 +165,9 @@ def keep_similar(mask: Tensor, flow: Tensor, features_a: Tensor, features_b: Ten
     Returns:
         bool [H,W].
     """
-    size = flow.shape[0], flow.shape[1]
-    similarity = appearance_similarity(
-        features_a, features_b, pixel_grid(*size, device=flow.device)[mask], targets(flow)[mask], size
-    )
+    height, width = mask.shape
+    px = pixel_grid(height, width, flow.device)[mask]
+    similarity = appearance_similarity(features_a, features_b, px, targets(flow)[mask], (height, width))
     kept = mask.clone()
     kept[mask] = similarity > threshold
     return kept

@@ -68,6 +68,6 @@ class DisFlow:
         if start is not None:
             # DIS writes into it, and `correct` may return its argument.
             start = self.matches.correct(start, source, target).copy()
-        dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)  # keeps state, so one for each call
+        dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)  # keeps state, so one for each call
         dis.setFinestScale(FINEST_SCALE)
-        return dis.calc(self.grey(source), self.grey(target), start)
+        return dis.calc(self.grey(source), self.grey(target), start)  # type: ignore[arg-type]  # None is accepted

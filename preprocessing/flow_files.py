@@ -41,7 +41,7 @@ def pack_flow(flow: np.ndarray) -> bytes:
     zigzag = (steps << 1 ^ steps >> 15).view(np.uint16)  # 0, −1, 1, −2, … → 0, 1, 2, 3, …
     planes = np.stack([zigzag & 255, zigzag >> 8]).astype(np.uint8)
     packer = zlib.compressobj(strategy=zlib.Z_RLE)
-    return HEADER.pack(MAGIC, *flow.shape[:2]) + packer.compress(planes) + packer.flush()
+    return HEADER.pack(MAGIC, *flow.shape[:2]) + packer.compress(planes.data) + packer.flush()
 
 
 def unpack_flow(packed: bytes) -> np.ndarray:

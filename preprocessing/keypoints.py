@@ -34,7 +34,7 @@ class KeypointMatches:
         cached: Number of frames whose keypoints stay in memory.
     """
 
-    def __init__(self, grey: Callable[[int], NDArray[np.uint8]], cached: int) -> None:
+    def __init__(self, grey: Callable[[int], np.ndarray], cached: int) -> None:
         self._keypoints = lru_cache(cached)(lambda index: detect_keypoints(grey(index)))
 
     def match(self, source: int, target: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -90,7 +90,7 @@ class KeypointMatches:
         return corrected
 
 
-def detect_keypoints(grey: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.int16]]:
+def detect_keypoints(grey: np.ndarray) -> tuple[NDArray[np.float32], NDArray[np.int16]]:
     """Detect keypoints in a frame uint8 [H,W].
 
     Returns:
@@ -99,7 +99,7 @@ def detect_keypoints(grey: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDAr
     scale = 2 if grey.size < SMALL_FRAME else 1
     enlarged = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
     # Without the precise upscale SIFT's own doubling shifts every keypoint by a quarter of a pixel.
-    sift = cv2.SIFT_create(MAX_KEYPOINTS, contrastThreshold=MIN_CONTRAST, enable_precise_upscale=True)
+    sift = cv2.SIFT.create(MAX_KEYPOINTS, contrastThreshold=MIN_CONTRAST, enable_precise_upscale=True)
     found, descriptors = sift.detectAndCompute(enlarged, None)
     if not found:
         return np.zeros((0, 2), np.float32), np.zeros((0, 128), np.int16)
@@ -112,12 +112,12 @@ def detect_keypoints(grey: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDAr
 
 def squared_distances(a: NDArray[np.int16], b: NDArray[np.int16]) -> NDArray[np.float32]:
     """Return the squared distances [N,M] between descriptors [N,128] and [M,128]: whole numbers below 2^24."""
-    a, b = a.astype(np.float32), b.astype(np.float32)
-    products = a @ b.T
-    products *= -2
-    products += (a * a).sum(1)[:, None]
-    products += (b * b).sum(1)
-    return products
+    x, y = a.astype(np.float32), b.astype(np.float32)
+    distances = x @ y.T
+    distances *= -2
+    distances += (x * x).sum(1)[:, None]
+    distances += (y * y).sum(1)
+    return distances
 
 
 def agrees_with_neighbours(points: NDArray[np.float32], flow: NDArray[np.float32]) -> NDArray[np.bool_]:

@@ -91,11 +91,11 @@ def digest(path: Path | None) -> str | None:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def read_record(paths: SequencePaths) -> dict | None:
-    """Return the record, None without one. Raises InputError if it is damaged."""
+def read_record(paths: SequencePaths) -> dict:
+    """Return the record, empty without one. Raises InputError if it is damaged."""
     path = paths.manifest
     if not path.is_file():
-        return None
+        return {}
     try:
         content = read_json(path)
         if not isinstance(content, dict):
@@ -175,7 +175,7 @@ def write_record(
         finished: Stages whose products stay, and with them the recorded batch, precision and weights.
         complete: Whether nothing is left to make: then the recorded versions stay.
     """
-    found = read_record(paths) or {}
+    found = read_record(paths)
     settings = {stage: dict(values) for stage, values in wanted.items()}
     for stage in finished & settings.keys():
         for name, value in settings[stage].items():
@@ -201,9 +201,9 @@ def _is_optional(stage: str, name: str, value: object) -> bool:
 
 def _differences(paths: SequencePaths, names: list[str], wanted: StageSettings, finished: set[str]) -> list[Difference]:
     """Compare the record with the wanted settings and the frames on disk."""
-    record = read_record(paths)
-    if record is None:
+    if not paths.manifest.is_file():
         return []
+    record = read_record(paths)
     if "settings" not in record:  # of an early version, whose files differ
         record = {"settings": {"flow": {"format": 0}}, "frames": {}}
     found = _frame_differences(paths, names, record["frames"])

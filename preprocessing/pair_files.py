@@ -67,7 +67,7 @@ def write_counts(
             targets[names[i]].append(names[j])
         stats: dict[str, dict[str, int]] = {a: {} for a in names}
         for a in tqdm(names, desc=f"{label} counts", unit="frame"):
-            count = np.uint16(0)
+            count = np.zeros((), np.uint16)
             for b in targets[a]:
                 valid = np.logical_or(*read_pair_mask(paths, a, b))
                 stats[a][b] = int(valid.sum())

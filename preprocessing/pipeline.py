@@ -69,13 +69,13 @@ def preprocess(
 
         def prepare() -> None:
             # Runs that find everything in place only read, and may do so at the same time.
-            if redo or describe_missing(paths, names, settings) is not None or not picture.exists():
+            if redo or describe_missing(paths, names, settings) or not picture.exists():
                 lock.enter_context(locked(paths.root))
                 remove_partial(paths.root)
             _prepare(paths, names, settings, device, redo)
 
         context.on_rank0(prepare)
-        if describe_missing(paths, names, settings) is not None:
+        if describe_missing(paths, names, settings):
             _run_stages(paths, names, settings, device, context)
         if context.rank == 0 and not picture.exists():
             for problem in check_clip(paths, names):
@@ -86,7 +86,7 @@ def preprocess(
 def require_complete(paths: SequencePaths, names: list[str], settings: Settings) -> None:
     """Raise InputError unless training has all it needs, made with these settings from these frames."""
     if missing := describe_missing(paths, names, settings):
-        unchained = settings.chain and describe_missing(paths, names, replace(settings, chain=False)) is None
+        unchained = settings.chain and not describe_missing(paths, names, replace(settings, chain=False))
         advice = "drop the flag, or preprocess first" + (", or give --chain false" if unchained else "")
         raise InputError(f"--preprocess never, but {paths.root} lacks {missing}; {advice}")
     if not is_published(paths, names):
@@ -98,7 +98,7 @@ def _prepare(
 ) -> None:
     """Refuse unusable input, delete what `redo` remakes, and record what will be made, all before any work."""
     refuse_unknown_origin(paths, names)
-    if describe_missing(paths, names, settings) is not None:
+    if describe_missing(paths, names, settings):
         for _ in iter_frames([paths.color / name for name in names]):
             pass  # an unusable frame is found before hours of work
     wanted = manifest.stage_settings(settings, computes_in_half(device))
@@ -109,7 +109,7 @@ def _prepare(
     _refuse_unusable_weights(settings, stale | (ESTIMATES - finished))
     if redo:
         manifest.delete_stale(paths, names, wanted, finished)
-    complete = describe_missing(paths, names, settings) is None
+    complete = not describe_missing(paths, names, settings)
     manifest.write_record(paths, names, wanted, finished - stale, complete)
     if not complete:
         for chain in (True, False):

@@ -21,10 +21,10 @@ PRODUCTS = {
 ESTIMATES = {"flow", "features"}  # the stages that a network or another estimator computes
 
 
-def describe_missing(paths: SequencePaths, names: list[str], settings: Settings) -> str | None:
-    """Return in words what training still lacks; None if nothing is missing. Published data need no chaining."""
+def describe_missing(paths: SequencePaths, names: list[str], settings: Settings) -> str:
+    """Return in words what training still lacks; empty if nothing is missing. Published data need no chaining."""
     if is_published(paths, names):
-        return None
+        return ""
     pairs = Pairs(len(names), settings.pairs)
     for prefix, stage in [("", paths), *([("chained/", paths.chained)] if settings.chain else [])]:
         if missing := missing_flows(stage, pairs.named(names)):
@@ -33,7 +33,7 @@ def describe_missing(paths: SequencePaths, names: list[str], settings: Settings)
             return f"{len(missing)} masks in {prefix}raft_masks (first: {stage.flow_mask(*missing[0]).name})"
         if counts_missing(stage, names, pairs):
             return f"count maps or flow_stats.json in {stage.root}"
-    return None
+    return ""
 
 
 def is_published(paths: SequencePaths, names: list[str]) -> bool:

@@ -24,6 +24,7 @@ def report_path(paths: SequencePaths, chain: bool = True) -> Path:
 def valid_fractions(paths: SequencePaths, names: list[str]) -> np.ndarray:
     """Return the share of valid pixels of every ordered pair [T,T]; NaN where a pair has no flow."""
     stats = read_json(paths.flow_stats)
+    assert isinstance(stats, dict)  # written by `write_counts`
     size = decode_image(paths.count_map(names[0])).size
     return np.array([[stats[a].get(b, np.nan) for b in names] for a in names]) / size
 
@@ -69,7 +70,7 @@ def _shown(names: list[str]) -> list[str]:
 def _draw(picture: Path, by_gap: tuple[list[int], list[float]], by_frame: np.ndarray, counts: list[np.ndarray]) -> None:
     rows = -(-len(counts) // COLUMNS)
     figure = Figure(figsize=(10, 3 + 1.6 * rows), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=[3, 1.6 * rows])
+    top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=[3, 1.6 * rows])[:, 0]
     left, right = top.subplots(1, 2)
     left.plot(*by_gap, marker="." if len(by_gap[0]) < 30 else None)
     left.set(xlabel="frame gap", ylabel="valid share of the pixels", ylim=(0, 1))

@@ -101,6 +101,8 @@ def test_products_of_cells_are_products_of_points(cells):
     maps = [torch.randn(*cells, 16, generator=generator) for _ in range(2)]
     px = [torch.rand(500, 2, generator=generator) * torch.tensor([W - 1.0, H - 1.0]) for _ in range(2)]
     px[0][:4] = torch.tensor([[0.0, 0], [W - 1, 0], [0, H - 1], [W - 1, H - 1]])
-    few = appearance_similarity(*maps, *px, (H, W))
-    one_by_one = torch.cat([appearance_similarity(*maps, a[None], b[None], (H, W)) for a, b in zip(*px, strict=True)])
+    few = appearance_similarity(maps[0], maps[1], px[0], px[1], (H, W))
+    one_by_one = torch.cat(
+        [appearance_similarity(maps[0], maps[1], a[None], b[None], (H, W)) for a, b in zip(*px, strict=True)]
+    )
     assert torch.allclose(few, one_by_one, atol=1e-5)

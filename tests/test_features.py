@@ -4,12 +4,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from rule_weights import rule_weights
 
 from preprocessing.dino_network import build_dino, dino_tokens, load_dino, resize_positions
 from preprocessing.features import dino_input, feature_extractor, missing_features, sift_map, write_features
 from preprocessing.sequence_paths import SequencePaths
 from preprocessing.weights import computes_in_half, inference_precision
+from tests.rule_weights import rule_weights
 from utils.errors import InputError
 from utils.images import write_image
 

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from rule_weights import rule_weights
 from torchvision.models.optical_flow import raft_large
 
 from preprocessing import flow_raft
 from preprocessing.flow_raft import CELL, MIN_SIDE, RaftFlow, pad_frames, upsample_flow
 from preprocessing.raft_network import load_raft, to_torchvision_names
+from tests.rule_weights import rule_weights
 from utils.errors import InputError
 
 

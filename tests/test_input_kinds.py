@@ -75,7 +75,7 @@ def check_prepared(root: Path, expected: np.ndarray, tolerance: float) -> None:
     files = list_frames(paths.color)
     video, names = read_frames(files), [file.name for file in files]
     assert video.shape == expected.shape and np.abs(video.astype(int) - expected).mean() <= tolerance
-    assert describe_missing(paths, names, Settings(flow="dis")) is None
+    assert not describe_missing(paths, names, Settings(flow="dis"))
     store = FlowStore(paths, names)
     for t in range(1, len(names)):
         flow = store.flow(0, t)

@@ -21,7 +21,7 @@ H, W = 128, 192
 
 def texture(height=H, width=W, seed=0):
     noise = np.random.default_rng(seed).random((height, width)).astype(np.float32)
-    smooth = sum(cv2.GaussianBlur(noise, (0, 0), sigma) * sigma for sigma in (1.5, 3, 6))
+    smooth = np.sum([cv2.GaussianBlur(noise, (0, 0), sigma) * sigma for sigma in (1.5, 3, 6)], axis=0)
     return ((smooth - smooth.min()) / np.ptp(smooth) * 255).astype(np.uint8)
 
 
@@ -44,7 +44,7 @@ def test_keypoints_lie_where_the_picture_has_them(height, width):
     """A blob is found at its centre, whether or not the image is doubled first."""
     ys, xs = np.mgrid[:height, :width]
     x, y = width * 0.5 + 0.25, height * 0.5 - 0.25
-    blob = np.uint8(255 * np.exp(-((xs - x) ** 2 + (ys - y) ** 2) / 18))
+    blob = (255 * np.exp(-((xs - x) ** 2 + (ys - y) ** 2) / 18)).astype(np.uint8)
     found, described = detect_keypoints(blob)
     assert np.linalg.norm(found - (x, y), axis=1).min() < 0.1
     assert np.allclose(np.linalg.norm(described.astype(float), axis=1), DESCRIPTOR_LENGTH, rtol=0.01)
@@ -63,23 +63,22 @@ def test_a_repeated_pattern_has_no_match():
     assert len(detect_keypoints(first)[0]) > 300 and len(matches.match(0, 1)[0]) < 10
 
 
-def test_matches_are_mutual():
+def test_matches_are_mutual(monkeypatch):
     """One keypoint is nearest to all those of the other frame, but only the best of these is its match."""
     described = {0: np.eye(9, 128) * DESCRIPTOR_LENGTH, 1: np.eye(9, 128) * DESCRIPTOR_LENGTH}
     described[1][1:] = np.eye(128)[40:48] * DESCRIPTOR_LENGTH  # of nine only the first is alike
     described[0][1:, 0] = DESCRIPTOR_LENGTH * 0.9  # and all of the others look somewhat like it
     places = np.random.default_rng(0).uniform(0, 100, (9, 2)).astype(np.float32)
-    matches = KeypointMatches(lambda index: index, 2)
-    matches._keypoints = lambda index: (places, described[index].astype(np.int16))
+    matches = KeypointMatches([].__getitem__, 2)
     kept = []
 
     def agree(points, flow):
         kept.append(points)
         return points[:, 0] > 0
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("preprocessing.keypoints.agrees_with_neighbours", agree)
-        matches.match(0, 1)
+    monkeypatch.setattr(matches, "_keypoints", lambda index: (places, described[index].astype(np.int16)))
+    monkeypatch.setattr("preprocessing.keypoints.agrees_with_neighbours", agree)
+    matches.match(0, 1)
     assert (kept[0] == places[:1]).all()
 
 
@@ -100,7 +99,7 @@ def test_without_texture_there_is_no_match_and_flow_stays():
 
 def test_a_match_stands_by_its_neighbours():
     points = np.random.default_rng(0).uniform(0, 100, (60, 2)).astype(np.float32)
-    flow = np.float32((5, 1)) + 0.1 * (points - 50)
+    flow = np.array([5, 1], np.float32) + 0.1 * (points - 50)
     flow[7] += (12, 0)
     assert agrees_with_neighbours(points, flow).tolist() == [k != 7 for k in range(60)]
     assert not agrees_with_neighbours(points[:NEIGHBOURS], flow[:NEIGHBOURS]).any()
@@ -110,7 +109,7 @@ def test_only_flow_that_contradicts_a_match_is_replaced():
     first = texture()
     second, _ = turned(first, 0, (30, 4))
     matches = KeypointMatches([first, second].__getitem__, 2)
-    flow = np.tile(np.float32((30, 4.5)), (H, W, 1))
+    flow = np.tile(np.array([30, 4.5], np.float32), (H, W, 1))
     assert matches.correct(flow, 0, 1) is flow
     flow[:, 40:90] = (2, 0)
     corrected = matches.correct(flow, 0, 1)

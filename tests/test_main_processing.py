@@ -85,7 +85,7 @@ def test_a_complete_folder_keeps_the_versions_that_made_it(paths):
 def test_dis_makes_everything_training_needs(paths):
     assert "12 flows in raft_exhaustive" in describe_missing(paths, NAMES, CHAINED)
     preprocess(paths, Settings(flow="dis"))
-    assert describe_missing(paths, NAMES, CHAINED) is None
+    assert not describe_missing(paths, NAMES, CHAINED)
     record = read_record(paths)
     assert sorted(record["frames"]) == NAMES and "torch" in record["versions"]
     assert record["settings"]["flow"]["flow"] == "dis" and record["settings"]["features"]["features"] == "sift"
@@ -98,10 +98,10 @@ def test_dis_makes_everything_training_needs(paths):
 def test_chaining_can_be_left_out_and_added_later(paths):
     preprocess(paths, Settings(flow="dis", chain=False))
     assert not paths.chained.root.exists()
-    assert describe_missing(paths, NAMES, UNCHAINED) is None
+    assert not describe_missing(paths, NAMES, UNCHAINED)
     assert "chained/raft_exhaustive" in describe_missing(paths, NAMES, CHAINED)
     preprocess(paths, Settings(flow="dis"))
-    assert describe_missing(paths, NAMES, CHAINED) is None
+    assert not describe_missing(paths, NAMES, CHAINED)
 
 
 @pytest.mark.parametrize("stage", ["write_flows", "write_features", "filter_flow", "chain_flow"])
@@ -116,7 +116,7 @@ def test_killed_before_any_stage_it_continues_to_the_same_result(paths, monkeypa
         patch.setattr(pipeline, stage, die)
         with pytest.raises(Killed):
             preprocess(paths, Settings(flow="dis"))
-    assert describe_missing(paths, NAMES, CHAINED) is not None
+    assert describe_missing(paths, NAMES, CHAINED)
     preprocess(paths, Settings(flow="dis"))
     resumed = snapshot(paths)
     clear(paths)
@@ -142,10 +142,10 @@ def test_a_complete_raft_folder_needs_no_weights(paths, monkeypatch):
 
 def test_the_first_frames_alone_can_be_done(paths):
     preprocess(paths, Settings(flow="dis"), num_frames=3)
-    assert describe_missing(paths, NAMES[:3], CHAINED) is None
+    assert not describe_missing(paths, NAMES[:3], CHAINED)
     assert "6 flows" in describe_missing(paths, NAMES, CHAINED)
     preprocess(paths, Settings(flow="dis"))
-    assert describe_missing(paths, NAMES, CHAINED) is None
+    assert not describe_missing(paths, NAMES, CHAINED)
 
 
 def test_another_method_on_the_same_folder_is_refused_by_name(paths):
@@ -358,7 +358,7 @@ def test_the_script_runs_from_anywhere(paths, tmp_path):
         "--data_dir", paths.root, "--data_root", root, "--flow", "dis", "--max_side", 48, "--device", "cpu"
     )
     assert done.returncode == 0, done.stderr
-    assert describe_missing(SequencePaths(root / "seq_48"), NAMES, CHAINED) is None
+    assert not describe_missing(SequencePaths(root / "seq_48"), NAMES, CHAINED)
     assert f"ready: {root / 'seq_48'}" in done.stdout
 
 
