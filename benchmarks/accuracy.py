@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 from configs.flags import parse_train
 from evaluation.provenance import code_and_machine
@@ -96,7 +97,12 @@ def prepare(out: Path, scenes: list[Path], configs: list[Path], flags: list[str]
     require_files([Path(scoring.gt)] if scoring.gt else [])
     settings = {config.stem: resolved_settings(config) for config in configs}
     record = out / "settings.json"
-    wanted = {"scenes": sources, "configs": settings, "flags": {"all": flags}, "scoring": vars(scoring)}
+    wanted: dict[str, dict[str, Any]] = {
+        "scenes": sources,
+        "configs": settings,
+        "flags": {"all": flags},
+        "scoring": vars(scoring),
+    }
     found = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {part: {} for part in wanted}
     for part, entries in wanted.items():
         for name, value in entries.items():

@@ -41,7 +41,7 @@ def similarities(paths: SequencePaths) -> dict[str, np.ndarray]:
         for j in (j for j in range(len(names)) if abs(i - j) >= NEAR_GAP):
             flow, back = (torch.from_numpy(read_flow(paths, names[a], names[b])) for a, b in ((i, j), (j, i)))
             ends = px + sample_bilinear(flow[None], px[None])[0]
-            cosine = appearance_similarity(maps[i], maps[j], px, ends, flow.shape[:2]).numpy()
+            cosine = appearance_similarity(maps[i], maps[j], px, ends, masks[i].shape).numpy()
             error = np.linalg.norm(ends.numpy() - points[visible, j], axis=-1)
             consistent = cycle_masks(flow, back)[0][y, x].numpy()
             right = consistent & (error < RIGHT) & ~occluded[visible, j]

@@ -30,9 +30,10 @@ SCORES = {"with occlusion": True, "without occlusion": False}
 
 def open_model(checkpoint: Path | None) -> OmniMotion:
     """Return new networks, or those of a checkpoint, for 24 frames."""
+    config = ModelConfig(NUM_FRAMES, *SIZE, use_affine=True)
     if checkpoint is None:
-        return OmniMotion.initialised(ModelConfig(NUM_FRAMES, *SIZE, use_affine=True), seed=0).eval()
-    state = load_released_checkpoint(checkpoint, *SIZE)
+        return OmniMotion.initialised(config, seed=0).eval()
+    state = load_released_checkpoint(checkpoint, config)
     state["model_config"]["num_frames"] = NUM_FRAMES
     return load_model(state)
 

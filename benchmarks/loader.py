@@ -14,6 +14,7 @@ import os
 import resource
 import statistics
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -80,12 +81,12 @@ def times_of(paths: SequencePaths, clip: Clip, file: Path, case: str, batches: i
     times: dict[str, list[float]] = {"plain": [], "ours": [], UNCACHED: []}
     read_through(file)
     for k in range(batches):
-        times["plain"].append(seconds_of(lambda k=k: datasets["plain"][step + k]))
+        times["plain"].append(seconds_of(partial(datasets["plain"].__getitem__, step + k)))
         steps = range(step + k * RUN, step + (k + 1) * RUN)
-        times["ours"] += [seconds_of(lambda s=s: datasets["ours"][s]) for s in steps]
+        times["ours"] += [seconds_of(partial(datasets["ours"].__getitem__, s)) for s in steps]
     for k in range(batches):
         drop_pages(file)
-        times[UNCACHED].append(seconds_of(lambda k=k: datasets["ours"][step + k]))
+        times[UNCACHED].append(seconds_of(partial(datasets["ours"].__getitem__, step + k)))
     return {name: 1e3 * statistics.median(seconds) / CONFIG.num_pairs for name, seconds in times.items()}
 
 

@@ -23,6 +23,7 @@ from networks.released_checkpoint import load_released_checkpoint
 from networks.warp import Warp
 
 SIZE = (480, 854)  # height and width, for which a released checkpoint is opened; the warp does not depend on them
+NEW_NETWORKS = ModelConfig(24, *SIZE, use_affine=True)
 NUM_PTS = 1000  # of a frame
 
 float32_linear = F.linear
@@ -68,9 +69,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the table there as well")
     args = parser.parse_args()
     if args.checkpoint:
-        model = load_model(load_released_checkpoint(args.checkpoint, *SIZE))
+        model = load_model(load_released_checkpoint(args.checkpoint, NEW_NETWORKS))
     else:
-        model = OmniMotion.initialised(ModelConfig(24, *SIZE, use_affine=True), seed=0)
+        model = OmniMotion.initialised(NEW_NETWORKS, seed=0)
     rows = {}
     for name, precision in PRECISIONS.items():
         with precision():

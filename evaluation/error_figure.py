@@ -12,7 +12,7 @@ from evaluation.queries import TrackPredictions, is_outside_image
 from utils.figures import figure_image
 
 SHOWN_FRAMES = 3  # query frames; the points of more would be too small
-ERROR_SCALE = LogNorm(0.25, 64)  # pixels: from imperceptible to lost
+MIN_ERROR, MAX_ERROR = 0.25, 64.0  # pixels: from imperceptible to lost
 Masks = dict[str, NDArray[np.bool_]]  # layer → which queries lie on it, [Q]
 
 
@@ -31,7 +31,7 @@ def error_figure(
         visible frames to the left, in frames where the point is occluded inside the image to the right.
     """
     figure = Figure(figsize=(15, 9), layout="constrained")
-    above, below = figure.subfigures(2, 1)
+    above, below = figure.subfigures(2, 1, squeeze=False)[:, 0]
     _draw_queries(above, video, *list(predictions.items())[-1])
     layers = {"all": np.ones(len(next(iter(predictions.values())).query_frames), bool)}
     if on_foreground is not None:
@@ -46,9 +46,9 @@ def error_figure(
 
 
 def _draw_queries(figure: SubFigure, video: NDArray[np.uint8], name: str, predictions: TrackPredictions) -> None:
-    frames = np.unique(predictions.query_frames)
-    chosen = np.unique(np.linspace(0, len(frames) - 1, SHOWN_FRAMES).round().astype(int)) if len(frames) else []
-    shown = [int(frames[k]) for k in chosen]
+    frames, scale = np.unique(predictions.query_frames), LogNorm(MIN_ERROR, MAX_ERROR)
+    chosen = np.unique(np.linspace(0, max(len(frames) - 1, 0), SHOWN_FRAMES).round().astype(int))
+    shown = [int(frames[k]) for k in chosen if k < len(frames)]
     counted = predictions.evaluated & ~predictions.gt_occluded
     error = np.where(counted, _distance(predictions), 0).sum(1) / np.maximum(counted.sum(1), 1)
     panels = figure.subplots(1, max(len(shown), 1), squeeze=False)[0]
@@ -56,7 +56,7 @@ def _draw_queries(figure: SubFigure, video: NDArray[np.uint8], name: str, predic
         rows = (predictions.query_frames == t) & counted.any(1)
         axes.imshow(video[t], alpha=0.5)
         x, y = predictions.gt_tracks[rows, t].T
-        dots = axes.scatter(x, y, 16, np.maximum(error[rows], ERROR_SCALE.vmin), norm=ERROR_SCALE, cmap="turbo")
+        dots = axes.scatter(x, y, 16, np.maximum(error[rows], MIN_ERROR), norm=scale, cmap="turbo")
         axes.set_title(f"{name}: queries of frame {t}")
         axes.set_axis_off()
     if shown:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -190,7 +191,7 @@ def badja_keypoints(
 def _read_badja_labels(path: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
     """Return stems of the labelled frames, positions (row, column) [F,K,2] at BADJA_SIZE, and visibility [F,K]."""
     try:
-        labels = read_json(path)
+        labels: Any = read_json(path)
         stems = [Path(label["image_path"]).stem for label in labels]
         positions = np.array([label["joints"] for label in labels], np.float64).reshape(len(labels), -1, 2)
         visible = np.array([label["visibility"] for label in labels]).astype(bool)

@@ -67,7 +67,8 @@ class TrackPredictions:
 
 def is_outside_image(tracks: np.ndarray, size: Size) -> np.ndarray:
     """Return which pixels [*,2] lie beyond the border pixels' centres (the rule of `coords.is_inside_image`), [*]."""
-    return ~((tracks >= 0) & (tracks <= np.array([size[1] - 1, size[0] - 1]))).all(-1)
+    inside = (tracks >= 0) & (tracks <= np.array([size[1] - 1, size[0] - 1]))
+    return ~np.all(inside, axis=-1)
 
 
 def queries_first(gt_occluded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmark_commands import run_benchmark
-from conftest import tiny_config
+
+from tests.benchmark_commands import run_benchmark
+from tests.conftest import tiny_config
 
 
 @pytest.fixture

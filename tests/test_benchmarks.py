@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from benchmark_commands import run_benchmark
-from conftest import TINY
 
 from preprocessing.flow_files import write_flow
 from preprocessing.pair_files import write_pair_mask
 from preprocessing.sequence_paths import SequencePaths
+from tests.benchmark_commands import run_benchmark
+from tests.conftest import TINY
 from utils.images import write_image
 
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
@@ -49,15 +49,15 @@ def test_flow_is_compared_with_exact_tracks(tmp_path, capsys):
         assert filtered == f"{error}, filtered: gap 1 86%, {wrong}; gap 2-2 100%, {wrong}"
 
 
-def measured_row(capsys, *command: object) -> dict:
-    run_benchmark(*command)
+def measured_row(capsys, name: str, *flags: object) -> dict:
+    run_benchmark(name, *flags)
     return json.loads(capsys.readouterr().out.splitlines()[-1])
 
 
 def test_preprocessing_is_measured(scene_dir, capsys):
-    given = ("preprocess", "--data_dir", scene_dir, "--num_frames", 3)
-    assert set(measured_row(capsys, *given, "--row", "filter")) >= {"dino: ratio", "sift: ratio"}
-    whole = measured_row(capsys, *given, "--row", "whole")
+    given = ("--data_dir", scene_dir, "--num_frames", 3)
+    assert set(measured_row(capsys, "preprocess", *given, "--row", "filter")) >= {"dino: ratio", "sift: ratio"}
+    whole = measured_row(capsys, "preprocess", *given, "--row", "whole")
     assert whole["frames, width, height, pairs"] == [3, 56, 40, 6] and whole["chain_flow, s"] > 0
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TINY
 
 import evaluate
+from tests.conftest import TINY
 from train import main as train
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import REPOSITORY
 
-from networks.checkpoints import find_checkpoint, read_checkpoint, save_checkpoint
+from networks.checkpoints import newest_checkpoint, read_checkpoint, save_checkpoint
+from tests.conftest import REPOSITORY
 from tests.oracles.disturbances import make_commands, run_trials
 from tests.oracles.process_harness import contents
 from train import main
@@ -44,7 +44,7 @@ def test_the_same_command_makes_the_same_bytes(commands, tmp_path, name, kind):
     except PermissionError as error:
         pytest.skip(f"no disk can be mounted here: {error}")
     assert row.pop("trials") == 1 and row.pop("steps repeated") <= 4  # i_weight
-    assert row.pop("finished files remade") <= 10 * os.cpu_count()  # a sweep's flows and masks, of each thread
+    assert row.pop("finished files remade") <= 10 * (os.cpu_count() or 1)  # a sweep's flows and masks, of each thread
     assert row == dict.fromkeys(row, 0)
 
 
@@ -92,7 +92,7 @@ def test_a_worker_killed_in_an_update_costs_no_step(tiny_flags, monkeypatch, cap
     def with_a_loss(self, *values):
         if next(updates) == 2:
             (worker,) = multiprocessing.active_children()
-            os.kill(worker.pid, signal.SIGKILL)
+            os.kill(worker.pid or 0, signal.SIGKILL)
             worker.join()  # the signal of its death has come
         return update(self, *values)
 
@@ -102,9 +102,9 @@ def test_a_worker_killed_in_an_update_costs_no_step(tiny_flags, monkeypatch, cap
         main(flags)
     assert stopped.value.code == 2
     assert "a process that prepares batches was killed" in capsys.readouterr().err.splitlines()[-1]
-    assert find_checkpoint(RUN, None).name >= "model_000003.pth"
+    assert newest_checkpoint(RUN).name >= "model_000003.pth"
     main(flags)
-    assert find_checkpoint(RUN, None).name == "model_000012.pth"
+    assert newest_checkpoint(RUN).name == "model_000012.pth"
 
 
 @pytest.mark.parametrize("after", [1, 4])

@@ -1,14 +1,16 @@
 """Every metric against a second implementation with plain loops, and on cases worked out by hand."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from random_predictions import is_evaluated, random_predictions
 
 from evaluation.metrics import badja_metrics, position_errors, tap_vid_metrics, temporal_coherence
+from evaluation.options import QueryMode
 from evaluation.queries import TrackPredictions
+from tests.random_predictions import is_evaluated, random_predictions
 
 
 def looped_tap_vid_metrics(predictions: TrackPredictions, where: np.ndarray) -> tuple[float, float, float]:
@@ -43,7 +45,7 @@ def looped_tap_vid_metrics(predictions: TrackPredictions, where: np.ndarray) -> 
 
 @pytest.mark.parametrize("mode", ["first", "strided"])
 @pytest.mark.parametrize("seed", range(4))
-def test_tap_vid_metrics_agree_with_plain_loops(mode: str, seed: int):
+def test_tap_vid_metrics_agree_with_plain_loops(mode: QueryMode, seed: int):
     predictions = random_predictions(seed, mode)
     some = np.abs(predictions.frame_gaps) <= 5
     for where, mask in ((None, np.ones_like(some)), (some, some)):
@@ -54,7 +56,7 @@ def test_tap_vid_metrics_agree_with_plain_loops(mode: str, seed: int):
 
 
 @pytest.mark.parametrize("mode", ["first", "strided"])
-def test_a_perfect_prediction_scores_one(mode: str):
+def test_a_perfect_prediction_scores_one(mode: QueryMode):
     predictions = random_predictions(9, mode)
     perfect = replace(predictions, pred_tracks=predictions.gt_tracks, pred_occluded=predictions.gt_occluded)
     scores = tap_vid_metrics(perfect)
@@ -128,7 +130,7 @@ def percentile(values: list[float], fraction: float) -> float:
 
 @pytest.mark.parametrize("mode", ["first", "strided"])
 @pytest.mark.parametrize("seed", range(3))
-def test_position_errors_agree_with_plain_loops(mode: str, seed: int):
+def test_position_errors_agree_with_plain_loops(mode: QueryMode, seed: int):
     predictions = random_predictions(seed, mode)
     height, width = predictions.size
     visible, occluded = [], []
@@ -159,7 +161,7 @@ def test_position_errors_by_hand():
 
 @pytest.mark.parametrize("mode", ["first", "strided"])
 @pytest.mark.parametrize("seed", range(3))
-def test_temporal_coherence_agrees_with_plain_loops(mode: str, seed: int):
+def test_temporal_coherence_agrees_with_plain_loops(mode: QueryMode, seed: int):
     predictions = random_predictions(seed, mode)
     scale = [256 / predictions.size[1], 256 / predictions.size[0]]
     lengths = []
@@ -181,7 +183,7 @@ def test_temporal_coherence_agrees_with_plain_loops(mode: str, seed: int):
     assert temporal_coherence(predictions) == pytest.approx(sum(lengths) / len(lengths))
 
 
-def straight_line(offsets: list[tuple[float, float]], occluded: list[bool]) -> TrackPredictions:
+def straight_line(offsets: Sequence[tuple[float, float]], occluded: list[bool]) -> TrackPredictions:
     """Return predictions with offsets of a point that moves evenly; 256x256, query at 0."""
     gt = np.arange(len(offsets))[None, :, None] * np.array([2.0, 1.0])
     gt_occluded = np.array([occluded])

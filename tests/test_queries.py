@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from random_predictions import random_predictions
 
 from evaluation.metrics import tap_vid_metrics
+from evaluation.options import QueryMode
 from evaluation.queries import TrackPredictions, is_outside_image, queries_first, queries_strided, run_tracker
+from tests.random_predictions import random_predictions
 
 
 def test_queries():
@@ -36,7 +37,7 @@ def perfect_tracker(points: np.ndarray, occluded: np.ndarray):
 
 
 @pytest.mark.parametrize("mode", ["first", "strided"])
-def test_trackers_are_queried_at_the_true_positions(mode: str):
+def test_trackers_are_queried_at_the_true_positions(mode: QueryMode):
     truth = random_predictions(3)
     points, occluded = truth.gt_tracks, truth.gt_occluded | is_outside_image(truth.gt_tracks, truth.size)
     predictions = run_tracker(perfect_tracker(points, occluded), points, occluded, truth.size, mode)
@@ -62,4 +63,4 @@ def test_shapes_and_modes_are_checked():
     with pytest.raises(ValueError, match="expected"):
         TrackPredictions(gt.swapaxes(0, 1), occluded, gt, occluded, queries, (10, 10))
     with pytest.raises(ValueError, match="expected 'first' or 'strided'"):
-        TrackPredictions(gt, occluded, gt, occluded, queries, (10, 10), "last")
+        TrackPredictions(gt, occluded, gt, occluded, queries, (10, 10), "last")  # type: ignore[arg-type]  # what is refused

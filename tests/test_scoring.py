@@ -4,13 +4,13 @@ import math
 
 import numpy as np
 import pytest
-from random_predictions import random_predictions
 
 from evaluation.error_figure import error_figure
 from evaluation.ground_truth import KeypointTruth, TrackTruth
 from evaluation.metrics import tap_vid_metrics
 from evaluation.report import mean_rows
 from evaluation.scoring import Scores, score
+from tests.random_predictions import random_predictions
 
 
 def test_keypoints_are_queried_in_the_first_annotated_frame():
@@ -42,6 +42,7 @@ def test_frame_gaps_partition_the_entries():
         return rng.uniform(0, 80, (len(queries), 40, 2)), rng.random((len(queries), 40)) < 0.5
 
     scores = score(track, TrackTruth(truth.gt_tracks, truth.gt_occluded, truth.size, exact=False))
+    assert scores.predictions is not None
     distance = np.abs(scores.predictions.frame_gaps)
     assert list(scores.by_gap) == ["gap 1-2", "gap 3-4", "gap 5-8", "gap 9-16", "gap 17-32", "gap 33-39"]
     total = 0.0
@@ -67,9 +68,8 @@ def test_errors_are_drawn_for_any_predictions():
     video = np.zeros((12, 90, 140, 3), np.uint8)
     predictions = random_predictions(0)
     on_foreground = np.arange(7) % 2 == 0
-    pictures = [
-        error_figure(video, {"flow": predictions, "model": predictions}, mask) for mask in (on_foreground, None)
-    ]
-    assert pictures[0].shape == pictures[1].shape and not np.array_equal(*pictures)
+    compared = {"flow": predictions, "model": predictions}
+    with_mask, without = (error_figure(video, compared, mask) for mask in (on_foreground, None))
+    assert with_mask.shape == without.shape and not np.array_equal(with_mask, without)
     nothing = random_predictions(0, n=0)
     assert error_figure(video, {"model": nothing}, None).dtype == np.uint8

@@ -5,10 +5,10 @@ import signal
 from pathlib import Path
 
 import pytest
-from benchmark_commands import run_benchmark
-from conftest import tiny_config
 
 from criterion import TrainingDiverged
+from tests.benchmark_commands import run_benchmark
+from tests.conftest import tiny_config
 from trainer import Trainer
 
 WHOLE = "at its last step or by the time"
@@ -25,7 +25,7 @@ def flags(scene_dir, tmp_path, monkeypatch) -> list[str]:
 def keep_runs(flags: list[str], *runs: dict) -> list[str]:
     """Write what finished runs leave, with the settings that the flags stand for, and return flags that read them."""
     settings = [line.split(" = ") for line in tiny_config().splitlines()]
-    made_by = {"settings": {"config": dict(settings), "seconds": 600.0, "every": 2}}
+    made_by: dict[str, object] = {"settings": {"config": dict(settings), "seconds": 600.0, "every": 2}}
     made_by |= {"commit": "abc", "gpu": None, "processor": "one"}
     Path("kept/runs").mkdir(parents=True, exist_ok=True)
     for seed, run in enumerate(runs):
