@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import numpy as np
 import torch
@@ -304,8 +305,8 @@ def _all_gather(inputs: LossInputs, context: Context) -> LossInputs:
     predicted = inputs.prediction.tensors()
     names = [f.name for f in fields(inputs) if isinstance(getattr(inputs, f.name), Tensor)]
     values = context.all_gather([*predicted, *(getattr(inputs, name) for name in names)])
-    prediction, others = Prediction(*values[: len(predicted)]), values[len(predicted) :]
-    return replace(inputs, prediction=prediction, **dict(zip(names, others, strict=True)))
+    gathered: dict[str, Any] = dict(zip(names, values[len(predicted) :], strict=True))
+    return replace(inputs, prediction=Prediction(*values[: len(predicted)]), **gathered)
 
 
 class StopRequest:

@@ -1,6 +1,6 @@
 """Optimizers of the networks and their learning rates: Adam, and optionally Muon for the coupling nets' matrices."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -79,7 +79,9 @@ class ModelOptimizer:
     def _start_schedules(self, step: int, adam_config: OptimizerConfig) -> None:
         """Set the rates of a step; `adam_config` may hold the decay of a released checkpoint."""
         # LambdaLR multiplies a base rate, here 1, so that rates are rounded as `learning_rate` computes them.
-        rates = [partial(learning_rate, base_rate=rate, config=adam_config) for rate in self.adam_rates]
+        rates: list[Callable[[int], float]] = [
+            partial(learning_rate, base_rate=rate, config=adam_config) for rate in self.adam_rates
+        ]
         self.schedules = [LambdaLR(self.adam, rates, last_epoch=step - 1)]
         if self.muon is not None:
             rate = partial(learning_rate, base_rate=self.config.lr_muon, config=self.config)
