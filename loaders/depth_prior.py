@@ -29,8 +29,9 @@ OCCLUSION_GAPS = (1, 2, 3, 4, 6, 8)  # wider gaps occlude more, but their flow i
 TRACK_GAPS = (1, 2, 4, 8, 16)
 SMOOTHING_GAPS = (1, 2)
 
-STATIC_MOTION, MOVING_MOTION = 0.0009, 0.0026  # shares of the longer side per frame: surely static, surely moving
-STATIC_SHARE, MOVING_SHARE = 0.25, 0.75  # shares of a track with motion: a static point, a moving point
+# A point is static up to the first value and moves independently from the second on, in between with a probability.
+STATIC_MOTION, MOVING_MOTION = 0.0009, 0.0026  # motion in shares of the longer side per frame
+STATIC_SHARE, MOVING_SHARE = 0.25, 0.75  # share of its track with independent motion
 RANSAC_INLIER = 0.005  # of the longer side
 MIN_POINTS, MAX_POINTS = 50, 4000  # to fit a homography to
 
@@ -59,7 +60,8 @@ def estimate_depth_prior(store: FlowStore, quiet: bool = False) -> np.ndarray:
     moving[~known] = 0
     maps, depth = (moving, known, *occlusion_votes(store, quiet)), np.empty(moving.shape, np.float32)
     for i in tqdm(range(num_frames), desc="depth prior", unit="frame", leave=False, disable=quiet):
-        depth[i] = _frame_depth(*sum_along_tracks(store, i, maps), _adjacent_motion(store, i))
+        moving_sum, known_sum, as_occluder, as_occluded = sum_along_tracks(store, i, maps)
+        depth[i] = _frame_depth(moving_sum, known_sum, as_occluder, as_occluded, _adjacent_motion(store, i))
     return depth
 
 
@@ -77,7 +79,8 @@ def independent_motion(store: FlowStore, i: int) -> np.ndarray:
     Returns:
         Deviations [H,W], averaged over frames at `MOTION_GAPS`; NaN where no valid flow exists.
     """
-    grid = np.stack(np.indices(store.size)[::-1], -1).astype(np.float32).reshape(-1, 2)
+    rows, columns = np.indices(store.size)
+    grid = np.stack([columns, rows], -1).astype(np.float32).reshape(-1, 2)
     total, count = np.zeros(len(grid)), np.zeros(len(grid))
     max_gap = max(1, (len(store.known) - 1) // 2)  # in short clips, the largest that every frame has
     for j in store.partners_at(i, sorted({min(gap, max_gap) for gap in MOTION_GAPS})):
@@ -211,4 +214,4 @@ def _rounded_targets(index: np.ndarray, flow: np.ndarray, size: tuple[int, int])
 
 def _is_inside(positions: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Return which rows and columns [N,2] lie inside an image, bool [N]."""
-    return ((positions >= 0) & (positions < size)).all(-1)
+    return np.all((positions >= 0) & (positions < size), axis=-1)

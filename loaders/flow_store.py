@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -125,7 +126,7 @@ class FlowStore:
                 f"{path} is missing: run the preprocessing of this sequence (or drop `--preprocess never`)"
             )
         try:
-            stats = read_json(path)
+            stats: Any = read_json(path)
             return np.array([[stats[a].get(b, -1) for b in names] for a in names], dtype=np.int64)
         except KeyError as missing:
             raise InputError(

@@ -16,9 +16,9 @@ def cycled_frames(first: int, count: int, num_frames: int, seed: int) -> np.ndar
         num_frames: Frames of the clip, and length of a cycle.
         seed: Seed of the permutations, together with the number of the cycle.
     """
-    index = np.arange(first, first + count)
-    orders = {c: np.random.default_rng([seed, c]).permutation(num_frames) for c in set(index // num_frames)}
-    return np.array([orders[i // num_frames][i % num_frames] for i in index])
+    cycles, positions = np.divmod(np.arange(first, first + count), num_frames)
+    orders = {cycle: np.random.default_rng([seed, cycle]).permutation(num_frames) for cycle in set(cycles.tolist())}
+    return np.array([orders[cycle][position] for cycle, position in zip(cycles.tolist(), positions, strict=True)])
 
 
 def max_frame_gap(step: int, start_interval: int, num_frames: int, scale: float = 1.0) -> int:

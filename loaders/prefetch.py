@@ -7,7 +7,7 @@ wait, which bounds what is prepared ahead. A killed worker shows as the end of i
 import multiprocessing
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import fields
 from multiprocessing.connection import Connection
 from typing import NoReturn
@@ -18,10 +18,10 @@ from loaders.batches import Batch, PairBatches
 from utils.errors import InputError
 
 # A fork shares the dataset's memory with the trainer; outside Linux, forks of a process with threads are unsafe.
-PROCESSES = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+PROCESSES = multiprocessing.get_context("fork") if sys.platform == "linux" else multiprocessing.get_context("spawn")
 
 
-def iterate_batches(dataset: PairBatches, steps: range, num_workers: int) -> Iterator[Batch]:
+def iterate_batches(dataset: PairBatches, steps: range, num_workers: int) -> Generator[Batch, None, None]:
     """Iterate over the batches of `steps`, in order.
 
     Args:

@@ -103,7 +103,7 @@ def _read_arrays(path: Path) -> tuple[Layout, np.ndarray, np.ndarray]:
         raise InputError(f"{path} holds the arrays {sorted(names)}, expected one of: {expected}; rename them")
     if any(array.dtype.kind not in "biuf" for array in values):
         raise InputError(f"{path}: {layout} holds {values[0].dtype} and {values[1].dtype}, expected numbers")
-    return layout, *values
+    return layout, values[0], values[1]
 
 
 def _as_frames_first(

@@ -86,8 +86,8 @@ def test_moving_pixels_hold_a_share_of_the_weights(dataset, columns, share):
 def test_a_batch_is_a_function_of_seed_rank_and_step(dataset):
     assert same(dataset[7], dataset[7])
     assert not same(dataset[7], dataset[8])
-    for change in ({"seed": 4}, {"rank": 1, "world_size": 2}):
-        other = FlowBatches(dataset.video, dataset.store, replace(CONFIG, **change))
+    for config in (replace(CONFIG, seed=4), replace(CONFIG, rank=1, world_size=2)):
+        other = FlowBatches(dataset.video, dataset.store, config)
         assert not same(dataset[7], other[7])
 
 
@@ -113,11 +113,12 @@ def test_missing_and_foreign_statistics_are_refused(scene_dir, tmp_path):
         FlowStore(SequencePaths(scene_dir), ["a.png", "b.png"])
 
 
-class FormulaStore:
+class FormulaStore(FlowStore):
     """Flow products that are formulas, exact in float32 whatever made them."""
 
-    y, x = np.mgrid[:8, :10]
-    valid_counts = 60 - 10 * np.abs(np.subtract.outer(np.arange(5), np.arange(5)))
+    def __init__(self):
+        self.y, self.x = np.mgrid[:8, :10]
+        self.valid_counts = 60 - 10 * np.abs(np.subtract.outer(np.arange(5), np.arange(5)))
 
     def flow(self, i: int, j: int) -> np.ndarray:
         return np.stack([(j - i) * 0.5 + self.x / 8, (j - i) * 0.25 - self.y / 8], -1).astype(np.float32)

@@ -7,8 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TINY
-from test_trainer import train
 
 from configs.flags import parse_train
 from loaders.batches import SamplingConfig
@@ -17,8 +15,10 @@ from loaders.device_batches import DeviceFlowBatches, choose_on_device
 from loaders.flow_batches import FlowBatches
 from loaders.mapped_flow import MappedFlowStore
 from preprocessing.sequence_paths import SequencePaths
+from tests.conftest import TINY
 from tests.oracles.batches import same
 from tests.oracles.pixel_sets import WEIGHTS, SmallStore, assert_batches_draw
+from tests.test_trainer import train
 from utils.errors import InputError
 
 CPU = torch.device("cpu")
@@ -66,8 +66,8 @@ def test_flow_colours_and_weights_are_those_of_the_products(batches):
 
 def test_a_batch_is_a_function_of_seed_rank_and_step(batches):
     assert same(batches[7], batches[7]) and not same(batches[7], batches[8])
-    for change in ({"seed": 4}, {"rank": 1, "world_size": 2}):
-        other = DeviceFlowBatches(batches.video, batches.store, replace(CONFIG, **change), device=CPU)
+    for config in (replace(CONFIG, seed=4), replace(CONFIG, rank=1, world_size=2)):
+        other = DeviceFlowBatches(batches.video, batches.store, config, device=CPU)
         assert not same(batches[7], other[7])
 
 

@@ -45,7 +45,7 @@ class NoFlow(PassingSquares):
 def test_the_front_occludes_and_the_background_is_occluded():
     store = PassingSquares()
     votes = occlusion_votes(store)
-    sums = np.stack([sum_along_tracks(store, i, votes) for i in range(NUM_FRAMES)], 1)
+    sums = np.stack([sum_along_tracks(store, i, list(votes)) for i in range(NUM_FRAMES)], 1)
     layers = np.stack([store.layers(i) for i in range(NUM_FRAMES)])
     occluder, occluded = (
         np.array([part[layers == layer].sum() for layer in (FRONT, MIDDLE, BACKGROUND)]) for part in sums

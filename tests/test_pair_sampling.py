@@ -51,9 +51,9 @@ def test_pixels_are_chosen_by_weight_without_repeats():
         index = choose_pixels(valid, weights, 5, rng)
         assert len(set(index)) == 5
         hits[index] += 1
-    hits = hits.reshape(10, 10)
-    assert (hits[:, 5:] == 0).all()
-    assert hits[0, :5].mean() > 10 * hits[1:, :5].mean()
+    image = hits.reshape(10, 10)
+    assert (image[:, 5:] == 0).all()
+    assert image[0, :5].mean() > 10 * image[1:, :5].mean()
 
 
 def test_few_valid_pixels_are_repeated():

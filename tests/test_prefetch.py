@@ -97,8 +97,12 @@ def test_a_fault_of_the_program_is_no_user_error(capfd):
 
 
 def test_a_worker_killed_before_its_first_batch_is_explained():
+    def killed(step: int) -> Batch:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return empty_batch()
+
     with pytest.raises(InputError, match=rf"{KILLED} \(SIGKILL\)"):
-        next(iterate_batches(Prepared(lambda step: os.kill(os.getpid(), signal.SIGKILL)), range(5), 1))
+        next(iterate_batches(Prepared(killed), range(5), 1))
 
 
 @pytest.mark.parametrize("size", [1, 10**6], ids=["while it waits", "while it sends"])
@@ -107,7 +111,7 @@ def test_a_killed_worker_is_explained_where_a_batch_is_taken(size):
     batches = iterate_batches(Prepared(lambda step: empty_batch(size)), range(10**9), 2)
     next(batches)
     worker = multiprocessing.active_children()[0]
-    os.kill(worker.pid, signal.SIGKILL)
+    worker.kill()
     worker.join()  # no exception comes with the signal of its death
     with pytest.raises(InputError, match=KILLED):
         while True:
@@ -120,6 +124,7 @@ def test_workers_leave_signals_to_the_trainer(dataset, capfd, number):
     batches = iterate_batches(dataset, range(100), 2)
     next(batches), next(batches)
     for worker in multiprocessing.active_children():
+        assert worker.pid
         os.kill(worker.pid, number)
     assert all(same(batch, dataset[step]) for step, batch in zip(range(2, 100), batches, strict=True))
     assert capfd.readouterr().err == ""

@@ -1,8 +1,9 @@
-"""Tracks of other trackers: every layout means the same, mistakes are told, pairs are exact, and they train."""
+"""Tracks of other trackers: layouts agree, mistakes are refused, pairs are exact, and they train."""
 
 import shutil
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,18 +11,19 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from criterion import Schedule, loss_weights, weighted_sum
-from loaders.batches import Batch, MixedBatches, SamplingConfig
+from loaders.batches import MixedBatches, SamplingConfig
 from loaders.clip import load_video
 from loaders.flow_batches import FlowBatches
 from loaders.flow_store import FlowStore
 from loaders.prefetch import iterate_batches
 from loaders.track_batches import TrackBatches
 from loaders.track_file import InputTracks, read_tracks
-from networks.checkpoints import find_checkpoint, read_checkpoint
+from networks.checkpoints import newest_checkpoint, read_checkpoint
 from networks.model_config import ModelConfig
 from networks.omnimotion import OmniMotion
 from preprocessing.sequence_paths import SequencePaths
 from preprocessing.synthetic import Scene, make_scene
+from tests.oracles.batches import same
 from train import main
 from trainer import batch_losses
 from utils.errors import InputError
@@ -57,12 +59,8 @@ def arrays(exact: InputTracks) -> dict[str, dict[str, np.ndarray]]:
 
 
 def read(folder: Path, saved: dict[str, np.ndarray]) -> InputTracks:
-    np.savez(folder / "tracks.npz", **saved)
+    np.savez(folder / "tracks.npz", allow_pickle=True, **saved)
     return read_tracks(folder / "tracks.npz", *SHAPE)
-
-
-def same(a: Batch, b: Batch) -> bool:
-    return all(torch.equal(getattr(a, f.name), getattr(b, f.name)) for f in fields(Batch))
 
 
 def test_every_layout_means_the_same(tmp_path, arrays, exact):
@@ -73,7 +71,7 @@ def test_every_layout_means_the_same(tmp_path, arrays, exact):
         np.testing.assert_array_equal(tracks.visible, exact.visible)
 
 
-def test_hidden_points_may_be_anywhere_and_outside_is_hidden(tmp_path, exact):
+def test_occluded_points_may_be_anywhere_and_points_outside_count_as_occluded(tmp_path, exact):
     px, visible = exact.px.copy(), exact.visible.copy()
     px[~visible] = np.nan
     frame, point = np.argwhere(visible)[0]
@@ -101,12 +99,12 @@ def test_hidden_points_may_be_anywhere_and_outside_is_hidden(tmp_path, exact):
         (lambda px, visible: {"tracks": px[:, :0], "visibility": visible[:, :0]}, "no point is visible"),
     ],
 )
-def test_mistakes_are_told(tmp_path, exact, change, part):
+def test_mistakes_are_refused(tmp_path, exact, change, part):
     with pytest.raises(InputError, match=part):
         read(tmp_path, change(exact.px, exact.visible))
 
 
-def test_what_is_no_npz_file_is_told(tmp_path):
+def test_other_files_than_npz_are_refused(tmp_path):
     np.save(tmp_path / "tracks.npy", np.zeros(3))
     for name, part in (("nowhere.npz", "missing"), ("tracks.npy", "no npz file"), (".", "no npz file")):
         with pytest.raises(InputError, match=part):
@@ -168,7 +166,13 @@ def test_mixed_batches_are_functions_of_seed_rank_and_step(mixed):
 def test_noisy_tracks_train(scene, exact):
     noise = np.random.default_rng(0).normal(0, 0.5, exact.px.shape).astype(np.float32)
     batches = TrackBatches(scene.video, replace(exact, px=exact.px + noise), replace(CONFIG, num_pts=64))
-    sizes = {"coupling_width": 32, "code_size": 16, "code_width": 32, "volume_width": 16, "use_affine": False}
+    sizes: dict[str, Any] = {
+        "coupling_width": 32,
+        "code_size": 16,
+        "code_width": 32,
+        "volume_width": 16,
+        "use_affine": False,
+    }
     model = OmniMotion.initialised(ModelConfig(*SHAPE, num_samples_ray=4, **sizes), seed=0)
 
     def error() -> float:
@@ -215,5 +219,5 @@ def test_flow_and_tracks_resume_bit_for_bit(tiny_flags, tmp_path, scene_dir, mon
         monkeypatch.chdir(tmp_path / name)
         for command in commands:
             main([*flags, "--num_iters", *command])
-        runs.append(read_checkpoint(find_checkpoint(Path("out") / "tiny_scene", None))["model"])
+        runs.append(read_checkpoint(newest_checkpoint(Path("out") / "tiny_scene"))["model"])
     assert all(torch.equal(runs[0][name], runs[1][name]) for name in runs[0])

@@ -7,16 +7,18 @@ import pytest
 
 from loaders.batches import PairBatches
 from loaders.flow_store import PairMask
+from loaders.mapped_flow import MappedFlowStore
 
 VALID = np.array([[1, 1, 0, 1], [0, 1, 1, 0]], bool)
 WEIGHTS = np.array([[1.0, 4, 50, 2], [9, 0.5, 8, 20]])  # the heaviest are not valid
 DRAWS = 20_000
 
 
-class SmallStore:
+class SmallStore(MappedFlowStore):
     """Three frames of 2 x 4 pixels, of which the first and the last have flow: 0, valid where `VALID`."""
 
-    valid_counts = np.array([[0, 0, 5], [0, 0, 0], [5, 0, 0]])
+    def __init__(self):
+        self.valid_counts = np.array([[0, 0, 5], [0, 0, 0], [5, 0, 0]])
 
     def count_map(self, i: int) -> np.ndarray:
         return np.array([[0, 3, 0, 1], [8, 24, 5, 2]], np.uint16)

@@ -46,8 +46,6 @@ class PlainBatches(FlowBatches):
         if rng.random() < 0.5:
             src, tgt, src_px, tgt_px, weights = tgt, src, tgt_px, src_px, weights * mask.consistent[y, x]
         frame = torch.from_numpy(self.video[src]).float().unsqueeze(0) / 255
-        src_px, tgt_px, weights = (torch.from_numpy(values) for values in (src_px, tgt_px, weights))
-        return (
-            *(torch.tensor(src), torch.tensor(tgt), src_px, tgt_px),
-            *(sample_bilinear(frame, src_px.unsqueeze(0))[0], weights),
-        )
+        rgb = sample_bilinear(frame, torch.from_numpy(src_px).unsqueeze(0))[0]
+        values = torch.from_numpy(src_px), torch.from_numpy(tgt_px), rgb, torch.from_numpy(weights)
+        return torch.tensor(src), torch.tensor(tgt), *values
