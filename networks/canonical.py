@@ -38,7 +38,7 @@ class CanonicalVolume(NetworkModule):
     def __init__(self, width: int, depth: int, plane_size: int = 0, plane_channels: int = 8):
         super().__init__()
         self.planes: TriPlane | None = None
-        self.net: nn.Module
+        self.net: GaborNet | MLP
         if plane_size:
             self.planes = TriPlane(plane_channels, plane_size)
             self.net = MLP([3 * plane_channels] + [width] * depth + [4], nn.LeakyReLU, ExactLinear)

@@ -40,6 +40,5 @@ class NetworkModule(nn.Module):
             return network(x, *shared)
         pieces = x.split(max(1, CHECKPOINT_ROWS // math.prod(x.shape[:-2])), -2)
         # Contiguous: compiled networks have kernels of their own for other strides.
-        return torch.cat(
-            [checkpoint(network, piece.contiguous(), *shared, use_reentrant=False) for piece in pieces], -2
-        )
+        outputs = [checkpoint(network, piece.contiguous(), *shared, use_reentrant=False) for piece in pieces]
+        return torch.cat(outputs, -2)

@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from networks.checkpoints import checkpoint_path, find_checkpoint, read_checkpoint, save_checkpoint, set_aside
+from networks.checkpoints import (
+    checkpoint_path,
+    find_checkpoint,
+    newest_checkpoint,
+    read_checkpoint,
+    save_checkpoint,
+    set_aside,
+)
 from networks.gabor import GaborNet
 from networks.model_config import ModelConfig
 from networks.released_checkpoint import load_released_checkpoint
@@ -17,7 +24,7 @@ from utils.errors import InputError
 def test_the_newest_is_found_by_number(tmp_path):
     for step in (999_999, 1_000_001, 5):
         save_checkpoint(checkpoint_path(tmp_path, step), {"step": step})
-    assert read_checkpoint(find_checkpoint(tmp_path, None)) == {"step": 1_000_001}
+    assert read_checkpoint(newest_checkpoint(tmp_path)) == {"step": 1_000_001}
     assert find_checkpoint(tmp_path / "empty", None) is None
 
 

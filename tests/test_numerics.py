@@ -18,7 +18,7 @@ from loaders.batches import SamplingConfig
 from loaders.clip import load_video
 from loaders.flow_store import FlowStore
 from loaders.training_data import DataConfig, TrainingData
-from networks.checkpoints import find_checkpoint, read_checkpoint
+from networks.checkpoints import newest_checkpoint, read_checkpoint
 from networks.model_config import ModelConfig
 from networks.omnimotion import OmniMotion
 from networks.optimizer import OptimizerConfig
@@ -120,7 +120,15 @@ CLIPS = {
     "two frames": (lambda: texture(2, 40, 56, 1), False, "2 frames: what is occluded"),
     "tiny frames": (lambda: texture(9, 12, 16, 1), False, "frames of 16x12 pixels"),
 }
-SAID = ("nothing moves", "of one colour", "most frames look", "a cut, or", "whole frame", "what is occluded", "is coarse")
+SAID = (
+    "nothing moves",
+    "of one colour",
+    "most frames look",
+    "a cut, or",
+    "whole frame",
+    "what is occluded",
+    "is coarse",
+)
 
 
 def run(video: np.ndarray, tiny_flags: list[str], folder, masked: bool, *more: str) -> dict:
@@ -131,9 +139,7 @@ def run(video: np.ndarray, tiny_flags: list[str], folder, masked: bool, *more: s
         if masked:
             write_image(paths.mask / f"{t:05d}.png", np.full(frame.shape[:2], 255, np.uint8))
     main([*tiny_flags, "--data_dir", str(paths.root), "--num_iters", "4", *more])
-    newest = find_checkpoint(folder / "out" / "tiny_odd", None)
-    assert newest is not None
-    return read_checkpoint(newest)
+    return read_checkpoint(newest_checkpoint(folder / "out" / "tiny_odd"))
 
 
 @pytest.mark.parametrize("kind", CLIPS)

@@ -81,6 +81,7 @@ def test_a_cell_changes_points_near_it_in_frames_near_it_alone():
 
     with torch.no_grad():
         before = moved()
+        assert layer.planes is not None
         layer.planes.features[0, :, 0, 0] += 1  # of the first moment
         change = (moved() - before).norm(dim=-1)
     assert change[0, 0] > 1e-4 and (change > 0).sum() == 1

@@ -1,10 +1,13 @@
 """What is computed with less work equals the plain computation, values and gradients, in float64."""
 
+from typing import Any
+
 import pytest
 import torch
 
 from criterion import weighted_sum
 from loaders.batches import Batch
+from networks.gabor import GaborNet
 from networks.model_config import ModelConfig
 from networks.omnimotion import OmniMotion
 from networks.rendering import jitter_depths
@@ -21,9 +24,9 @@ FACTORS = {
     **{"flow": 1.0, "rgb": 2.0, "rgb_gradient": 2.0, "depth_range": 10.0, "distortion": 3.0},
     **{"scene_flow_smoothness": 20.0, "canonical_unit_sphere": 0.5, "flow_gradient": 0.1},
 }
-PLANES = {"use_affine": False, "plane_size": 6, "plane_channels": 4, "plane_interval": 2}
-VOLUME_PLANES = {"volume_plane_size": 8, "volume_plane_channels": 3}
-KINDS = {
+PLANES: dict[str, Any] = {"use_affine": False, "plane_size": 6, "plane_channels": 4, "plane_interval": 2}
+VOLUME_PLANES: dict[str, Any] = {"volume_plane_size": 8, "volume_plane_channels": 3}
+KINDS: dict[str, dict[str, Any]] = {
     **{"affine": {}, "no affine": {"use_affine": False}, "planes": PLANES, "volume planes": VOLUME_PLANES},
     "both": {**PLANES, **VOLUME_PLANES},
     "soft scales": {"use_affine": False, "soft_bound": 0.3},
@@ -44,7 +47,7 @@ def make_lively(model: OmniMotion) -> OmniMotion:
                 parameter.normal_(generator=generator)
         for layer in model.warp.layers:
             if layer.planes is not None:
-                layer.scale_shift[-1].weight *= 10
+                layer.scale_shift.last.weight *= 10
     return model
 
 
@@ -116,7 +119,8 @@ def test_float32_products_have_the_gradients_of_torch():
 @pytest.mark.parametrize("use_max_loc", [True, False])
 def test_tracks_are_those_of_the_plain_form(kind, use_max_loc):
     model = make_lively(make_model(torch.float32, num_samples_ray=24, **KINDS[kind]))
-    output = model.volume.net.output if model.volume.planes is None else model.volume.net[-1]
+    net = model.volume.net
+    output = net.output if isinstance(net, GaborNet) else net.last
     with torch.no_grad():
         output.weight[3] *= 30  # thin and dense places: the heaviest sample is not the first
     px = torch.rand(40, 2, generator=torch.Generator().manual_seed(3)) * torch.tensor([55.0, 39.0])

@@ -16,8 +16,8 @@ from networks.coupling import CouplingLayer
 from networks.frame_affine import FrameAffine
 from networks.gabor import GaborNet
 from networks.omnimotion import OCCLUSION_MARGIN, OmniMotion, Tracks
-from networks.planes import REACH, SpaceTimePlanes, TriPlane
-from networks.ray_marcher import NEAR_SHARE
+from networks.planes import PLANE_EXTENT, SpaceTimePlanes, TriPlane
+from networks.ray_marcher import NEAR_FRACTION
 
 
 def affine_map(linear: nn.Linear, x: Tensor) -> Tensor:
@@ -88,7 +88,7 @@ def couple(layer: CouplingLayer, x: Tensor, code: Tensor, time: Tensor, sign: in
     encoding = torch.cat(kept + [wave for v in kept for wave in waves(v, layer.num_freqs)], -1)
     encoding = affine_map(layer.encode, encoding)
     if layer.planes is not None:
-        a, b = ((x[..., axis] - (1 if axis == 2 else 0)) / REACH for axis in layer.kept)  # depth is around 1
+        a, b = ((x[..., axis] - (1 if axis == 2 else 0)) / PLANE_EXTENT for axis in layer.kept)  # depth is around 1
         encoding = encoding + affine_map(layer.look_up, bilinear(planes_of(layer.planes, time.flatten()), a, b))
     encoding = F.leaky_relu(encoding)
     code = run_mlp(layer.code_mlp, code)[:, None, None].expand(*x.shape[:-1], -1)
@@ -151,15 +151,17 @@ def volume(model: OmniMotion, x: Tensor) -> tuple[Tensor, Tensor]:
     """Colours [*,3] and alphas [*] at canonical points [*,3]."""
     norm = torch.linalg.norm(x, dim=-1, keepdim=True).clamp(min=1e-9)
     contracted = torch.where(norm <= 1, x, (2 - 1 / norm) * (x / norm))
-    if model.volume.planes is None:
-        out = gabor_net(model.volume.net, contracted)
+    planes, net = model.volume.planes, model.volume.net
+    if isinstance(net, GaborNet):
+        out = gabor_net(net, contracted)
     else:
-        out = run_mlp(model.volume.net, three_planes(model.volume.planes, contracted / 2))
+        assert planes is not None
+        out = run_mlp(net, three_planes(planes, contracted / 2))
     return torch.sigmoid(out[..., :3]), 1 - torch.exp(-F.softplus(out[..., 3] - 1))
 
 
 def blend(alphas: Tensor) -> Tensor:
-    """w = T·α along the last axis."""
+    """W = T·α along the last axis."""
     through = torch.cumprod(torch.cat([torch.ones_like(alphas[..., :1]), 1 - alphas + 1e-10], -1), -1)
     return alphas * through[..., :-1]
 
@@ -188,7 +190,7 @@ def losses(model: OmniMotion, batch: Batch, depths: Tensor, mask_near: bool = Fa
     x_canonical = to_canonical(model, x_src, batch.src_ids)
     rgbs, alphas = volume(model, x_canonical)
     if mask_near:
-        alphas = torch.where(torch.arange(alphas.shape[-1]) < int(alphas.shape[-1] * NEAR_SHARE), 0.0, alphas)
+        alphas = torch.where(torch.arange(alphas.shape[-1]) < int(alphas.shape[-1] * NEAR_FRACTION), 0.0, alphas)
     weights = blend(alphas)
     rgb = (weights.unsqueeze(-1) * rgbs).sum(-2)
     x_tgt = to_local(model, x_canonical, batch.tgt_ids)
@@ -248,11 +250,11 @@ def train_step(
     terms = losses(model, batch, depths)
     if not all(torch.isfinite(term).item() for term in terms.values()):
         raise FloatingPointError("a loss is not finite")
-    total = sum(factors[name] * term for name, term in terms.items())
+    total = torch.stack([factors[name] * term for name, term in terms.items()]).sum()
     optimizer.zero_grad()
     total.backward()
     for parameter in model.parameters():
-        if not torch.isfinite(parameter.grad).all().item():
+        if parameter.grad is None or not torch.isfinite(parameter.grad).all().item():
             raise FloatingPointError("a gradient is not finite")
     optimizer.step()
     return {name: term.item() for name, term in terms.items()}
