@@ -1,4 +1,4 @@
-"""Weights made by rule, as the golden numbers of RAFT and DINO were (shared/README.md)."""
+"""Weights from a rule: those with which the golden numbers of RAFT and DINO were computed."""
 
 import json
 import math
@@ -8,7 +8,7 @@ import torch
 
 
 def rule_weights(keys_file: Path, seed: int) -> dict[str, torch.Tensor]:
-    """State dict for the names and shapes of a json file."""
+    """Return a state dict for the names and shapes in a json file."""
     shapes = json.loads(keys_file.read_text())
     state = {}
     for index, name in enumerate(sorted(shapes)):

@@ -37,7 +37,7 @@ def test_the_cycle_closes_within_three_pixels(miss, accepted):
     assert consistent[:, 8:12].all() == consistent[:, 8:12].any() == accepted
 
 
-def test_a_pixel_that_lands_behind_another_layer_is_rescued():
+def test_a_pixel_that_becomes_occluded_is_rescued():
     """Background is still, a bar moves by 8: what it covers goes back with the bar, and on to it again."""
     flow, back = constant(0.0), constant(0.0)
     flow[:, 2:8] = torch.tensor([8.0, 0.0])  # the bar, columns 2…7, comes to lie on columns 10…15

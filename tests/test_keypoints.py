@@ -40,7 +40,7 @@ def test_matches_follow_a_turn_and_a_shift_that_flow_cannot():
 
 
 @pytest.mark.parametrize(("height", "width"), [(H, W), (399, 300), (400, 300), (16, 16)])
-def test_keypoints_lie_where_the_picture_has_them(height, width):
+def test_keypoints_are_at_the_right_pixel(height, width):
     """A blob is found at its centre, whether or not the image is doubled first."""
     ys, xs = np.mgrid[:height, :width]
     x, y = width * 0.5 + 0.25, height * 0.5 - 0.25
@@ -97,7 +97,7 @@ def test_without_texture_there_is_no_match_and_flow_stays():
         assert len(matches.match(*pair)[0]) == 0 and matches.correct(flow, *pair) is flow
 
 
-def test_a_match_stands_by_its_neighbours():
+def test_a_match_that_its_neighbours_contradict_is_dropped():
     points = np.random.default_rng(0).uniform(0, 100, (60, 2)).astype(np.float32)
     flow = np.array([5, 1], np.float32) + 0.1 * (points - 50)
     flow[7] += (12, 0)

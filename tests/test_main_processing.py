@@ -52,7 +52,7 @@ def clear(paths):
 
 
 def as_if_by_raft(paths, folder):
-    """Preprocess, and record weights of RAFT that were never used; those and the record."""
+    """Preprocess by DIS, and record weights of RAFT instead; return their file and the record."""
     weights = folder / "weights.pth"
     weights.write_bytes(b"some weights")
     preprocess(paths, CHAINED)
@@ -136,7 +136,7 @@ def test_a_complete_raft_folder_needs_no_weights(paths, monkeypatch):
     record = read_record(paths)
     record["settings"] = stage_settings(Settings(flow="raft"))
     paths.manifest.write_text(json.dumps(record))
-    monkeypatch.setattr(pipeline, "load_raft", lambda *args: pytest.fail("asked for weights"))
+    monkeypatch.setattr(pipeline, "load_raft", lambda *args: pytest.fail("loaded weights"))
     preprocess(paths, Settings(flow="raft"))
 
 
@@ -167,7 +167,7 @@ def test_another_method_on_the_same_folder_is_refused_by_name(paths):
         preprocess(paths, Settings(flow="dis", chain=False))
 
 
-def test_redo_makes_anew_what_depends_on_the_change_and_nothing_else(paths, monkeypatch):
+def test_redo_remakes_what_depends_on_the_change_and_nothing_else(paths, monkeypatch):
     preprocess(paths, CHAINED)
     before, kept = snapshot(paths), {p: p.stat().st_mtime_ns for p in paths.root.rglob("*") if p.is_file()}
     monkeypatch.setattr(manifest, "CYCLE_THRESHOLD", 1e-3)
@@ -199,7 +199,7 @@ def test_the_report_is_of_what_training_reads(paths, capsys):
     assert report_path(paths, chain=False).read_bytes() != chained == report_path(paths).read_bytes()
 
 
-def test_a_number_of_pairs_side_by_side_is_part_of_how_flow_was_made(paths, tmp_path):
+def test_the_batch_of_raft_is_compared_while_flow_is_missing(paths, tmp_path):
     weights, record = as_if_by_raft(paths, tmp_path)
     preprocess(paths, Settings(raft_weights=weights, raft_batch=2))  # complete
     paths.manifest.write_text(json.dumps(record))
@@ -270,7 +270,7 @@ def test_removed_frames_are_noticed(paths):
     assert snapshot(paths) == redone
 
 
-def test_weights_are_asked_for_where_they_matter(paths, tmp_path):
+def test_weights_are_compared_where_they_matter(paths, tmp_path):
     _, record = as_if_by_raft(paths, tmp_path)
     preprocess(paths, Settings())  # complete: whatever weights were used
     assert read_record(paths)["settings"] == record["settings"]

@@ -79,7 +79,7 @@ def test_two_processes_make_the_same_bytes(uninterrupted, tmp_path):
     assert contents(paths.root) == uninterrupted
 
 
-def test_a_mistake_is_told_by_every_process_without_a_traceback(tmp_path):
+def test_every_process_prints_a_mistake_without_a_traceback(tmp_path):
     done = subprocess.run(
         command(tmp_path / "nowhere", "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"),
         capture_output=True,
