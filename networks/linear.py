@@ -1,10 +1,10 @@
-"""Linear maps: where mixed precision may touch them, and by which library a CPU computes them.
+"""Linear maps: where mixed precision may touch them, and which library multiplies on a CPU.
 
-Only the volume is ever under autocast (`--amp`). The warp is not: its inverse meets coordinates that differ in their
-last bits from those of the forward map, and where bfloat16 rounds them to different sides the one no longer undoes the
-other (after 60 steps of training, `python -m benchmarks.precision`: 5e-2, many pixels; float32: 1e-6). TF32 is off
-without `--tf32` for the same reason (rounding to its ten bits before each product: 4e-4, 0.2 pixels), and in the volume
-alone it cannot be had: PyTorch has one switch for all products, which the backward pass reads much later than the
+Only the volume ever runs under autocast (`--amp`), the warp never: the inverse map gets coordinates that differ in
+their last bits from those of the forward map. Where bfloat16 rounds them to different values, the inverse no longer
+undoes the forward map (after 60 steps of training, `python -m benchmarks.precision`: 5e-2, many pixels; float32:
+1e-6). TF32 is off without `--tf32` for the same reason (factors rounded to its ten bits: 4e-4, 0.2 pixels). It cannot
+be had for the volume alone: PyTorch has one switch for all products, which the backward pass reads much later than the
 forward pass.
 """
 
@@ -14,33 +14,40 @@ from torch import Tensor, nn
 
 
 class Linear(nn.Linear):
-    """`nn.Linear`: in bfloat16 where autocast asks for it, of eight bits, which hidden layers can do with."""
+    """`nn.Linear` that runs in bfloat16 under autocast: for hidden layers, which need few bits."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """[M,size_in] → [M,size_out]."""
+        """Return x·Wᵀ + b, [M,size_in] → [M,size_out]."""
         return linear(x, self.weight, self.bias)
 
 
 class ExactLinear(nn.Linear):
-    """`nn.Linear` that keeps its precision under autocast: for what reads coordinates or writes results."""
+    """`nn.Linear` that keeps its precision under autocast: for layers that read coordinates or write results."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """[M,size_in] → [M,size_out] in the precision of the weights."""
+        """Return x·Wᵀ + b, [M,size_in] → [M,size_out], in the precision of the weights."""
         return exact_linear(x, self.weight, self.bias)
 
 
 def exact_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """`linear` in the precision of the weights, whatever autocast asks for."""
+    """Return `linear` in the precision of the weights, with or without autocast."""
     with torch.autocast(x.device.type, enabled=False):
         return linear(x.to(weight.dtype), weight, bias)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x [M,size_in] · weightᵀ [size_out,size_in] + bias.
+    """Return x·Wᵀ + b.
 
-    Rows, not more axes: so the result is no view, and what follows can work in place. In float32 on a CPU by oneDNN:
-    torch's own product is MKL's, which runs processors of other makers than Intel below their speed. Not where
-    torch.compile looks on, which knows oneDNN's product of constant weights only.
+    In float32 on a CPU oneDNN multiplies: torch's own product is MKL's, which is slow on processors of other makers
+    than Intel. Under torch.compile torch's own is used: it supports oneDNN's product of constant weights only.
+
+    Args:
+        x: [M,size_in]. Rows, not more axes: the result is then no view, and what follows can work in place.
+        weight: W [size_out,size_in].
+        bias: b [size_out] or None.
+
+    Returns:
+        [M,size_out].
     """
     if torch.compiler.is_compiling() or x.device.type != "cpu":
         return F.linear(x, weight, bias)
