@@ -211,4 +211,5 @@ def _check_training(args: Namespace) -> None:
         )
     for name in ("use_error_map", "depth_prior", "motion_share"):
         if getattr(args, name) and not uses_flow(args):
-            raise InputError(f"--{name} needs flow, but --dataset_types is tracks: drop it, or add flow")
+            off = "false" if name == "use_error_map" else "0"
+            raise InputError(f"--{name} needs flow, but --dataset_types is tracks: give --{name} {off}, or add flow")
