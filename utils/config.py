@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -36,6 +37,8 @@ def boolean(text: str) -> bool:
 # Options of a switch: `--x` and `--x true` turn it on, `--x false` turns it off; `x = true` in a config file.
 SWITCH: dict[str, Any] = {"type": boolean, "nargs": "?", "const": True, "metavar": "true|false"}
 
+MAX_INT = 10**9  # a larger whole number is a slip, and overflows in C
+
 
 @dataclass(frozen=True)
 class Flag:
@@ -45,7 +48,7 @@ class Flag:
     default: Any
     help: str  # without the default, which is added
     least: float = -(10**9)
-    most: float = 10**9  # a larger number is a slip, and overflows in C
+    most: float | None = None  # by default MAX_INT of a whole number, any finite number else
     above: float = -math.inf  # a number must exceed this
     choices: Collection[str] | None = None
     parse: Callable[[str], Any] | None = None  # type, or function of the text, where it is not the default's type
@@ -70,11 +73,12 @@ class Flag:
             value = kind(text)
         except ValueError:
             value = math.nan
-        if self.least <= value <= self.most and value > self.above:
+        most = (MAX_INT if kind is int else sys.float_info.max) if self.most is None else self.most
+        if self.least <= value <= most and value > self.above:
             return value
         low = f"above {self.above} and at most" if self.above >= self.least else f"from {self.least} to"
         name = "a whole number" if kind is int else "a number"
-        raise argparse.ArgumentTypeError(f"found {text}, expected {name} {low} {self.most}")
+        raise argparse.ArgumentTypeError(f"found {text}, expected {name} {low} {most}")
 
 
 def flags_of(kind: type[DataclassInstance]) -> list[Flag]:
