@@ -81,7 +81,7 @@ SAMPLING = (
     Flag("use_error_map", False, "sample frames and pixels by their flow error"),
     Flag("use_count_map", False, "sample pixels with few valid correspondences more often"),
     Flag("motion_share", 0.0, "share of the sampling weight for independent motion, before error maps", 0, 0.9),
-    Flag("neighbour_weight", 0.5, "weight of a partner one frame away; the valid correspondences count 1", above=0),
+    Flag("neighbour_weight", 0.5, "weight of a partner one frame away (all valid ones: 1)", above=0, most=1e9),
     Flag("pair_exponent", 1.0, "exponent of the partners' weights; below 1 distant frames are more frequent", 0, 10),
     Flag("start_interval", 20, "largest frame gap of a pair in the first steps", 1),
 )
@@ -93,7 +93,7 @@ OPTIMIZATION = (
     Flag("lr_feature", 1e-3, "learning rate of the code net", 0),
     Flag("lr_deform", 1e-4, "learning rate of the couplings and the affine net", 0),
     Flag("lr_color", 3e-4, "learning rate of the volume", 0),
-    Flag("lr_muon", 0.0, "learning rate of Muon for the couplings' matrices (0: Adam)", 0),
+    Flag("lr_muon", 0.0, "learning rate of Muon for the couplings' matrices (0: Adam)", 0, 1e30),
     Flag("lr_schedule", "step", "square: (1 - step / num_iters)^2 instead of decays", choices=("step", "square")),
     Flag("lr_warmup", 0.0, "steps of the warm-up; below 1 a share of num_iters", 0),
     Flag("lrate_decay_steps", 20000, "steps between two decays of the learning rates", 1),

@@ -10,6 +10,7 @@ import argparse
 import math
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -69,16 +70,15 @@ class Flag:
         add_argument(f"--{self.name}", help=self.help + suffix if shown else argparse.SUPPRESS, **options)
 
     def _number(self, text: str, kind: Callable[[str], float]) -> float:
-        try:
+        most = self.most or (MAX_INT if kind is int else sys.float_info.max)
+        with suppress(ValueError):
             value = kind(text)
-        except ValueError:
-            value = math.nan
-        most = (MAX_INT if kind is int else sys.float_info.max) if self.most is None else self.most
-        if self.least <= value <= most and value > self.above:
-            return value
-        low = f"above {self.above} and at most" if self.above >= self.least else f"from {self.least} to"
+            if self.least <= value <= most and value > self.above:
+                return value
         name = "a whole number" if kind is int else "a number"
-        raise argparse.ArgumentTypeError(f"found {text}, expected {name} {low} {most}")
+        low = f"above {self.above}" if self.above >= self.least else f"of at least {self.least}"
+        high = "" if most == sys.float_info.max else f" and at most {most}"
+        raise argparse.ArgumentTypeError(f"found {text}, expected {name} {low}{high}")
 
 
 def flags_of(kind: type[DataclassInstance]) -> list[Flag]:
@@ -183,10 +183,7 @@ def config_chain(path: Path) -> list[tuple[Path, dict[str, Any]]]:
 
 
 def select(kind: type[T], source: argparse.Namespace, **given: Any) -> T:
-    """Build a dataclass from the flags that are named like its fields; `given` sets or replaces fields.
-
-    Fields without a flag keep their default.
-    """
+    """Build a dataclass from the flags that are named like its fields; `given` sets or replaces some."""
     names = {field.name for field in fields(kind) if field.init}
     return kind(**{name: value for name, value in vars(source).items() if name in names} | given)
 
