@@ -61,7 +61,7 @@ def places(value: Any) -> Iterator[tuple]:
         yield from ((key, *rest) for rest in places(value[key]))
 
 
-def test_a_checkpoint_with_any_entry_changed_is_refused_or_can_be_gone_on_with():
+def test_a_checkpoint_with_any_entry_changed_is_refused_or_can_be_resumed():
     model, optimizer = make(0.01)
     take_steps(model, optimizer, 2)
     whole, config = checkpoint_of(model, optimizer), replace(CONFIG, lr_muon=0.01)

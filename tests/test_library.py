@@ -1,4 +1,4 @@
-"""The model as a library: what its answers mean, and the README's example as it stands there."""
+"""The model as a library: what its results mean, and the examples of the docs as they stand there."""
 
 import re
 import shutil
@@ -55,7 +55,7 @@ def test_the_examples_of_the_docs_run(page, run, scene_dir, tmp_path, monkeypatc
     assert [path.name for path in names["written"] if path.is_file()] == ["tracks.npz", "tracks.nk"]
 
 
-def test_queries_of_many_frames_are_answered_in_their_order(model):
+def test_queries_of_many_frames_are_tracked_in_their_order(model):
     tracks = model.track(QUERIES)
     assert tracks.px.shape == (6, 4, 2) and tracks.depth.shape == tracks.occlusion.shape == (6, 4)
     for n, query in enumerate(QUERIES):
@@ -71,7 +71,7 @@ def test_some_frames_are_those_of_all(model):
     assert torch.equal(some.px[1, 0], QUERIES[0, 1:])
 
 
-def test_pictures_are_the_answers_of_all_pixels(model):
+def test_dense_results_are_those_of_all_pixels(model):
     px = pixel_grid(40, 56)
     rgb, depth = model.render(3)
     flat_rgb, flat_depth = model.render(3, px.reshape(-1, 2), chunk_size=999)
@@ -86,12 +86,12 @@ def test_pictures_are_the_answers_of_all_pixels(model):
 
 
 @pytest.mark.parametrize("wrong", [[[6, 1, 1]], [[-1, 1, 1]], [[0.5, 1, 1]]])
-def test_frames_that_the_clip_has_not_are_refused(model, wrong):
+def test_frames_outside_the_clip_are_refused(model, wrong):
     with pytest.raises(InputError, match="frames are 0 to 5"):
         model.track(torch.tensor(wrong))
-    for ask in (model.depth, lambda t: model.flow(0, t), lambda t: model.track(QUERIES, frames=[t])):
+    for call in (model.depth, lambda t: model.flow(0, t), lambda t: model.track(QUERIES, frames=[t])):
         with pytest.raises(InputError, match="frames are 0 to 5"):
-            ask(wrong[0][0])
+            call(wrong[0][0])
 
 
 @pytest.mark.parametrize("wrong", [[[1.0, 2.0]], [1.0, 2.0, 3.0], [[0, float("nan"), 1]], torch.zeros(0, 3)])

@@ -1,4 +1,4 @@
-"""Numbers that are not finite stop a run wherever they come from; odd clips train and are told; what float32 costs.
+"""Numbers that are not finite stop a run wherever they come from; odd clips train with a warning; float32's errors.
 
 Values and gradients that one pair of frames spoils are in test_trainer.py.
 """
@@ -120,7 +120,7 @@ CLIPS = {
     "two frames": (lambda: texture(2, 40, 56, 1), False, "2 frames: what is occluded"),
     "tiny frames": (lambda: texture(9, 12, 16, 1), False, "frames of 16x12 pixels"),
 }
-SAID = (
+WARNINGS = (
     "nothing moves",
     "of one colour",
     "most frames look",
@@ -143,18 +143,18 @@ def run(video: np.ndarray, tiny_flags: list[str], folder, masked: bool, *more: s
 
 
 @pytest.mark.parametrize("kind", CLIPS)
-def test_odd_clips_train_and_it_is_said_what_is_odd(kind, tiny_flags, tmp_path, monkeypatch, capsys):
+def test_odd_clips_train_with_one_warning(kind, tiny_flags, tmp_path, monkeypatch, capsys):
     # Pictures take longest; that they can be drawn of odd clips is shown in test_input_kinds.py.
     monkeypatch.setattr("visualization.tensorboard.training_images", lambda *args, **kwargs: {})
     for draw in ("save_grid", "save_trails"):
         monkeypatch.setattr(f"visualization.styles.{draw}", lambda view: [])
-    video, masked, said = CLIPS[kind]
+    video, masked, warning = CLIPS[kind]
     checkpoint = run(video(), tiny_flags, tmp_path, masked)
     assert checkpoint["step"] == 4
     assert all(torch.isfinite(value).all() for value in checkpoint["model"].values())
     output = capsys.readouterr().out
-    assert said in output
-    assert sum(words in output for words in SAID) == 1, "and nothing else is said to be odd"
+    assert warning in output
+    assert sum(words in output for words in WARNINGS) == 1, "no other warning"
 
 
 @pytest.mark.slow
@@ -199,7 +199,7 @@ def test_drift_of_the_warp_with_every_scale_at_its_clamp(signs):
 
 
 def test_soft_scales_stretch_by_less_than_their_bound():
-    """Two of the six layers change each coordinate, so that e^2S is the most, whatever the nets say."""
+    """Two of the six layers change each coordinate, so that e^2S is the most, whatever the nets' outputs."""
     warp = make_warp(torch.float64, replace(SMALL, soft_bound=1.0), use_affine=False)
     x, ids = local_points(torch.float64), torch.arange(5)
     with torch.no_grad():

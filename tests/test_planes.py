@@ -1,4 +1,4 @@
-"""Feature planes: what is looked up where and when, and that maps and volume that read them keep every property."""
+"""Feature planes: their values by position and frame; maps and volume that read them keep every property."""
 
 from dataclasses import asdict
 
@@ -32,13 +32,13 @@ def test_planes_of_frames_are_a_cubic_spline_of_the_stored_ones(num_frames, inte
     np.testing.assert_allclose(found.detach().numpy(), expected, atol=1e-7)
 
 
-def test_sampling_is_bilinear_between_cell_centres_and_repeats_the_border():
+def test_sampling_is_bilinear_between_cell_centers_and_repeats_the_border():
     planes = torch.arange(12.0).reshape(1, 1, 3, 4)  # value = 4·row + column
     where = torch.tensor([[[-1.0, -1.0], [1.0, 1.0], [-1 / 3, 0.0], [0.0, 0.5], [5.0, -5.0]]])
     assert sample_planes(planes, where)[0, :, 0].tolist() == pytest.approx([0, 11, 5, 7.5, 3])
 
 
-def test_three_planes_see_each_two_coordinates():
+def test_three_planes_read_two_coordinates_each():
     tri = TriPlane(channels=2, size=4).double()
     x = torch.rand(7, 3, dtype=torch.float64) * 2 - 1
     for axis, unread in ((0, 2), (1, 1), (2, 0)):
@@ -72,7 +72,7 @@ def test_new_maps_with_planes_are_near_the_identity_and_differ_little_between_fr
 
 def test_a_cell_changes_points_near_it_in_frames_near_it_alone():
     layer = make_model(torch.float64, **PLANES).warp.layers[0]
-    near, far = -PLANE_EXTENT, 0.9  # the corner cell's centre; beyond its neighbours
+    near, far = -PLANE_EXTENT, 0.9  # the corner cell's center; beyond its neighbors
     points = torch.tensor([[near, near, 1 + near], [far, far, 1 + far]], dtype=torch.float64).expand(2, 2, 3)
     code, time = torch.zeros(2, 8, dtype=torch.float64), time_code(torch.tensor([0, 6]), 7).double()
 
@@ -88,7 +88,7 @@ def test_a_cell_changes_points_near_it_in_frames_near_it_alone():
 
 
 @pytest.mark.parametrize("how", ["checkpoint_activations", "micro_batch"])
-def test_gradients_are_the_same_with_hidden_layers_computed_again(how):
+def test_gradients_are_the_same_with_recomputed_hidden_layers(how):
     model, batch = make_model(torch.float64, **PLANES, **VOLUME_PLANES), make_batch(torch.float64)
     depths, parameters = rays_of(model, batch), list(model.parameters())
 
@@ -117,7 +117,7 @@ def test_planes_of_another_version_are_refused():
 @pytest.mark.parametrize(
     ("bound", "whole"), [(0.0, True), (1.0, True), (float("nan"), False), (-1.0, False), (9.0, False)]
 )
-def test_a_bound_of_scales_that_nobody_can_have_asked_for_is_damage(bound, whole):
+def test_a_soft_bound_out_of_range_is_damage(bound, whole):
     model = make_model(torch.float32, **PLANES)
     config = asdict(model.config) | {"soft_bound": bound}
     assert (validate_checkpoint({"model_config": config, "model": model.state_dict()}) is None) == whole

@@ -57,7 +57,7 @@ def test_fourier_features_by_hand():
     torch.testing.assert_close(features[0, 1], torch.tensor([[1.0, 0.0], [0.0, -1.0]]), atol=1e-6, rtol=0)
 
 
-def test_density_and_colour_ranges():
+def test_density_and_color_ranges():
     torch.manual_seed(0)
     rgbs, sigmas = CanonicalVolume(16, 2)(torch.randn(50, 3) * 3)
     assert rgbs.shape == (50, 3) and sigmas.shape == (50,)
@@ -72,16 +72,16 @@ def test_weights_are_the_products_written_out():
     assert render_weights(torch.rand(100, 32)).sum(-1).max() <= 1 + 1e-5
 
 
-def test_composite_and_heaviest_by_hand():
+def test_composite_and_max_weight_by_hand():
     weights = torch.tensor([[0.1, 0.6, 0.3]])
     values = torch.tensor([[[1.0, 0.0], [2.0, 4.0], [3.0, 2.0]]])
     torch.testing.assert_close(composite(weights, values), torch.tensor([[2.2, 3.0]]))
     assert torch.equal(gather_max_weight(weights, values), torch.tensor([[2.0, 4.0]]))
 
 
-def test_near_samples_are_hidden():
-    hidden = mask_near_samples(torch.ones(2, 10), 0.2)
-    assert torch.equal(hidden[0], torch.tensor([0.0] * 2 + [1.0] * 8))
+def test_near_samples_are_masked():
+    masked = mask_near_samples(torch.ones(2, 10), 0.2)
+    assert torch.equal(masked[0], torch.tensor([0.0] * 2 + [1.0] * 8))
 
 
 def test_rendering_gradients_against_finite_differences():
