@@ -64,14 +64,21 @@ def test_processes_that_are_not_forks_change_nothing(dataset, monkeypatch):
     assert all(same(a, dataset[step]) for step, a in zip(range(5, 8), ahead, strict=True))
 
 
-def test_batches_are_prepared_ahead_but_not_without_bound(tmp_path):
-    prepared = Prepared(lambda step: (tmp_path / str(step)).touch() or empty_batch())
-    batches = iterate_batches(prepared, range(10**9), 2)
+def test_batches_are_prepared_ahead_but_not_without_bound():
+    started = multiprocessing.Value("i", 0)
+
+    def prepare(step: int) -> Batch:
+        with started.get_lock():
+            started.value += 1
+        return empty_batch(10_000)
+
+    batches = iterate_batches(Prepared(prepare), range(10**9), 2)
     next(batches)
+    deadline = time.monotonic() + 30
+    while started.value <= 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
     time.sleep(0.5)
-    count = len(list(tmp_path.iterdir()))
-    time.sleep(0.2)
-    assert 2 < count == len(list(tmp_path.iterdir()))
+    assert 2 < started.value < 20
     batches.close()
     assert not multiprocessing.active_children()
 
