@@ -36,7 +36,6 @@ def refusal(flags: list[str], capsys) -> str:
     return capsys.readouterr().err
 
 
-@pytest.mark.slow  # two commands in processes of their own
 def test_a_run_is_trained_scored_and_kept(flags, capfd):
     """Two seeds, of which the first is there: the second alone is made, and the table holds both."""
     flow = {"AJ": 0.5, "<d_avg": 0.5, "OA": 0.5, "TC": 0.25, "px visible": 1.0, "visible 90%": 2.0}

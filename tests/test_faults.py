@@ -97,7 +97,8 @@ def test_a_worker_killed_in_an_update_costs_no_step(tiny_flags, monkeypatch, cap
         return update(self, *values)
 
     monkeypatch.setattr(torch.optim.Adam, "step", with_a_loss)
-    flags = [*tiny_flags, "--num_iters", "12", "--i_cache", "100", "--num_workers", "1"]
+    large = ["--num_pairs", "16", "--num_pts", "256"]  # a worker's pipe holds few such batches
+    flags = [*tiny_flags, *large, "--num_iters", "12", "--i_cache", "100", "--num_workers", "1"]
     with pytest.raises(SystemExit) as stopped:
         main(flags)
     assert stopped.value.code == 2
