@@ -21,9 +21,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from benchmarks.tables import code_and_machine, markdown_table, mean_and_deviation
 from configs.flags import parse_train
-from evaluation.provenance import code_and_machine
-from evaluation.tables import markdown_table, mean_and_deviation
 from utils.atomic import atomic_folder, write_atomic
 from utils.config import config_chain
 from utils.errors import InputError, exit_on_input_error
@@ -83,7 +82,7 @@ def prepare(out: Path, scenes: list[Path], configs: list[Path], flags: list[str]
     """Copy the scenes into `out`, and record what its runs are made with.
 
     Raises:
-        InputError: a folder that is no scene, two of one name, or `out` holds runs of other settings.
+        InputError: A folder that is no scene, two of one name, or `out` holds runs of other settings.
     """
     sources = {scene.resolve().name: str(scene.resolve()) for scene in scenes}
     if len(sources) < len(scenes) or len({config.stem for config in configs}) < len(configs):
@@ -134,7 +133,7 @@ def training_flags(config: Path, flags: list[str], scene: Path) -> list[str]:
     """Return the flags with the files that they or the config name in full, for the runs are in another folder.
 
     Raises:
-        InputError: flags that this benchmark gives to each run, wrong ones, or files that are missing.
+        InputError: Flags that this benchmark gives to each run, wrong ones, or files that are missing.
     """
     for name in RUN_FLAGS:
         if any(flag.split("=")[0] == f"--{name}" for flag in flags):
@@ -149,7 +148,7 @@ def copy_scene(scene: Path, target: Path) -> None:
     """Copy what a scene is given with, whole or not at all: preprocessing writes beside it.
 
     Raises:
-        InputError: there is a copy of other frames or truth.
+        InputError: There is a copy of other frames or truth.
     """
     if target.exists():
         if not _same_files(scene, target):

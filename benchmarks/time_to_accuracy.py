@@ -27,13 +27,14 @@ from matplotlib.figure import Figure
 from benchmarks.accuracy import copy_scene, resolved_settings
 from benchmarks.measure import gflop_of
 from benchmarks.other_scenes import other_scene
+from benchmarks.tables import code_and_machine, markdown_table, mean_and_deviation
 from benchmarks.training_setup import make_model, make_trainer
 from configs.flags import parse_train
 from criterion import TrainingDiverged
 from evaluation.ground_truth import exact_tracks
-from evaluation.provenance import code_and_machine, provenance
+from evaluation.provenance import provenance
 from evaluation.scoring import MODEL, score, trackers_of
-from evaluation.tables import Row, markdown_table, mean_and_deviation
+from evaluation.tables import Row
 from loaders.clip import open_clip
 from loaders.training_data import open_store
 from networks.omnimotion import TrackingOptions
@@ -137,7 +138,7 @@ def read_kept(path: Path, config: Path, budget: Budget) -> dict | None:
     """Return the run that was kept there, None if there is none.
 
     Raises:
-        InputError: it was made with other settings.
+        InputError: It was made with other settings.
     """
     if not path.exists():
         return None
@@ -215,7 +216,7 @@ def make_scenes(sources: list[Path], own_scenes: int, configs: list[Path], out: 
     """Return the folders in `out` of all scenes: copies of the given ones, and own ones.
 
     Raises:
-        InputError: a folder that is no scene, or two scenes or configs of one name.
+        InputError: A folder that is no scene, or two scenes or configs of one name.
     """
     for source in sources:
         if not (source / "gt_tracks.npz").is_file():

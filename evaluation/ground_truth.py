@@ -73,7 +73,7 @@ def find_truth(
         video: Name of the video in a TAP-Vid pickle.
 
     Raises:
-        InputError: missing or unusable.
+        InputError: Missing or unusable.
     """
     gt, benchmark = options.gt, options.benchmark
     if benchmark == "badja":
@@ -104,7 +104,7 @@ def exact_tracks(path: Path, size: Size, num_frames: int | None = None) -> Track
         num_frames: Number of the clip's frames, to which the tracks are cut; None keeps all.
 
     Raises:
-        InputError: missing, unreadable, of other arrays, or of fewer frames.
+        InputError: Missing, unreadable, of other arrays, or of fewer frames.
     """
     if not path.is_file():
         raise InputError(f"{path} is missing: scores need exact tracks (points [N,T,2], occluded [N,T])")
@@ -126,7 +126,7 @@ def tapvid_tracks(path: Path, video: str, size: Size, num_frames: int | None = N
     """Read a video's annotated points from a TAP-Vid pickle, its zip, or the npz file of `get_tapvid.py`.
 
     Raises:
-        InputError: unreadable, a pickle of more than arrays, no such video, or of fewer frames.
+        InputError: Unreadable, a pickle of more than arrays, no such video, or of fewer frames.
     """
     if path.suffix == ".npz":
         truth = exact_tracks(path, size, num_frames)
@@ -166,7 +166,7 @@ def badja_keypoints(
         labelled_names: The names that the labels use, where the clip's frames are numbered copies.
 
     Raises:
-        InputError: unreadable, labels beyond DAVIS's full resolution, other frames or proportions, a missing mask.
+        InputError: Unreadable, labels beyond DAVIS's full resolution, other frames or proportions, a missing mask.
     """
     stems, positions, visible = _read_badja_labels(path)
     if abs(size[1] / size[0] * BADJA_SIZE[0] / BADJA_SIZE[1] - 1) > MAX_ASPECT_DEVIATION:

@@ -3,7 +3,6 @@
 import os
 import platform
 import subprocess
-from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from functools import cache
 from pathlib import Path
@@ -26,11 +25,6 @@ def provenance() -> dict[str, str | int | None]:
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
-
-
-def code_and_machine(records: Iterable[Mapping[str, str | int | None]]) -> str:
-    """Return the distinct commits and machines of several measurements, given their provenance."""
-    return "; ".join(sorted({f"{made['commit']} on {made['gpu'] or made['processor']}" for made in records}))
 
 
 @cache  # the loaded code's commit, whatever is committed while it runs

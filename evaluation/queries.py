@@ -24,7 +24,7 @@ class TrackPredictions:
     """A tracker's predictions for Q queries beside the truth.
 
     Raises:
-        ValueError: the shapes disagree, or the query mode is unknown.
+        ValueError: The shapes disagree, or the query mode is unknown.
     """
 
     pred_tracks: np.ndarray  # [Q,T,2]

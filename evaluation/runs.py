@@ -65,7 +65,7 @@ def evaluate_runs(
         The scores, and the file that holds all of them.
 
     Raises:
-        InputError: a run has no checkpoint, one checkpoint is given for several, or clip or truth are unusable.
+        InputError: A run has no checkpoint, one checkpoint is given for several, or clip or truth are unusable.
     """
     if len(runs) > 1 and runs[0].ckpt_path:
         root = runs[0].data_dir.parent

@@ -30,7 +30,7 @@ def stored_tracker(path: Path, num_frames: int, size: Size) -> Tracker:
         size: Height and width of the frames.
 
     Raises:
-        InputError: an unusable file; when called: another number of queries, or tracks that do not start at them.
+        InputError: An unusable file; when called: another number of queries, or tracks that do not start at them.
     """
     stored = read_tracks(path, num_frames, *size, to_score=True)
 
@@ -68,7 +68,7 @@ def evaluate_stored(source: Path, options: EvaluationOptions, settings: Mapping[
         The scores, and the file that holds them.
 
     Raises:
-        InputError: no truth, unusable files, or tracks that are not predictions for the queries.
+        InputError: No truth, unusable files, or tracks that are not predictions for the queries.
     """
     gt = Path(options.gt)
     if not gt.is_file():

@@ -2,6 +2,7 @@
 
 import json
 import signal
+from math import nan
 from pathlib import Path
 
 import pytest
@@ -47,13 +48,14 @@ def cells_of(text: str) -> dict[str, list[str]]:
 
 
 def test_the_table_has_the_mean_and_the_worst_seed(flags, capsys):
-    run_benchmark("time_to_accuracy", *keep_runs(flags, make_run(0.8), make_run(0.6)))
+    run_benchmark("time_to_accuracy", *keep_runs(flags, make_run(0.8), make_run(0.6, **{"px visible": nan})))
     text = capsys.readouterr().out
     cells = cells_of(text)
     header, *rows = cells
     assert cells[header] == ["AJ", "<d_avg", "OA", "TC", "px visible", "px occluded", "TFLOP", "worst <d_avg"]
     assert rows[1:] == ["scene, direct flow", "scene, tiny, 2 min", "scene, tiny, 4 min"], "none before the first score"
     early, end = cells["scene, tiny, 2 min"], cells["scene, tiny, 4 min"]
+    assert early[4] == "1.000", "unknown values are left out"
     assert early[1] == "0.350 ± 0.071" and early[5:] == ["-", "4.000 ± 0.000", "0.300"]
     assert end[1] == "0.700 ± 0.141" and end[6:] == ["8.000 ± 0.000", "0.600"] and "abc on one" in text
     assert Path("kept/time_to_accuracy.png").stat().st_size > 10_000
