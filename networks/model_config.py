@@ -1,6 +1,6 @@
 """Sizes of the networks and ends of the rays: declared once, here; the command-line flags are made from these fields.
 
-This module imports no torch, so that a command's `--help` answers at once.
+This module imports no torch, so that a command's `--help` takes no seconds.
 """
 
 from dataclasses import dataclass, field
@@ -42,7 +42,7 @@ class ModelConfig:
     volume_plane_size: int = flag(0, "cells a side of the volume's feature planes (0: a GaborNet)", 0)
     volume_plane_channels: int = 8
     soft_bound: float = flag(
-        0.0, "smooth bound of the couplings' scales and shifts (0: scales are cut off at e^8)", 0, 8
+        0.0, "smooth bound of the couplings' scales and shifts (0: scales are clipped at e^8)", 0, 8
     )
     num_samples_ray: int = flag(32, "samples on a ray", 2)
     min_depth: float = flag(0.0, "where rays start", -1e9, 1e9)

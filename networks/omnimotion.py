@@ -153,7 +153,7 @@ class OmniMotion(RayMarcher):
         use_max_loc: bool = True,
         chunk_size: int = 10000,
     ) -> Tracks:
-        """Track query points; in its own frame a point is where the query says, and visible.
+        """Track query points; in the query's own frame a point is at the query, and visible.
 
         Args:
             query_points: [N,3] (t, x, y), of any frames t.

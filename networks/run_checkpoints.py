@@ -17,7 +17,7 @@ def build_model(config: ModelConfig, seed: int, checkpoint: dict | None, device:
     """Return the model that training starts with: a new one, or the checkpoint's.
 
     Args:
-        config: The clip's size and the sizes that flags ask for.
+        config: The clip's size and the sizes that the flags give.
         seed: Determines the coupling order and the weights of a new model.
         checkpoint: One of ours, or None for a new model.
         device: Where the model computes.
