@@ -58,7 +58,7 @@ class GaborNet(nn.Module):
     ):
         super().__init__()
         num_filters = num_layers + 1
-        # Constructed in the order of the released code, so that a seed draws the same numbers (see released_checkpoint).
+        # Made in the order of the released code, so that a seed draws the same numbers (see released_checkpoint).
         linears = [Linear(width, width) for _ in range(num_layers)]
         self.linears = cast(Sequence[Linear], nn.ModuleList(linears))  # torch does not type a ModuleList's items
         self.output = ExactLinear(width, size_out)
