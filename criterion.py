@@ -4,7 +4,7 @@ Terms are pure, unweighted functions of tensors. Axes: P pairs of frames, N poin
 are those of the training resolution. A term is finite, with finite gradient, for any number of valid entries; with none
 it is 0. Invalid entries are masked, not cut out: sizes that depend on values would make the host wait for a GPU.
 
-Schedules are written for a run of 100,000 steps; `Schedule.scale` stretches or compresses them.
+Schedules are written for a run of 100,000 steps; `Schedule.scale` adapts them to shorter and longer ones.
 
 To add a term, write its function and append a `Term` to `TERMS`: it is then computed, weighted, logged and named when
 training diverges.
@@ -32,12 +32,12 @@ class TrainingDiverged(Exception):
 
 @dataclass(frozen=True)
 class Schedule:
-    """A step of a run, and what the weights of the terms depend on beside it."""
+    """A step of a run, with all else that the weights of the terms depend on."""
 
     step: int
     num_iters: int = 100_000
-    scale: float = 1.0  # of a run of 100,000 steps: schedules depend on step / scale
-    depth_prior: float = 0.0  # initial weight
+    scale: float = 1.0  # length of the run over the released 100,000 steps
+    depth_prior: float = 0.0  # its weight at step 0
 
     @property
     def released_step(self) -> float:

@@ -2,17 +2,24 @@
 
 import shutil
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
-from test_same_computation import gradients, make_batch, make_model, rays_of
 
 from networks.runtime import configure_runtime, require_compiler
+from tests.test_same_computation import gradients, make_batch, make_model, rays_of
 from trainer import batch_losses
 from utils.coords import with_time
 from utils.errors import InputError
 
-WIDE = {"coupling_width": 64, "volume_width": 256, "affine_width": 64, "code_size": 32, "code_width": 64}
+WIDE: dict[str, Any] = {
+    "coupling_width": 64,
+    "volume_width": 256,
+    "affine_width": 64,
+    "code_size": 32,
+    "code_width": 64,
+}
 
 
 @pytest.mark.parametrize("planes", [{}, {"volume_plane_size": 16, "volume_depth": 2}], ids=["GaborNet", "planes"])
@@ -44,7 +51,7 @@ def test_bfloat16_recomputed_is_bfloat16_kept():
     assert max(errors) < 0.03
 
 
-def assert_compiled_is_uncompiled(**sizes: int) -> None:
+def assert_compiled_is_uncompiled(**sizes: Any) -> None:
     """Losses, gradients and tracks of compiled networks: whole batches, and checkpointed in parts of another size."""
     model, px = make_model(torch.float32, **sizes), torch.rand(20, 2, generator=torch.Generator().manual_seed(0)) * 39
     batches = [make_batch(torch.float32, num_pts) for num_pts in (9, 16)]

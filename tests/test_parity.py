@@ -17,7 +17,7 @@ from networks.omnimotion import OmniMotion, load_model
 from networks.prediction import SCENE_FLOW_SUBSAMPLE, mapped_frames, missing_neighbours
 from networks.released_checkpoint import NETS, convert, load_released_checkpoint, our_name
 from networks.rendering import composite, points_on_rays, project
-from tests.oracles.relu_sides import UNDECIDED, Gradients, Kinks, Unit, search_sides
+from tests.oracles.relu_sides import UNDECIDED, Gradients, ReluSides, Unit, search_sides
 from trainer import batch_losses
 from utils.coords import with_time
 from utils.errors import InputError
@@ -71,14 +71,13 @@ def test_intermediate_tensors(model, batch, numbers):
     x_tgt = model.warp.to_local(rays.x_canonical, batch.tgt_ids)
     weights = rays.weights * ((x_tgt[..., 2] >= 0) & (x_tgt[..., 2] <= 2))
     x_pred = composite(weights, x_tgt)
-    close = {"rtol": 0, "atol": 1e-4}
-    torch.testing.assert_close(x_src, numbers["out_x1s"], **close)
-    torch.testing.assert_close(rays.x_canonical, numbers["out_xs_canonical"], **close)
-    torch.testing.assert_close(rays.alphas, numbers["out_alphas"], **close)
-    torch.testing.assert_close(weights, numbers["out_blending_weights"], **close)
-    torch.testing.assert_close(x_pred, numbers["out_x2s_pred"], **close)
-    torch.testing.assert_close(x_pred[..., 2:], numbers["out_px2s_proj_depths"], **close)
-    torch.testing.assert_close(project(x_pred, height, width), numbers["out_px2s_proj"], **close)
+    torch.testing.assert_close(x_src, numbers["out_x1s"], rtol=0, atol=1e-4)
+    torch.testing.assert_close(rays.x_canonical, numbers["out_xs_canonical"], rtol=0, atol=1e-4)
+    torch.testing.assert_close(rays.alphas, numbers["out_alphas"], rtol=0, atol=1e-4)
+    torch.testing.assert_close(weights, numbers["out_blending_weights"], rtol=0, atol=1e-4)
+    torch.testing.assert_close(x_pred, numbers["out_x2s_pred"], rtol=0, atol=1e-4)
+    torch.testing.assert_close(x_pred[..., 2:], numbers["out_px2s_proj_depths"], rtol=0, atol=1e-4)
+    torch.testing.assert_close(project(x_pred, height, width), numbers["out_px2s_proj"], rtol=0, atol=1e-4)
 
 
 def golden_weights(numbers) -> dict[str, float]:
@@ -103,36 +102,36 @@ def test_losses(model, batch, numbers):
     torch.testing.assert_close(total.double(), numbers["loss_Loss"], rtol=1e-4, atol=1e-6)
 
 
-def golden_gradients(model, batch, numbers, kinks: Kinks) -> Gradients:
-    """Gradients of the golden total by our parameters' names."""
-    kinks.start()
+def golden_gradients(model, batch, numbers, sides: ReluSides) -> Gradients:
+    """Return gradients of the golden total by our parameters' names."""
+    sides.start()
     model.zero_grad()
     weighted_sum(batch_losses(model, batch, numbers["depths"]), golden_weights(numbers)).backward()
     return {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
 
 
-def effects_of_flips(model, batch, numbers, kinks: Kinks, units: list[Unit]) -> dict[Unit, Gradients]:
-    """What the flip of each of the units adds to the gradients, by a pass through its point alone."""
+def effects_of_flips(model, batch, numbers, sides: ReluSides, units: list[Unit]) -> dict[Unit, Gradients]:
+    """Return what the flip of each unit adds to the gradients, by a pass through its point alone."""
     depths, num_frames = numbers["depths"], model.config.num_frames
     names, parameters = zip(*model.named_parameters(), strict=True)
-    arriving = {unit: kinks.slope_change(unit) * kinks.outputs[unit.call].grad[unit.index] for unit in units}
-    shapes = {unit: kinks.inputs[unit.call].shape for unit in arriving}
+    arriving = {unit: sides.slope_change(unit) * sides.gradient(unit) for unit in units}
+    shapes = {unit: sides.inputs[unit.call].shape for unit in arriving}
     effects = {}
     for unit, gradient in arriving.items():
         pair, point, row = place_alone(unit, shapes[unit], batch, depths.shape, num_frames)
         points = [point] * SCENE_FLOW_SUBSAMPLE  # so many that the smoothness term looks at the first
         alone = batch.pairs(pair, pair + 1)
         alone = replace(alone, **{n: getattr(alone, n)[:, points] for n in ("src_px", "tgt_px", "src_rgb", "weights")})
-        kinks.start()
+        sides.start()
         batch_losses(model, alone, depths[pair : pair + 1, points])
-        x = kinks.inputs[unit.call].flatten(0, -2)[row, unit.index[-1]]
+        x = sides.inputs[unit.call].flatten(0, -2)[row, unit.index[-1]]
         parts = torch.autograd.grad(x, parameters, allow_unused=True)
         effects[unit] = {name: gradient * part for name, part in zip(names, parts, strict=True) if part is not None}
     return effects
 
 
 def place_alone(unit: Unit, shape: torch.Size, batch: Batch, depths_shape, num_frames: int) -> tuple[int, int, int]:
-    """A pair and point that a unit belongs to, and its row in the same call of a pass through that point alone."""
+    """Return a pair and point that a unit belongs to, and its row in the same call for that point alone."""
     num_pairs, num_pts, num_samples = depths_shape
     src, tgt = batch.src_ids.tolist(), batch.tgt_ids.tolist()
     flat, frames = int(np.ravel_multi_index(unit.index[:-1], shape[:-1])), mapped_frames(src, tgt, num_frames)
@@ -142,10 +141,11 @@ def place_alone(unit: Unit, shape: torch.Size, batch: Batch, depths_shape, num_f
         pair = next(p for p in range(num_pairs) if frames[flat] in of_pairs[p])
         return pair, 0, of_pairs[pair].index(frames[flat])
     if rows == num_pairs * num_pts * num_samples:
-        return *np.unravel_index(flat, (num_pairs, num_pts, num_samples))[:2], flat % num_samples
+        ray, sample = divmod(flat, num_samples)
+        return ray // num_pts, ray % num_pts, sample
     of_row = len(missing), num_pts // SCENE_FLOW_SUBSAMPLE, num_samples  # neighbouring frames
     assert rows == math.prod(of_row)
-    row, point, sample = np.unravel_index(flat, of_row)
+    row, point, sample = (int(index) for index in np.unravel_index(flat, of_row))
     pair, frame = missing[row]
     of_pair = [j for _, j in missing_neighbours([src[pair]], [tgt[pair]], num_frames)]
     return pair, point, of_pair.index(frame) * num_samples + sample
@@ -153,9 +153,9 @@ def place_alone(unit: Unit, shape: torch.Size, batch: Batch, depths_shape, num_f
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_gradients(model, batch, numbers, monkeypatch, dtype):
-    """Every norm within 1e-3, the sides of undecided units chosen as the released run took them (see `tests.oracles.relu_sides`).
+    """Every norm is within 1e-3, with undecided units on the released run's sides (see `tests.oracles.relu_sides`).
 
-    float64 has some units on other sides than float32: there the search is needed on any processor.
+    float64 has some units on other sides than float32, so that it needs the search on any processor.
     """
     model = deepcopy(model).to(dtype)
     numbers = {key: value.to(dtype) if value.is_floating_point() else value for key, value in numbers.items()}
@@ -164,22 +164,22 @@ def test_gradients(model, batch, numbers, monkeypatch, dtype):
     assert set(norms) == {name for name, _ in model.named_parameters()}
 
     def errors(gradients: Gradients) -> torch.Tensor:
-        """Relative errors of all norms, then of the three gradients that are stored whole."""
-        of_norms = [_relative(gradients[name].norm(), numbers[key].to(dtype)) for name, key in norms.items()]
-        return torch.stack(of_norms + [_relative(gradients[name], numbers[key]) for key, name in WHOLE.items()])
+        """Return relative errors of all norms, then of the three gradients that are stored whole."""
+        norm_errors = [_relative(gradients[name].norm(), numbers[key].to(dtype)) for name, key in norms.items()]
+        return torch.stack(norm_errors + [_relative(gradients[name], numbers[key]) for key, name in WHOLE.items()])
 
-    kinks = Kinks(monkeypatch)
-    gradients = plain = golden_gradients(model, batch, numbers, kinks)
+    sides = ReluSides(monkeypatch)
+    gradients = plain = golden_gradients(model, batch, numbers, sides)
     for bound in UNDECIDED:
         if errors(gradients).max() <= 1e-3:
             break
-        kinks.flipped.clear()
-        golden_gradients(model, batch, numbers, kinks)
-        units = kinks.undecided(bound)
+        sides.flipped.clear()
+        golden_gradients(model, batch, numbers, sides)
+        units = sides.undecided(bound)
         assert len(units) <= 250  # of 31 million: all others are decided
-        effects = effects_of_flips(model, batch, numbers, kinks, units)
-        kinks.flipped = search_sides(plain, effects, lambda found: errors(found).norm())
-        gradients = golden_gradients(model, batch, numbers, kinks)
+        effects = effects_of_flips(model, batch, numbers, sides, units)
+        sides.flipped = search_sides(plain, effects, lambda found: errors(found).norm())
+        gradients = golden_gradients(model, batch, numbers, sides)
     assert errors(gradients).max() <= 1e-3
 
 

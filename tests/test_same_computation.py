@@ -1,4 +1,4 @@
-"""What is computed with less work equals the plain computation, values and gradients, in float64."""
+"""The optimised computation equals the plain one (`tests.oracles.plain_model`), values and gradients, in float64."""
 
 from typing import Any
 
@@ -96,7 +96,7 @@ def test_less_memory_changes_nothing(micro_batch, recompute):
     torch.testing.assert_close(gradients(model, ours), expected, rtol=1e-9, atol=1e-11)
 
 
-def test_terms_that_nobody_wants_are_left_out():
+def test_unwanted_terms_are_left_out():
     model, batch = make_model(torch.float32), make_batch(torch.float32)
     assert list(batch_losses(model, batch, rays_of(model, batch), wanted=["rgb", "flow"])) == ["flow", "rgb"]
 

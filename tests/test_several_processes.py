@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 import torch
 import torch.multiprocessing
-from conftest import REPOSITORY
-from test_same_computation import gradients, make_batch, make_model, rays_of
 
 from loaders.batches import Batch, PairBatches
-from networks.checkpoints import find_checkpoint, read_checkpoint
+from networks.checkpoints import newest_checkpoint, read_checkpoint
+from tests.conftest import REPOSITORY
+from tests.test_same_computation import gradients, make_batch, make_model, rays_of
 from train import main
 from trainer import Trainer, batch_losses
 from utils.distributed import Context
@@ -65,12 +65,16 @@ class BothRanks(torch.utils.data.Dataset):
         return Batch(*(torch.cat(values) for values in zip(*batches, strict=True)))
 
 
-def together(flags: list[str], *more: str) -> subprocess.Popen:
-    """Two processes that train, started by torchrun; output is captured."""
+def torchrun(flags: list[str], *more: str) -> subprocess.Popen:
+    """Start a training of two processes, with its output captured."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([*command, str(REPOSITORY / "train.py"), *flags, *more], env=environment, **streams)
+    return subprocess.Popen(
+        [*command, str(REPOSITORY / "train.py"), *flags, *more],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
 
 
 def losses() -> list[float]:
@@ -82,7 +86,7 @@ def test_two_processes_train_as_one_with_both_batches(tiny_flags, monkeypatch, t
     # i_cache is 4: the second call starts with error maps, which the first process alone makes.
     tiny_flags += ["--i_print", "1", "--num_pairs", "2", "--motion_share", "0.5"]
     for num_iters in ("3", "6"):
-        process = together(tiny_flags, "--num_iters", num_iters)
+        process = torchrun(tiny_flags, "--num_iters", num_iters)
         output = process.communicate(timeout=120)[0]
         assert process.returncode == 0, output
     assert output.count("resuming from") == 1 and output.count("files to look at") == 1
@@ -105,20 +109,19 @@ def test_two_processes_train_as_one_with_both_batches(tiny_flags, monkeypatch, t
 
 
 def test_ctrl_c_stops_all_and_saves_once(tiny_flags):
-    process = together(tiny_flags, "--num_iters", "100000", "--i_print", "1")
+    process = torchrun(tiny_flags, "--num_iters", "100000", "--i_print", "1")
     deadline = time.monotonic() + 60
     while not (LOG.exists() and LOG.read_text()) and time.monotonic() < deadline:
         time.sleep(0.2)
     process.send_signal(signal.SIGINT)  # torchrun passes it on
     output = process.communicate(timeout=60)[0]
-    saved = find_checkpoint(RUN, None)
-    assert saved is not None, output
-    assert len(list(RUN.glob("model_*"))) == 1 and read_checkpoint(saved)["step"] == len(losses())
+    saved = list(RUN.glob("model_*"))
+    assert len(saved) == 1 and read_checkpoint(saved[0])["step"] == len(losses()), output
 
 
 @pytest.mark.parametrize("lost", [0, 1])
 def test_a_killed_process_ends_the_others_in_a_sentence(tiny_flags, lost):
-    process = together([*tiny_flags, "--i_weight", "5"], "--num_iters", "100000", "--i_print", "1")
+    process = torchrun([*tiny_flags, "--i_weight", "5"], "--num_iters", "100000", "--i_print", "1")
     deadline = time.monotonic() + 60
     while not (LOG.exists() and len(losses()) > 6) and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -128,15 +131,15 @@ def test_a_killed_process_ends_the_others_in_a_sentence(tiny_flags, lost):
     os.kill(victim, signal.SIGKILL)
     output = process.communicate(timeout=120)[0]
     assert process.returncode != 0 and f"[rank{1 - lost}]" not in output, output  # no traceback of the other one's
-    step = read_checkpoint(find_checkpoint(RUN, None))["step"]
+    step = read_checkpoint(newest_checkpoint(RUN))["step"]
     if lost == 1:  # the first goes on to save its last whole step
         assert "another of the 2 processes that train together was lost" in output and step == len(losses())
     assert step >= 5
-    again = together(tiny_flags, "--num_iters", str(step + 1), "--i_print", "1")
+    again = torchrun(tiny_flags, "--num_iters", str(step + 1), "--i_print", "1")
     assert "resuming from" in again.communicate(timeout=120)[0] and again.returncode == 0
 
 
-def test_nonsense_stops_all_and_is_told_once(tiny_flags):
-    process = together([*tiny_flags, "--lr_deform", "1e30"], "--num_iters", "50")
+def test_a_divergence_stops_all_and_is_reported_once(tiny_flags):
+    process = torchrun([*tiny_flags, "--lr_deform", "1e30"], "--num_iters", "50")
     output = process.communicate(timeout=120)[0]
     assert process.returncode != 0 and output.count("error: training stopped, step") == 1, output

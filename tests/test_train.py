@@ -52,7 +52,7 @@ def test_tracks_are_drawn_and_named(tiny_flags, capsys):
     assert "num_pts = 16" in (Path("out") / "tiny_scene" / "args.txt").read_text()
 
 
-def test_a_video_file_is_all_it_takes(tiny_flags, tmp_path, scene_dir):
+def test_a_video_file_is_all_that_is_needed(tiny_flags, tmp_path, scene_dir):
     frames = np.stack([f[:32, :48] for f in _frames(scene_dir)])
     write_video(tmp_path / "a clip.mp4", frames)
     main([*tiny_flags, "--data_dir", str(tmp_path / "a clip.mp4"), "--num_iters", "1"])
@@ -66,7 +66,7 @@ def _frames(scene_dir: Path) -> list[np.ndarray]:
     return [read_frame(path) for path in list_frames(scene_dir / "color")]
 
 
-def test_preprocess_never_says_what_is_missing(tiny_flags, tmp_path, scene_dir, capsys):
+def test_preprocess_never_names_what_is_missing(tiny_flags, tmp_path, scene_dir, capsys):
     shutil.copytree(scene_dir / "color", tmp_path / "bare" / "color")
     flags = [*tiny_flags, "--data_dir", str(tmp_path / "bare"), "--preprocess", "never"]
     assert "raft_exhaustive" in refusal(flags, capsys)
@@ -98,12 +98,12 @@ def test_without_raft_weights_there_is_no_silent_substitute(tiny_flags, tmp_path
         (["--dataset_types", "tracks", "--tracks", "nowhere.npz"], "--use_error_map false"),
     ],
 )
-def test_mistakes_are_told_before_training(tiny_flags, capsys, flags, part):
+def test_mistakes_are_reported_before_training(tiny_flags, capsys, flags, part):
     assert part in refusal([*tiny_flags, *flags, "--num_iters", "2"], capsys)
     assert not Path("out").exists()
 
 
-def test_demo_scene_is_made_where_asked(tiny_flags, tmp_path, monkeypatch, capsys):
+def test_the_demo_scene_is_made_in_data_dir(tiny_flags, tmp_path, monkeypatch, capsys):
     from preprocessing.synthetic import make_scene
 
     monkeypatch.setattr("preprocessing.synthetic.make_scene", lambda: make_scene(3, 32, 48))

@@ -1,8 +1,9 @@
-"""Training can be trusted: resumes bit for bit, stops on nonsense, saves what it has."""
+"""Training resumes bit for bit, stops when a value is not finite, and saves its last good state however it ends."""
 
 import shutil
 import signal
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from loaders.batches import SamplingConfig
 from loaders.clip import load_video
 from loaders.flow_batches import FlowBatches
 from loaders.flow_store import FlowStore
-from networks.checkpoints import find_checkpoint, read_checkpoint
+from networks.checkpoints import newest_checkpoint, read_checkpoint
 from networks.model_config import ModelConfig
 from networks.omnimotion import OmniMotion, load_model
 from preprocessing.sequence_paths import SequencePaths
@@ -25,11 +26,12 @@ from utils.errors import InputError
 from utils.images import write_image
 
 RUN = Path("out") / "tiny_scene"
+E = TypeVar("E", bound=BaseException)
 
 
 def train(flags: list[str], *more: str) -> dict:
     main([*flags, *more])
-    return read_checkpoint(find_checkpoint(RUN, None))
+    return read_checkpoint(newest_checkpoint(RUN))
 
 
 def assert_same_state(a, b, path: str = "") -> None:
@@ -47,7 +49,7 @@ def assert_same_state(a, b, path: str = "") -> None:
         assert a == b, path
 
 
-def learned(checkpoint: dict) -> dict:
+def without_flags(checkpoint: dict) -> dict:
     return {key: value for key, value in checkpoint.items() if key != "flags"}
 
 
@@ -60,7 +62,7 @@ def test_stopped_and_resumed_equals_uninterrupted(tiny_flags, monkeypatch, tmp_p
     train(tiny_flags, "--num_iters", str(stop_at))
     resumed = train(tiny_flags, "--num_iters", "9", "--num_workers", "2")
     assert whole["step"] == 9
-    assert_same_state(learned(whole), learned(resumed))
+    assert_same_state(without_flags(whole), without_flags(resumed))
 
 
 def test_training_moves_every_parameter(tiny_flags):
@@ -82,13 +84,14 @@ def test_steps_are_computed_with_the_threads_asked_for(tiny_flags, monkeypatch, 
     assert threads == {expected} and torch.get_num_threads() == 1  # of all tests, see conftest.py
 
 
-def test_a_batch_can_be_learnt(scene_dir):
+def test_a_batch_can_be_fitted(scene_dir):
     paths = SequencePaths(scene_dir)
     names, video = load_video(paths)
     sampling = SamplingConfig(num_pairs=4, num_pts=32, start_interval=1, use_count_map=True, seed=0)
     batch = FlowBatches(video, FlowStore(paths, names), sampling)[0]
-    sizes = {"coupling_width": 32, "code_size": 16, "code_width": 32, "volume_width": 16, "use_affine": False}
-    config = ModelConfig(*video.shape[:3], num_samples_ray=4, **sizes)
+    sizes: dict[str, Any] = {"coupling_width": 32, "code_size": 16, "code_width": 32, "volume_width": 16}
+    num_frames, height, width = video.shape[:3]
+    config = ModelConfig(num_frames, height, width, num_samples_ray=4, **sizes)
     model = OmniMotion.initialised(config, seed=0)
     optimizer, losses = torch.optim.Adam(model.parameters(), 2e-3), []
     for _ in range(200):
@@ -126,18 +129,18 @@ def interrupt_after(step_number: int, monkeypatch, number: signal.Signals = sign
     monkeypatch.setattr(Trainer, "train_step", interrupted)
 
 
-def stopped_by(error: type[BaseException], flags: list[str]) -> BaseException:
+def stopped_by(error: type[E], flags: list[str]) -> E:
     with pytest.raises(error) as stopped:
         main(flags)
     return stopped.value
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupt_saves_and_the_same_command_goes_on(tiny_flags, monkeypatch, number):
+def test_an_interrupt_saves_and_the_same_command_resumes(tiny_flags, monkeypatch, number):
     with monkeypatch.context() as patch:
         interrupt_after(3, patch, number)
         assert stopped_by(SystemExit, [*tiny_flags, "--num_iters", "8"]).code == 130
-    assert find_checkpoint(RUN, None).name == "model_000003.pth"
+    assert newest_checkpoint(RUN).name == "model_000003.pth"
     assert train(tiny_flags, "--num_iters", "8")["step"] == 8
 
 
@@ -149,11 +152,11 @@ def test_an_interrupt_in_the_last_step_is_a_finished_run(tiny_flags, monkeypatch
 
 def test_a_failure_while_drawing_loses_no_step(tiny_flags, monkeypatch):
     def fail(*args, **options):
-        raise RuntimeError("no picture today")
+        raise RuntimeError("cannot draw")
 
     monkeypatch.setattr("visualization.tensorboard.training_images", fail)
     stopped_by(RuntimeError, [*tiny_flags, "--num_iters", "8", "--i_img", "3"])
-    assert find_checkpoint(RUN, None).name == "model_000003.pth"
+    assert newest_checkpoint(RUN).name == "model_000003.pth"
 
 
 def test_a_stop_while_the_last_step_is_saved_loses_nothing(tiny_flags, monkeypatch):
@@ -171,7 +174,7 @@ def test_a_stop_while_the_last_step_is_saved_loses_nothing(tiny_flags, monkeypat
     monkeypatch.setattr(Trainer, "save", stopped_save)
     monkeypatch.setattr(Trainer, "_report", fail)
     assert stopped_by(SystemExit, [*tiny_flags, "--num_iters", "8"]).code == 2
-    assert find_checkpoint(RUN, None).name == "model_000003.pth"
+    assert newest_checkpoint(RUN).name == "model_000003.pth"
 
 
 def test_a_half_done_update_is_not_saved(tiny_flags, monkeypatch):
@@ -184,14 +187,14 @@ def test_a_half_done_update_is_not_saved(tiny_flags, monkeypatch):
     train(tiny_flags, "--num_iters", "2")
     monkeypatch.setattr(torch.optim.Adam, "step", cut_short)
     assert stopped_by(SystemExit, [*tiny_flags, "--num_iters", "8"]).code == 130
-    assert find_checkpoint(RUN, None).name == "model_000002.pth"
+    assert newest_checkpoint(RUN).name == "model_000002.pth"
 
 
 def rates(checkpoint: dict) -> list[float]:
     return [group["lr"] for group in checkpoint["optimizer"]["param_groups"]]
 
 
-def test_changed_rates_take_effect_when_going_on(tiny_flags):
+def test_changed_rates_take_effect_at_a_resume(tiny_flags):
     decay = ["--lrate_decay_steps", "2", "--lrate_decay_factor", "0.7"]
     assert rates(train(tiny_flags, *decay, "--num_iters", "4")) == pytest.approx([0.49e-3, 0.49e-4, 1.47e-4])
     changed = [*decay, "--lr_deform", "1e-5", "--lrate_decay_factor", "0.5"]
@@ -208,13 +211,13 @@ def test_changed_rates_take_effect_when_going_on(tiny_flags):
     ],
     ids=["decay", "motion share"],
 )
-def test_what_flags_change_resumes_bit_for_bit(tiny_flags, monkeypatch, tmp_path, flags):
+def test_flags_have_an_effect_and_resume_bit_for_bit(tiny_flags, monkeypatch, tmp_path, flags):
     whole = train(tiny_flags, *flags, "--num_iters", "7")
     for folder in ("again", "without"):
         (tmp_path / folder).mkdir()
     monkeypatch.chdir(tmp_path / "again")
     train(tiny_flags, *flags, "--num_iters", "5")
-    assert_same_state(learned(whole), learned(train(tiny_flags, *flags, "--num_iters", "7")))
+    assert_same_state(without_flags(whole), without_flags(train(tiny_flags, *flags, "--num_iters", "7")))
     monkeypatch.chdir(tmp_path / "without")
     without = train(tiny_flags, *flags[2:], "--num_iters", "7")["model"]
     assert any(not torch.equal(whole["model"][name], without[name]) for name in without), (
@@ -222,7 +225,7 @@ def test_what_flags_change_resumes_bit_for_bit(tiny_flags, monkeypatch, tmp_path
     )
 
 
-def test_a_run_from_a_named_checkpoint_is_gone_on_with(tiny_flags, monkeypatch, capsys):
+def test_a_run_from_a_given_checkpoint_is_resumed(tiny_flags, monkeypatch, capsys):
     train(tiny_flags, "--num_iters", "3")
     kept = str((RUN / "model_000003.pth").rename(RUN.parent / "kept.pth"))
     train(tiny_flags, "--num_iters", "2")
@@ -239,7 +242,7 @@ def test_a_run_from_a_named_checkpoint_is_gone_on_with(tiny_flags, monkeypatch, 
     assert (RUN / "earlier_2" / "model_000009.pth").exists()
 
 
-def test_a_run_can_be_wound_back(tiny_flags):
+def test_a_run_can_restart_from_an_earlier_checkpoint(tiny_flags):
     train(tiny_flags, "--num_iters", "6", "--i_weight", "3")
     assert train(tiny_flags, "--ckpt_path", str(RUN / "model_000003.pth"), "--num_iters", "5")["step"] == 5
     assert (RUN / "model_000003.pth").exists() and (RUN / "earlier_1" / "model_000006.pth").exists()
@@ -258,7 +261,7 @@ def test_other_pictures_under_the_same_name_are_refused(tiny_flags, scene_dir, t
     assert "other pictures" in capsys.readouterr().err
 
 
-def test_nonsense_stops_the_run_and_keeps_the_last_good_checkpoint(tiny_flags, monkeypatch, capsys):
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(tiny_flags, monkeypatch, capsys):
     good = train(tiny_flags, "--num_iters", "3")
     compute = trainer_module.batch_losses
 
@@ -272,11 +275,11 @@ def test_nonsense_stops_the_run_and_keeps_the_last_good_checkpoint(tiny_flags, m
         main([*tiny_flags, "--num_iters", "8"])
     message = str(stopped.value.code)
     assert "step 3" in message and "depth_range" in message and "→" in message and ".png" in message
-    assert find_checkpoint(RUN, None).name == "model_000003.pth"
-    assert_same_state(learned(good), learned(read_checkpoint(find_checkpoint(RUN, None))))
+    assert newest_checkpoint(RUN).name == "model_000003.pth"
+    assert_same_state(without_flags(good), without_flags(read_checkpoint(newest_checkpoint(RUN))))
 
 
-def test_an_infinite_gradient_is_blamed_on_its_term(tiny_flags, monkeypatch):
+def test_an_infinite_gradient_is_reported_with_its_term(tiny_flags, monkeypatch):
     compute = trainer_module.batch_losses
 
     def steep(model, *args, **kwargs):
@@ -290,7 +293,7 @@ def test_an_infinite_gradient_is_blamed_on_its_term(tiny_flags, monkeypatch):
     assert issubclass(TrainingDiverged, Exception)
 
 
-def test_an_overflowing_sum_is_blamed_on_its_largest_term(tiny_flags, monkeypatch):
+def test_an_overflowing_sum_is_reported_with_its_largest_term(tiny_flags, monkeypatch):
     compute = trainer_module.batch_losses
 
     def large(model, *args, **kwargs):

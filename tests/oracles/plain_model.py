@@ -1,4 +1,4 @@
-"""The same computation written plainly, nothing computed once for many: oracle of tests, yardstick of benchmarks.
+"""The model and its losses written plainly, nothing computed once for many: oracle of tests, reference of benchmarks.
 
 Functions of our model's parameters. A frame's code is computed again for every call, repeated for every sample and
 concatenated with the encoding; the smoothness term warps its points to the canonical volume a second time; tracking
@@ -15,18 +15,17 @@ from loaders.batches import Batch
 from networks.coupling import CouplingLayer
 from networks.frame_affine import FrameAffine
 from networks.gabor import GaborNet
-from networks.omnimotion import OCCLUSION_MARGIN, OmniMotion, Tracks
-from networks.planes import PLANE_EXTENT, SpaceTimePlanes, TriPlane
-from networks.ray_marcher import NEAR_FRACTION
+from networks.omnimotion import OmniMotion, Tracks
+from networks.planes import SpaceTimePlanes, TriPlane
 
 
 def affine_map(linear: nn.Linear, x: Tensor) -> Tensor:
-    """W·x + b by torch's own product."""
+    """Return W·x + b by torch's own product."""
     return F.linear(x, linear.weight, linear.bias)
 
 
 def gabor_net(net: GaborNet, x: Tensor) -> Tensor:
-    """[*,size_in] → [*,size_out], distances as |x|² + |μ|² − 2x·μ."""
+    """Return the outputs [*,size_out] at x [*,size_in], with distances as |x|² + |μ|² − 2x·μ."""
 
     def filtered(k: int) -> Tensor:
         gabor = net.filters[k]
@@ -40,7 +39,7 @@ def gabor_net(net: GaborNet, x: Tensor) -> Tensor:
 
 
 def run_mlp(net: nn.Sequential, x: Tensor) -> Tensor:
-    """The layers of a perceptron one after the other, none in place."""
+    """Apply the layers of a perceptron one after the other, none in place."""
     for layer in net:
         if isinstance(layer, nn.Linear):
             x = affine_map(layer, x)
@@ -50,13 +49,13 @@ def run_mlp(net: nn.Sequential, x: Tensor) -> Tensor:
 
 
 def waves(x: Tensor, num_freqs: int) -> list[Tensor]:
-    """[sin of every octave, cos of every octave] of x [*,1], each [*,F]."""
+    """Return the sines and the cosines of all octaves of x [*,1], each [*,F]."""
     angles = torch.cat([x * (torch.pi * 2**k) for k in range(num_freqs)], -1)
     return [angles.sin(), angles.cos()]
 
 
 def planes_of(planes: SpaceTimePlanes, time: Tensor) -> Tensor:
-    """Planes [P,C,h,w] at time codes [P]: each moment weighed by how near it is, those of other intervals by 0."""
+    """Return planes [P,C,h,w] at time codes [P]: sums over all moments, weighted by a B-spline of the distance."""
     frame = (time * planes.num_frames - 1).clamp(0, planes.num_frames - 1)
     place = frame / (planes.num_frames - 1) * (len(planes.features) - 3)
     weights = cubic_hat(place[:, None] + 1 - torch.arange(len(planes.features)))
@@ -64,12 +63,12 @@ def planes_of(planes: SpaceTimePlanes, time: Tensor) -> Tensor:
 
 
 def cubic_hat(x: Tensor) -> Tensor:
-    """The cubic B-spline centred at 0 by its truncated powers: Σ_i (−1)^i (4 over i) (x + 2 − i)₊³ / 6."""
+    """Return the cubic B-spline centred at 0 by its truncated powers: Σ_i (−1)^i (4 over i) (x + 2 − i)₊³ / 6."""
     return sum((-1) ** i * math.comb(4, i) * (x + 2 - i).clamp(min=0) ** 3 for i in range(5)) / 6
 
 
 def bilinear(planes: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Features [P,*,C] of planes [P,C,h,w] at x, y [P,*], −1 and 1 the border cells: of the four around."""
+    """Return bilinear features [P,*,C] of planes [P,C,h,w] at x, y [P,*]; −1 and 1 are the border cells' centres."""
     height, width = planes.shape[-2:]
     column, row = (x.clamp(-1, 1) + 1) / 2 * (width - 1), (y.clamp(-1, 1) + 1) / 2 * (height - 1)
     plane = torch.arange(len(planes)).view(-1, *[1] * (x.ndim - 1))
@@ -83,12 +82,12 @@ def bilinear(planes: Tensor, x: Tensor, y: Tensor) -> Tensor:
 
 
 def couple(layer: CouplingLayer, x: Tensor, code: Tensor, time: Tensor, sign: int) -> Tensor:
-    """One coupling of x [P,N,K,3] given time codes [P,1,1,1] and ψ [P,C]; sign −1 to canonical, 1 back."""
+    """Apply one coupling to x [P,N,K,3] given time codes [P,1,1,1] and ψ [P,C]; sign −1 to canonical, 1 back."""
     kept = [x[..., axis : axis + 1] for axis in layer.kept]
     encoding = torch.cat(kept + [wave for v in kept for wave in waves(v, layer.num_freqs)], -1)
     encoding = affine_map(layer.encode, encoding)
     if layer.planes is not None:
-        a, b = ((x[..., axis] - (1 if axis == 2 else 0)) / PLANE_EXTENT for axis in layer.kept)  # depth is around 1
+        a, b = ((x[..., axis] - (1 if axis == 2 else 0)) / 1.1 for axis in layer.kept)  # depth is around 1
         encoding = encoding + affine_map(layer.look_up, bilinear(planes_of(layer.planes, time.flatten()), a, b))
     encoding = F.leaky_relu(encoding)
     code = run_mlp(layer.code_mlp, code)[:, None, None].expand(*x.shape[:-1], -1)
@@ -103,7 +102,7 @@ def couple(layer: CouplingLayer, x: Tensor, code: Tensor, time: Tensor, sign: in
 
 
 def affine(net: FrameAffine, x: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
-    """Matrix [P,N,K,2,2] and shift [P,N,K,2] of every sample."""
+    """Return the matrix [P,N,K,2,2] and shift [P,N,K,2] of every sample."""
     z = x[..., 2:]
     octaves = [z * torch.pi * 2**k for k in range(net.num_freqs)]
     interleaved = [wave for octave in octaves for wave in (octave.sin(), octave.cos())]
@@ -114,13 +113,13 @@ def affine(net: FrameAffine, x: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def times_and_codes(model: OmniMotion, ids: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-    """(i + 1)/N as [P,1,1,1] and ψ [P,C]."""
+    """Return (i + 1)/N as [P,1,1,1] and ψ [P,C]."""
     time = ((ids + 1) / model.config.num_frames).to(like.dtype)[:, None]
     return time[:, None, None], gabor_net(model.warp.code_net, time)
 
 
 def to_canonical(model: OmniMotion, x: Tensor, ids: Tensor) -> Tensor:
-    """Local points [P,N,K,3] of frames [P] to the canonical volume."""
+    """Map local points [P,N,K,3] of frames [P] to the canonical volume."""
     time, code = times_and_codes(model, ids, x)
     if model.warp.affine is not None:
         matrix, shift = affine(model.warp.affine, x, time)
@@ -131,7 +130,7 @@ def to_canonical(model: OmniMotion, x: Tensor, ids: Tensor) -> Tensor:
 
 
 def to_local(model: OmniMotion, x: Tensor, ids: Tensor) -> Tensor:
-    """Canonical points [P,N,K,3] to frames [P]."""
+    """Map canonical points [P,N,K,3] to frames [P]."""
     time, code = times_and_codes(model, ids, x)
     for layer in reversed(model.warp.layers):
         x = couple(layer, x, code, time, 1)
@@ -142,13 +141,13 @@ def to_local(model: OmniMotion, x: Tensor, ids: Tensor) -> Tensor:
 
 
 def three_planes(planes: TriPlane, x: Tensor) -> Tensor:
-    """Points [*,3] in [−1, 1] → [*,3C]: what the planes of (x, y), (x, z) and (y, z) hold there."""
+    """Return features [*,3C] of the planes of (x, y), (x, z) and (y, z) at points [*,3] in [−1, 1]."""
     pairs = zip(planes.features, ((0, 1), (0, 2), (1, 2)), strict=True)
     return torch.cat([bilinear(plane[None], x[None, ..., a], x[None, ..., b])[0] for plane, (a, b) in pairs], -1)
 
 
 def volume(model: OmniMotion, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Colours [*,3] and alphas [*] at canonical points [*,3]."""
+    """Return colours [*,3] and alphas [*] at canonical points [*,3]."""
     norm = torch.linalg.norm(x, dim=-1, keepdim=True).clamp(min=1e-9)
     contracted = torch.where(norm <= 1, x, (2 - 1 / norm) * (x / norm))
     planes, net = model.volume.planes, model.volume.net
@@ -161,36 +160,36 @@ def volume(model: OmniMotion, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def blend(alphas: Tensor) -> Tensor:
-    """W = T·α along the last axis."""
+    """Return the weights T·α along the last axis."""
     through = torch.cumprod(torch.cat([torch.ones_like(alphas[..., :1]), 1 - alphas + 1e-10], -1), -1)
     return alphas * through[..., :-1]
 
 
 def pixels_to_rays(model: OmniMotion, px: Tensor, depths: Tensor) -> Tensor:
-    """Samples [P,N,K,3] on the rays of pixels [P,N,2]."""
+    """Return samples [P,N,K,3] on the rays of pixels [P,N,2]."""
     size = px.new_tensor([model.config.width - 1, model.config.height - 1])
     xy = (2 * px / size - 1).unsqueeze(-2).repeat(1, 1, depths.shape[-1], 1)
     return torch.cat([xy, depths.unsqueeze(-1)], -1)
 
 
 def rays_to_pixels(model: OmniMotion, x: Tensor) -> Tensor:
-    """Local points [*,3] → pixels [*,2]."""
+    """Project local points [*,3] to pixels [*,2]."""
     return (x[..., :2] + 1) / 2 * x.new_tensor([model.config.width - 1, model.config.height - 1])
 
 
 def inside(model: OmniMotion, px: Tensor) -> Tensor:
-    """Which pixels [*,2] lie in the image."""
+    """Return which pixels [*,2] lie in the image."""
     x, y = px.unbind(-1)
     return (x >= 0) & (x <= model.config.width - 1) & (y >= 0) & (y <= model.config.height - 1)
 
 
 def losses(model: OmniMotion, batch: Batch, depths: Tensor, mask_near: bool = False) -> dict[str, Tensor]:
-    """All terms of `losses.compute_losses`."""
+    """Return all loss terms but the depth prior."""
     x_src = pixels_to_rays(model, batch.src_px, depths)
     x_canonical = to_canonical(model, x_src, batch.src_ids)
     rgbs, alphas = volume(model, x_canonical)
     if mask_near:
-        alphas = torch.where(torch.arange(alphas.shape[-1]) < int(alphas.shape[-1] * NEAR_FRACTION), 0.0, alphas)
+        alphas = torch.where(torch.arange(alphas.shape[-1]) < int(alphas.shape[-1] * 0.2), 0.0, alphas)
     weights = blend(alphas)
     rgb = (weights.unsqueeze(-1) * rgbs).sum(-2)
     x_tgt = to_local(model, x_canonical, batch.tgt_ids)
@@ -220,12 +219,12 @@ def losses(model: OmniMotion, batch: Batch, depths: Tensor, mask_near: bool = Fa
 
 
 def below_largest(residuals: Tensor) -> Tensor:
-    """Which residuals lie strictly below the largest."""
+    """Return which residuals lie strictly below the largest."""
     return residuals < torch.quantile(residuals.detach(), 1)
 
 
 def distortion(depths: Tensor, weights: Tensor) -> Tensor:
-    """The double sum of mip-NeRF 360 over all pairs of a ray's samples."""
+    """Return mip-NeRF 360's double sum over all pairs of a ray's samples."""
     ends = torch.cat([depths, depths[..., -1:]], -1)
     middles, lengths = (ends[..., 1:] + ends[..., :-1]) / 2, ends[..., 1:] - ends[..., :-1]
     gaps = (middles.unsqueeze(-1) - middles.unsqueeze(-2)).abs()
@@ -234,7 +233,7 @@ def distortion(depths: Tensor, weights: Tensor) -> Tensor:
 
 
 def smoothness(model: OmniMotion, ids: Tensor, x_src: Tensor) -> Tensor:
-    """Second differences of the scene flow of the first quarter of the points, warped from the start."""
+    """Return the second differences of the first quarter of the points, each warped to all three frames."""
     chosen = (ids >= 1) & (ids < model.config.num_frames - 1)
     x, ids = x_src[chosen][:, : x_src.shape[1] // 4], ids[chosen]
     x_canonical = to_canonical(model, x, ids)
@@ -246,7 +245,7 @@ def smoothness(model: OmniMotion, ids: Tensor, x_src: Tensor) -> Tensor:
 def train_step(
     model: OmniMotion, optimizer: torch.optim.Optimizer, batch: Batch, depths: Tensor, factors: dict[str, float]
 ) -> dict[str, float]:
-    """One update with every term computed, checked and fetched on its own."""
+    """Do one update with every term computed, checked and fetched on its own."""
     terms = losses(model, batch, depths)
     if not all(torch.isfinite(term).item() for term in terms.values()):
         raise FloatingPointError("a loss is not finite")
@@ -262,7 +261,7 @@ def train_step(
 
 @torch.no_grad()
 def track(model: OmniMotion, query: int, px: Tensor, use_max_loc: bool = True, with_occlusion: bool = True) -> Tracks:
-    """Pixels [N,2] of frame `query` in all frames, everything evaluated for each of them."""
+    """Track pixels [N,2] of frame `query` through all frames, everything evaluated for each of them."""
     depths = torch.linspace(model.config.min_depth, model.config.max_depth, model.config.num_samples_ray)
     everywhere = depths.expand(1, len(px), -1)
     points, scores = [], []
@@ -280,7 +279,7 @@ def track(model: OmniMotion, query: int, px: Tensor, use_max_loc: bool = True, w
             tgt_px = rays_to_pixels(model, point)
             rays = pixels_to_rays(model, tgt_px[None], everywhere)
             weights = blend(volume(model, to_canonical(model, rays, torch.tensor([frame])))[1])[0]
-            margin = OCCLUSION_MARGIN * (model.config.max_depth - model.config.min_depth) / len(depths)
+            margin = 1.1 * (model.config.max_depth - model.config.min_depth) / len(depths)
             score = (weights * (depths < point[:, 2:] - margin)).sum(-1)
         scores.append(score)
     x_tgt, occlusion = torch.stack(points), torch.stack(scores)

@@ -1,34 +1,35 @@
-"""Gradients whose ReLUs stand on chosen sides, for comparing gradients between processors.
+"""Gradients with the slopes of chosen ReLU units flipped, for comparing gradients between processors.
 
-Where a unit's input is so near 0 that rounding decides its sign, the side of its kink is a matter of the processor. No
-value moves by it, but gradient norms do, by up to 3e-2: the colours of the volume vary so fast that the gradients of
-the samples nearly cancel. The sides of such units are therefore unknowns of a comparison, and the search below finds
-those of the other run; all else must agree.
+Where rounding decides the sign of a unit's input, its slope depends on the processor. Values hardly change by it, but
+gradient norms do, by up to 3e-2: the colours of the volume vary so fast that the samples' gradients nearly cancel. The
+sides of such units are therefore unknowns of a comparison, and `search_sides` finds those of the other run; all else
+must agree.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Inputs so near 0 are undecided: float32 and float64 differ by up to 1.3e-6 there, 6 couplings deep, mostly by less.
+# Bounds of |input| below which a unit is undecided: float32 and float64 differ by up to 1.3e-6 after 6 couplings.
 UNDECIDED = (1e-6, 2e-6)
 
 Gradients = dict[str, Tensor]
 
 
-class Unit(NamedTuple):
+@dataclass(frozen=True)
+class Unit:
     """Entry `index` of the activation that is called as number `call` in a forward pass."""
 
     call: int
     index: tuple[int, ...]
 
 
-class Kinks:
-    """Takes the place of (leaky) ReLUs: same values, but units in `flipped` pass gradients as on their other side."""
+class ReluSides:
+    """Replacement of (leaky) ReLUs with the same values; units in `flipped` pass gradients as on their other side."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.flipped: set[Unit] = set()
@@ -60,26 +61,36 @@ class Kinks:
         return y
 
     def undecided(self, bound: float) -> list[Unit]:
-        """Units whose side rounding of inputs by `bound` may decide."""
+        """Return the units whose side may change where inputs change by `bound`."""
         return [
             Unit(call, tuple(index))
             for call, x in enumerate(self.inputs)
             for index in torch.nonzero(x.detach().abs() < bound).tolist()
         ]
 
+    def gradient(self, unit: Unit) -> Tensor:
+        """Return the gradient of the loss with respect to a unit's output."""
+        gradient = self.outputs[unit.call].grad
+        assert gradient is not None
+        return gradient[unit.index]
+
     def slope_change(self, unit: Unit) -> float:
-        """What a flip adds to the slope of a unit."""
+        """Return what a flip adds to the slope of a unit."""
         return (1 - self.slopes[unit.call]) * (-1 if self.inputs[unit.call][unit.index] > 0 else 1)
 
 
 def search_sides(
     gradients: Gradients, flips: dict[Unit, Gradients], mismatch: Callable[[Gradients], Tensor]
 ) -> set[Unit]:
-    """The units whose flips bring `gradients` nearest to what `mismatch` (a scalar) compares with, found one by one.
+    """Return the units whose flips reduce `mismatch(gradients)` most, found one by one.
 
-    `flips` holds what each flip adds to the gradients (to first order: two flips on one path are not a sum).
+    Args:
+        gradients: Gradients without flips.
+        flips: What each flip adds to the gradients (to first order: two flips on one path are not a sum).
+        mismatch: A scalar that compares gradients with those of the other run.
     """
-    flipped, least = set(), mismatch(gradients)
+    flipped: set[Unit] = set()
+    least = mismatch(gradients)
     while True:
         trials = {
             unit: mismatch(gradients | {name: gradients[name] + part for name, part in change.items()})
