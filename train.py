@@ -14,7 +14,7 @@ import sys
 from argparse import Namespace
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from configs.flags import parse_train, run_dir, run_name, uses_flow
 from utils.config import select, write_config
@@ -22,6 +22,7 @@ from utils.errors import exit_on_input_error, explain_failed_writes
 
 # What imports torch, which takes seconds, is imported inside the functions: `--help` and wrong flags need none of it.
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
     from evaluation.ground_truth import TrackTruth
@@ -148,7 +149,8 @@ def _open_log(args: Namespace, folder: Path, start: Path | None, checkpoint: dic
         print(f"checkpoints of an earlier run are now in {earlier}")
     write_config(args, folder)
     if checkpoint:
-        done = f": all of the {args.num_iters} are done, drawing again" if checkpoint["step"] >= args.num_iters else ""
+        is_done = checkpoint["step"] >= args.num_iters
+        done = f"; all {args.num_iters} steps are done, only the pictures are drawn again" if is_done else ""
         print(f"resuming from {start} (step {checkpoint['step']}){done}")
     return RunLog(_log_dir(args), resume_step=checkpoint["step"] if checkpoint else None)
 
@@ -212,7 +214,9 @@ def _train(trainer: "Trainer", start: Path | None) -> None:
         sys.exit(130)
 
 
-def _show_results(args: Namespace, trainer: "Trainer", clip: "Clip", queries: Any, truth: "TrackTruth | None") -> None:
+def _show_results(
+    args: Namespace, trainer: "Trainer", clip: "Clip", queries: "np.ndarray", truth: "TrackTruth | None"
+) -> None:
     """Print how the model compares, draw its tracks, and print where everything is."""
     from evaluation.scoring import comparison
     from networks.checkpoints import checkpoint_path
