@@ -5,8 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from networks.gabor import GaborNet
-from networks.linear import ExactLinear
-from networks.mlp import MLP
+from networks.mlp import MLP, ExactLinear
 from networks.network_module import NetworkModule
 from networks.planes import TriPlane
 

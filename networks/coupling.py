@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from networks.encoding import Coordinate
-from networks.linear import Linear, linear
 from networks.mlp import MLP
 from networks.network_module import NetworkModule
 from networks.planes import PLANE_EXTENT, SpaceTimePlanes, sample_planes
@@ -66,11 +65,11 @@ class CouplingLayer(NetworkModule):
         self.num_freqs, self.soft_bound = num_freqs, soft_bound
         self.middle = 1.0 if 2 in self.kept else 0.0  # of the second kept coordinate: y is in [−1, 1], depth in [0, 2]
         self.code_mlp = MLP([code_size, code_size, code_size], nn.LeakyReLU)
-        self.encode = Linear(2 + 4 * num_freqs, width)
+        self.encode = nn.Linear(2 + 4 * num_freqs, width)
         self.scale_shift = MLP([code_size + width] + [width] * depth + [2], nn.LeakyReLU)
         self.planes = planes
         if planes is not None:
-            self.look_up = Linear(planes.channels, width, bias=False)
+            self.look_up = nn.Linear(planes.channels, width, bias=False)
             with torch.no_grad():
                 self.scale_shift.last.weight *= NEAR_IDENTITY
                 self.scale_shift.last.bias.zero_()
@@ -120,7 +119,7 @@ class CouplingLayer(NetworkModule):
             encoding = encoding + self.look_up(sample_planes(plane, points).flatten(0, 1))
         encoding = F.leaky_relu(encoding, inplace=True)
         first = self.scale_shift.first
-        hidden = linear(encoding, first.weight[:, -encoding.shape[-1] :]).unflatten(0, x.shape[:-1])
+        hidden = F.linear(encoding, first.weight[:, -encoding.shape[-1] :]).unflatten(0, x.shape[:-1])
         hidden = F.leaky_relu(hidden + code_hidden.unsqueeze(-2), inplace=True)
         return self.scale_shift.after_first(hidden.flatten(0, 1)).unflatten(0, x.shape[:-1])
 

@@ -11,7 +11,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from networks.linear import ExactLinear, Linear, exact_linear
+from networks.mlp import ExactLinear, exact_linear
 
 
 class GaborFilter(nn.Module):
@@ -59,8 +59,8 @@ class GaborNet(nn.Module):
         super().__init__()
         num_filters = num_layers + 1
         # Made in the order of the released code, so that a seed draws the same numbers (see released_checkpoint).
-        linears = [Linear(width, width) for _ in range(num_layers)]
-        self.linears = cast(Sequence[Linear], nn.ModuleList(linears))  # torch does not type a ModuleList's items
+        linears = [nn.Linear(width, width) for _ in range(num_layers)]
+        self.linears = cast(Sequence[nn.Linear], nn.ModuleList(linears))  # torch does not type a ModuleList's items
         self.output = ExactLinear(width, size_out)
         for layer in self.linears:
             nn.init.uniform_(layer.weight, -math.sqrt(1 / width), math.sqrt(1 / width))
