@@ -7,11 +7,9 @@ Several processes (torchrun) each send a batch of their own through the same net
 with all their batches (see `batch_losses`). They agree bit for bit on the state, and rank 0 alone writes.
 """
 
-import signal
 from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -39,6 +37,7 @@ from networks.optimizer import ModelOptimizer, OptimizerConfig
 from networks.prediction import Prediction, predict_pairs
 from networks.rendering import jitter_depths
 from utils.distributed import SINGLE_PROCESS, Context
+from utils.errors import StopRequest
 from utils.parallel import torch_threads
 from utils.run_log import RunLog
 
@@ -129,7 +128,7 @@ class Trainer:
                     self.save()
         return self.step >= self.config.num_iters
 
-    def _optimise(self, stop: "StopRequest") -> None:
+    def _optimise(self, stop: StopRequest) -> None:
         config, stopped = self.config, False
         num_workers = 0 if self.data.config.draw_on_device else config.num_workers  # workers do not share the device
         quiet = self.context.rank > 0
@@ -307,29 +306,3 @@ def _all_gather(inputs: LossInputs, context: Context) -> LossInputs:
     values = context.all_gather([*predicted, *(getattr(inputs, name) for name in names)])
     gathered: dict[str, Any] = dict(zip(names, values[len(predicted) :], strict=True))
     return replace(inputs, prediction=Prediction(*values[: len(predicted)]), **gathered)
-
-
-class StopRequest:
-    """Context in which the first Ctrl-C or SIGTERM only sets `requested`, so that no step is cut short.
-
-    Args:
-        patient: Whether later ones do no more either; else a second one interrupts as usual.
-    """
-
-    SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-    def __init__(self, patient: bool = False) -> None:
-        self.requested, self.patient = False, patient
-
-    def __enter__(self) -> "StopRequest":
-        self._previous = {number: signal.signal(number, self._handle) for number in self.SIGNALS}
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.requested and not self.patient:
-            raise KeyboardInterrupt
-        self.requested = True

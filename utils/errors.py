@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn
 
 DISK_FULL, FORBIDDEN = (errno.ENOSPC, errno.EDQUOT), (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -115,3 +116,29 @@ def _message_and_status(error: BaseException) -> tuple[str, int] | None:
         reason = (str(error).splitlines() or ["none left"])[0]
         return f"error: not enough memory ({reason[:200]}): {USE_LESS}", 2
     return None
+
+
+class StopRequest:
+    """Context in which the first Ctrl-C or SIGTERM only sets `requested`, so that no step is cut short.
+
+    Args:
+        patient: Whether later ones do no more either; else a second one interrupts as usual.
+    """
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self, patient: bool = False) -> None:
+        self.requested, self.patient = False, patient
+
+    def __enter__(self) -> "StopRequest":
+        self._previous = {number: signal.signal(number, self._handle) for number in self.SIGNALS}
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.requested and not self.patient:
+            raise KeyboardInterrupt
+        self.requested = True
