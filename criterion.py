@@ -1,8 +1,8 @@
-"""The loss: every term with its weight at every step, in the one table `TERMS`.
+"""The loss: the table `TERMS` holds every term and its weight at every step.
 
 Terms are pure, unweighted functions of tensors. Axes: P pairs of frames, N points, K samples on a ray; M = P·N. Pixels
 are those of the training resolution. A term is finite, with finite gradient, for any number of valid entries; with none
-it is 0. Invalid entries are masked, not cut out: sizes that depend on values would make the host wait for a GPU.
+it is 0. Invalid entries are masked, not removed: sizes that depend on values would make the host wait for a GPU.
 
 Schedules are written for a run of 100,000 steps; `Schedule.scale` adapts them to shorter and longer ones.
 
@@ -23,7 +23,7 @@ from networks.prediction import Prediction
 from utils.coords import is_inside_image
 
 MASK_NEAR_STEPS = 4000  # steps with `mask_near`, released constant
-DEPTH_PRIOR_SHARE = 0.2  # of a run, from its start, in which the depth prior has a weight
+DEPTH_PRIOR_SHARE = 0.2  # share of a run, from its start, in which the depth prior has a weight
 
 
 class TrainingDiverged(Exception):
@@ -32,12 +32,12 @@ class TrainingDiverged(Exception):
 
 @dataclass(frozen=True)
 class Schedule:
-    """A step of a run, with all else that the weights of the terms depend on."""
+    """A training step and the settings on which the weights of the loss terms depend."""
 
     step: int
     num_iters: int = 100_000
     scale: float = 1.0  # length of the run over the released 100,000 steps
-    depth_prior: float = 0.0  # its weight at step 0
+    depth_prior: float = 0.0  # weight of the depth prior at step 0
 
     @property
     def released_step(self) -> float:
@@ -46,13 +46,13 @@ class Schedule:
 
     @property
     def masks_near(self) -> bool:
-        """Whether the flag `mask_near` still switches off the nearest samples of each ray."""
+        """Whether the step is early enough for the flag `mask_near` to switch off the nearest samples of each ray."""
         return self.released_step < MASK_NEAR_STEPS
 
 
 @dataclass(frozen=True)
 class LossInputs:
-    """All that the terms of a batch are computed from."""
+    """Input of the loss terms of one batch."""
 
     prediction: Prediction
     depths: Tensor  # [P,N,K] of the samples on the source rays
@@ -117,17 +117,18 @@ def consecutive_differences(errors: Tensor, valid: Tensor) -> tuple[Tensor, Tens
         valid: bool [M].
 
     Returns:
-        Mean over C of the differences' magnitudes [M], which entries have a predecessor [M], and its index [M].
+        Mean over C of the differences' magnitudes [M], which entries have a predecessor [M], and its index [M], 0
+        without one.
     """
-    here = torch.arange(len(errors), device=errors.device)
-    last = torch.where(valid, here, -1).cummax(0).values  # the last valid entry up to each
+    index = torch.arange(len(errors), device=errors.device)
+    last = torch.where(valid, index, -1).cummax(0).values  # the last valid entry up to each
     before = torch.cat([last.new_full((min(1, len(last)),), -1), last[:-1]])
     previous = before.clamp(min=0)
     return (errors - errors.index_select(0, previous)).abs().mean(-1), valid & (before >= 0), previous
 
 
 def flow_loss(pred_px: Tensor, tgt_px: Tensor, weights: Tensor, valid: Tensor) -> Tensor:
-    """Return the mean of weight · mean_xy |pred − tgt| over the valid points but the one with the largest residual.
+    """Return the mean of weight · mean_xy |pred − tgt| over the valid points, the largest residual dropped.
 
     Args:
         pred_px: Predicted pixels [M,2].
@@ -220,7 +221,7 @@ def _rgb_weight(s: Schedule) -> float:
     return min(s.released_step / 5000, 10.0)
 
 
-# Their order is that of the sum, whose rounding depends on it. The weights are the released ones but for `depth_prior`.
+# In the order of summation, on which rounding depends. All weights but that of `depth_prior` are the released ones.
 TERMS = (
     Term("flow", lambda x: flow_loss(*x.flow_points), lambda s: 1.0),
     Term("rgb", lambda x: rgb_loss(*x.rgb_points), _rgb_weight),
@@ -246,7 +247,7 @@ TERMS = (
         lambda x: flow_gradient_loss(*x.flow_points),
         lambda s: min(s.released_step / 500_000, 0.1),
     ),
-    Term(  # only a start: flow decides in the rest of a run
+    Term(  # only early in a run: later the flow decides the order in depth
         "depth_prior",
         _depth_prior_of,
         lambda s: s.depth_prior * max(0.0, 1 - s.step / (DEPTH_PRIOR_SHARE * s.num_iters)),
@@ -282,13 +283,13 @@ def weighted_sum(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> T
 def rank_nonfinite_terms(
     terms: Mapping[str, Tensor], weights: Mapping[str, float], parameters: Iterable[Tensor], pair: str
 ) -> list[tuple[float, str]]:
-    """Return a magnitude, infinite where it is not finite, and a description of every weighted term of one pair.
+    """Return (magnitude, description) of every weighted term of one pair, infinite for a term that is not finite.
 
     Args:
-        terms: Unweighted terms of the pair alone.
+        terms: Unweighted terms of this pair only.
         weights: Weights of the terms.
-        parameters: What the loss is differentiated by.
-        pair: Names the pair of frames in the descriptions.
+        parameters: Parameters with respect to which the loss is differentiated.
+        pair: Name of the pair of frames for the descriptions.
     """
     parameters, ranked = list(parameters), []
     for name, term in terms.items():
@@ -300,7 +301,7 @@ def rank_nonfinite_terms(
 
 
 def _magnitudes(term: Tensor, parameters: list[Tensor]) -> tuple[float, float]:
-    """Return |term| and the largest entry of its gradient; infinite where it is not a number."""
+    """Return |term| and the largest magnitude in its gradient; infinite for what is not finite."""
     entries: list[Tensor | None] = [term]
     if term.requires_grad:
         entries += torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True)
@@ -309,5 +310,5 @@ def _magnitudes(term: Tensor, parameters: list[Tensor]) -> tuple[float, float]:
 
 
 def describe_divergence(step: int, ranked: Iterable[tuple[float, str]]) -> str:
-    """Return the step and the worst of the `ranked` terms in words."""
+    """Return a message that names the step and the worst of the `ranked` terms."""
     return f"step {step}: " + max(ranked, key=lambda item: item[0])[1]

@@ -1,13 +1,13 @@
 """Score trained models, or stored tracks: `python evaluate.py --config configs/demo.txt` or `--run out/<run>`.
 
-`--data_dir` may be a folder of sequence folders, each with a run of its own. The scores of a model and of its flow are
+`--data_dir` may be a folder of sequence folders, each with its own run. The scores of a model and of its input flow are
 printed and written as `scores.json` into the run's folder, beside the model's tracks and a picture of its errors.
 `python evaluate.py --tracks tracks.npz --gt FILE` scores the tracks of any tracker.
 """
 
 import os
 
-# Waiting threads must not spin: beside other programs training would slow to a crawl. Set before torch starts them.
+# Waiting threads must not spin: beside other programs scoring would slow to a crawl. Set before torch starts them.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import sys
@@ -21,10 +21,10 @@ from utils.errors import exit_on_input_error
 
 @exit_on_input_error
 def main(argv: list[str] | None = None) -> None:
-    """Score what the flags name; print and write the scores."""
+    """Score the runs or the stored tracks, print the scores and write them."""
     argv = sys.argv[1:] if argv is None else argv
     args = parse_evaluate(argv)
-    # Imported after parsing: torch takes seconds, which --help and mistakes need not wait for.
+    # Imported after parsing: torch takes seconds to load, and `--help` must not wait for it.
     from evaluation.options import EvaluationOptions
     from evaluation.runs import Run, evaluate_runs, sequence_folders
     from evaluation.stored_tracks import evaluate_stored
@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> None:
         )
 
     options = select(EvaluationOptions, args)
-    if args.tracks and (not args.data_dir or args.dataset_types == "flow"):  # else the run was trained on these tracks
+    if args.tracks and (not args.data_dir or args.dataset_types == "flow"):  # otherwise the run was trained on them
         report, written = evaluate_stored(Path(args.tracks), options, vars(args))
     else:
         root = Path(args.data_dir)

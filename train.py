@@ -1,8 +1,8 @@
 """Train OmniMotion on one video: `python train.py --config configs/default.txt --data_dir <video or folder>`.
 
-Does the preprocessing that is missing (none for tracks alone), trains or resumes the run of the same name, draws the
-tracks of a grid of points and, where exact tracks exist, prints how the model compares with the flow it was given.
-Several GPUs or hosts train together with `torchrun --nproc_per_node=N train.py …`; rank 0 alone writes.
+Runs the preprocessing that is missing, trains or resumes the run of the same name, and draws the tracks of a grid of
+points. If the clip has exact tracks, it also prints the scores of the model and of the flow it was trained on. Several
+GPUs or hosts train together with `torchrun --nproc_per_node=N train.py …`; only rank 0 writes files.
 """
 
 import os
@@ -20,7 +20,7 @@ from configs.flags import parse_train, run_dir, run_name, uses_flow
 from utils.config import select, write_config
 from utils.errors import exit_on_input_error, explain_failed_writes
 
-# What imports torch, which takes seconds, is imported inside the functions: `--help` and wrong flags need none of it.
+# Modules that import torch, which takes seconds, are imported inside the functions: `--help` must not wait for it.
 if TYPE_CHECKING:
     import numpy as np
     import torch
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 @exit_on_input_error
 def main(argv: list[str] | None = None) -> None:
-    """Parse the flags, lock the run's folder for all processes of the run, and run."""
+    """Parse the flags, lock the run's folder for all processes of the run, and train."""
     args = parse_train(argv)
     from utils.distributed import Context
     from utils.lock import locked
@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _run(args: Namespace, context: "Context", folder: Path) -> None:
-    """Prepare, train, draw, compare."""
+    """Prepare the input, train the model, then score and draw it."""
     from networks.run_checkpoints import find_resume_checkpoint
     from utils.device import pick_device
     from visualization.query_points import query_points
@@ -62,7 +62,7 @@ def _run(args: Namespace, context: "Context", folder: Path) -> None:
     model, checkpoint = _build_model(args, clip, start, device)
     data = _open_data(args, clip, folder, device, context)
     # Training.
-    context.barrier()  # rank 0 moves earlier checkpoints, which all have read by now
+    context.barrier()  # rank 0 moves earlier checkpoints next: all must have read them
     log = _open_log(args, folder, start, checkpoint) if context.rank == 0 else None
     trainer = _make_trainer(args, model, clip, data, folder, log, truth, checkpoint)
     _train(trainer, start)
@@ -72,7 +72,7 @@ def _run(args: Namespace, context: "Context", folder: Path) -> None:
 
 
 def _open_clip(args: Namespace, context: "Context") -> "Clip":
-    """Return the clip, after making the demo scene if that is wanted."""
+    """Return the clip; with `--synthetic`, write the demo scene first."""
     from loaders.clip import open_clip
     from preprocessing.sequence_paths import SequencePaths
     from preprocessing.synthetic import make_scene, write_scene
@@ -90,7 +90,7 @@ def _open_clip(args: Namespace, context: "Context") -> "Clip":
 
 
 def _read_truth(clip: "Clip") -> "TrackTruth | None":
-    """Return the clip's exact tracks, if it has any."""
+    """Return the clip's exact tracks, or None if it has none."""
     from evaluation.ground_truth import exact_tracks
 
     path, (num_frames, height, width) = clip.paths.gt_tracks, clip.video.shape[:3]
@@ -100,7 +100,7 @@ def _read_truth(clip: "Clip") -> "TrackTruth | None":
 def _build_model(
     args: Namespace, clip: "Clip", start: Path | None, device: "torch.device"
 ) -> "tuple[OmniMotion, dict | None]":
-    """Return the model to train and the checkpoint that it comes from."""
+    """Return the model to train and the checkpoint that it resumes from, None for a new model."""
     from networks.model_config import ModelConfig
     from networks.run_checkpoints import build_model, load_resume_checkpoint
     from networks.runtime import configure_runtime
@@ -118,7 +118,7 @@ def _build_model(
 def _open_data(
     args: Namespace, clip: "Clip", folder: Path, device: "torch.device", context: "Context"
 ) -> "TrainingData":
-    """Return the input tracks and the flow of the clip, preprocessed if need be."""
+    """Return the input tracks and the flow of the clip; preprocess missing flow first."""
     from loaders.batches import SamplingConfig
     from loaders.track_file import read_tracks
     from loaders.training_data import DataConfig, TrainingData, open_store
@@ -127,7 +127,7 @@ def _open_data(
 
     tracks = read_tracks(Path(args.tracks), *clip.video.shape[:3]) if args.tracks else None
     if tracks is not None and context.rank == 0:
-        print(f"{tracks.px.shape[1]} tracks of {args.tracks}, read in {tracks.layout}")
+        print(f"read {tracks.px.shape[1]} tracks from {args.tracks} in {tracks.layout}")
     store = None
     if uses_flow(args):
         making = {"preprocess": args.preprocess, "redo": args.redo, "use_count_map": args.use_count_map}
@@ -138,7 +138,7 @@ def _open_data(
 
 
 def _open_log(args: Namespace, folder: Path, start: Path | None, checkpoint: dict | None) -> "RunLog":
-    """Make the run's folder ready and return its log, which continues where the checkpoint `start` was written."""
+    """Prepare the run's folder, and return its log without the entries after the checkpoint `start`."""
     from networks.checkpoints import set_aside
     from utils.atomic import remove_partial
     from utils.run_log import RunLog
@@ -146,11 +146,11 @@ def _open_log(args: Namespace, folder: Path, start: Path | None, checkpoint: dic
     remove_partial(folder)
     earlier = set_aside(folder, start)
     if earlier:
-        print(f"checkpoints of an earlier run are now in {earlier}")
+        print(f"moved the checkpoints of an earlier run to {earlier}")
     write_config(args, folder)
     if checkpoint:
         is_done = checkpoint["step"] >= args.num_iters
-        done = f"; all {args.num_iters} steps are done, only the pictures are drawn again" if is_done else ""
+        done = f"; all {args.num_iters} steps are done, so only the pictures are drawn again" if is_done else ""
         print(f"resuming from {start} (step {checkpoint['step']}){done}")
     return RunLog(_log_dir(args), resume_step=checkpoint["step"] if checkpoint else None)
 
@@ -169,7 +169,7 @@ def _make_trainer(
     truth: "TrackTruth | None",
     checkpoint: dict | None,
 ) -> "Trainer":
-    """Return the trainer, which draws and scores by callbacks."""
+    """Return the trainer, with callbacks that draw and score the model."""
     from evaluation.scoring import score_model
     from networks.optimizer import OptimizerConfig
     from trainer import Trainer, TrainingConfig
@@ -193,7 +193,7 @@ def _make_trainer(
 
 
 def _train(trainer: "Trainer", start: Path | None) -> None:
-    """Train to the end of the run; where it is not reached, exit and say what is kept."""
+    """Train to the last step; if training stops earlier, exit with a message about the saved checkpoint."""
     from criterion import TrainingDiverged
     from networks.checkpoints import find_checkpoint
 
@@ -217,7 +217,7 @@ def _train(trainer: "Trainer", start: Path | None) -> None:
 def _show_results(
     args: Namespace, trainer: "Trainer", clip: "Clip", queries: "np.ndarray", truth: "TrackTruth | None"
 ) -> None:
-    """Print how the model compares, draw its tracks, and print where everything is."""
+    """Print the scores if exact tracks exist, draw tracks, and print the paths of the results."""
     from evaluation.scoring import comparison
     from networks.checkpoints import checkpoint_path
     from visualization.styles import save_grid, save_trails

@@ -1,10 +1,10 @@
-"""The optimisation of one video's model: what a step does, what is saved, and how a stopped run is resumed.
+"""Training of one video's model: the steps, the checkpoints, and resuming a stopped run.
 
 A step is a pure function of the state before it: weights are drawn from (seed), pairs and pixels from (seed, rank,
 step), ray jitter from (seed, step).
 
-Several processes (torchrun) each send a batch of their own through the same networks. A step equals that of one process
-with all their batches (see `batch_losses`). They agree bit for bit on the state, and rank 0 alone writes.
+With several processes (torchrun), each sends its own batch through the same networks. Their step equals that of one
+process with all their batches (see `batch_losses`). All hold bitwise the same state; only rank 0 writes files.
 """
 
 from collections.abc import Callable, Collection
@@ -63,7 +63,7 @@ class TrainingConfig:
 
 
 class Trainer:
-    """The optimisation of a model up to `config.num_iters` steps in all.
+    """Trains a model until `config.num_iters` steps are done, those before a resume included.
 
     Args:
         config: How to train.
@@ -72,9 +72,9 @@ class Trainer:
         names: File names of the clip's frames.
         data: What batches are made from.
         run_dir: Folder for checkpoints.
-        log: Takes scalars and images; None: nothing is logged, as in all processes but rank 0.
-        images: Draws the pictures of a step, by name.
-        scores: Compares the model with exact tracks, if there are any: scores by name.
+        log: Log of scalars and images; None logs nothing, as on all ranks but 0.
+        images: Returns the pictures to log at a step, by name.
+        scores: Returns the model's scores on exact tracks, by name; None without exact tracks.
         checkpoint: State to resume from (see `state`); None: start anew.
         context: The processes that train together.
     """
@@ -106,17 +106,17 @@ class Trainer:
                 self._saved_at = self.step
 
     def train(self) -> bool:
-        """Optimise until `num_iters`; the last whole step is saved however the loop ends.
+        """Train up to step `num_iters`; the last complete step is saved even if training stops early.
 
         Returns:
-            Whether the end was reached (False: stopped by Ctrl-C or SIGTERM).
+            Whether training reached `num_iters` (False: stopped by Ctrl-C or SIGTERM).
 
         Raises:
             TrainingDiverged: A loss, gradient or weight was not finite. No checkpoint is written, so the last one is
                 good.
         """
         num_threads = self.config.num_threads if self.model.device.type == "cpu" else 0
-        # torchrun passes on the Ctrl-C that every process has had from the terminal already.
+        # Patient, because torchrun repeats the Ctrl-C that every process already got from the terminal.
         with torch_threads(num_threads), StopRequest(patient=self.context.size > 1) as stop:
             try:
                 self._optimise(stop)
@@ -150,8 +150,8 @@ class Trainer:
                         break
 
     def train_step(self, batch: Batch) -> dict[str, Tensor]:
-        """Update the networks once; return the loss terms before it, `Loss` (the total) included."""
-        # Losses: terms without weight are computed for the log alone.
+        """Update the networks once; return the loss terms before the update, and their weighted total as `Loss`."""
+        # Losses: terms of weight 0 are computed only for the log.
         weights, depths = loss_weights(self._schedule()), self._jittered_depths(batch)
         wanted = wanted_terms(weights, logged=self._is_printed(self.step + 1))
         terms = self._losses(batch, depths, wanted, self.config.micro_batch, self.context)
@@ -161,7 +161,7 @@ class Trainer:
         total.backward()
         self.context.sum_gradients(self.model.parameters())
         norm = torch.nn.utils.get_total_norm(p.grad for p in self.model.parameters() if p.grad is not None)
-        # Divergence: one scalar for all, the only value of a step for which the host waits for a GPU.
+        # Divergence: one scalar covers all values, because reading it makes the host wait for a GPU.
         if not torch.isfinite(total + norm):
             raise TrainingDiverged(self._describe_divergence(batch, depths, weights))
         if self.config.grad_clip > 0:
@@ -193,7 +193,7 @@ class Trainer:
         }
 
     def dataset(self) -> PairBatches:
-        """Return the batches from this step on, drawn by the error maps in force."""
+        """Return the batches from this step on, sampled by the current error maps."""
         self._require_finite()
         return self.data.dataset(self.step, self.model)
 
@@ -223,7 +223,7 @@ class Trainer:
 
     def _jittered_depths(self, batch: Batch) -> Tensor:
         """Return this process's part [P,N,K] of the jittered sample depths of all processes."""
-        # A generator of its own seed space: pairs and rays of a step must not share their draws.
+        # Not the seed of the step's pairs: rays and pairs must be drawn independently.
         seed = int(np.random.SeedSequence([self.config.loader_seed, self.step, 1]).generate_state(1)[0])
         generator, (num_pairs, num_pts) = torch.Generator().manual_seed(seed), batch.src_px.shape[:2]
         depths = jitter_depths(self.model.depths(), (self.context.size * num_pairs, num_pts), generator)
@@ -233,7 +233,7 @@ class Trainer:
         return step % self.config.i_print == 0 or step == 1
 
     def _report(self, terms: dict[str, Tensor], bar: tqdm) -> None:
-        """Log, draw and save what is due at this step."""
+        """Write the scalars, pictures and checkpoint that are due at this step."""
         config, step = self.config, self.step
         if self.log is not None and self._is_printed(step):
             scalars = {f"loss/loss_{name}": term.item() for name, term in terms.items() if name != "Loss"}
@@ -250,13 +250,13 @@ class Trainer:
             self.save()
 
     def _require_finite(self) -> None:
-        """Raise TrainingDiverged where weights are not finite: an update by finite gradients may overflow, too."""
+        """Raise TrainingDiverged if a weight is not finite: an update by finite gradients may overflow, too."""
         bad = [name for name, p in self.model.named_parameters() if not torch.isfinite(p).all()]
         if bad:
             raise TrainingDiverged(f"step {self.step}: {bad[0]} is not finite after the update")
 
     def _describe_divergence(self, batch: Batch, depths: Tensor, weights: dict[str, float]) -> str:
-        """Return which term of which pair is not finite, or is the largest of an overflowing sum."""
+        """Describe which term of which pair is not finite, or is the largest in a sum that overflows."""
         ranked: list[tuple[float, str]] = []
         wanted, parameters = wanted_terms(weights, logged=False), list(self.model.parameters())
         for p, (i, j) in enumerate(zip(batch.src_ids.tolist(), batch.tgt_ids.tolist(), strict=True)):
@@ -279,8 +279,8 @@ def batch_losses(
 ) -> dict[str, Tensor]:
     """Return the unweighted loss terms of a batch.
 
-    Each of several processes has a part of the batch. All compute the terms of all parts; gradients pass through a
-    process's own part alone, and their sum over the processes is the gradient of the whole batch.
+    With several processes, each predicts its own part of the batch and computes the terms of all parts. Gradients flow
+    only through its own part; their sum over the processes is the gradient of the whole batch.
 
     Args:
         model: The networks.

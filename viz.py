@@ -1,13 +1,13 @@
 """Draw a trained model: `python viz.py --run out/demo_demo_scene [--style grid flow]`.
 
-Draws the given styles, by default all, into `<run folder>/vis` (or `--out`): each is a video with a contact sheet, with
-`overview.png` of all of them; `page` is `index.html`, for a browser. With `--export npz,flow,…` it writes files for
-other programs instead, into `<run folder>/export`. Needs the checkpoint and the frames, nothing else of the training.
+Draws the given styles (default: all) into `<run folder>/vis` or `--out`. Each style is a video with a contact sheet,
+and `overview.png` shows all contact sheets; the style `page` is `index.html`, for a browser. With `--export npz,flow,…`
+it writes files for other programs into `<run folder>/export` instead. It needs only the checkpoint and the frames.
 """
 
 import os
 
-# Waiting threads must not spin: beside other programs a run would slow to a crawl. Set before torch starts them.
+# Waiting threads must not spin: beside other programs drawing would slow to a crawl. Set before torch starts them.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import math
@@ -26,21 +26,21 @@ if TYPE_CHECKING:
 
 @exit_on_input_error
 def main(argv: list[str] | None = None) -> None:
-    """Load what the flags name, draw or export it, and print the paths of the files."""
+    """Load the model, draw or export it, and print the paths of the written files."""
     args = parse_viz(argv)
     view, checkpoint = open_view(args)
     written = _export(view, args) if args.export else _draw(view, args, checkpoint)
     print("\n".join(["files to look at:", *(f"  {path}" for path in written)]))
 
 
-# The functions below import what they need: `--help` must not wait for torch.
+# The functions below import their own modules: `--help` must not wait for torch.
 
 
 def open_view(args: Namespace) -> tuple["View", Path]:
     """Open the clip, choose the query points and load the model, in this order.
 
     Returns:
-        What is drawn, and the checkpoint that it is loaded from.
+        The view to draw, and the checkpoint file of its model.
     """
     from loaders.clip import open_clip
     from networks.model_config import ModelConfig
@@ -58,7 +58,7 @@ def open_view(args: Namespace) -> tuple["View", Path]:
     choice = {name: getattr(args, name) for name in ("points", "region", "grid_interval", "random")}
     queries = query_points(clip, query_frame_id=query, **choice, seed=args.loader_seed)
     if clip.foreground is None:
-        print("no foreground mask: points on the whole frame, trails relative to the motion of most of it")
+        print("no foreground mask: points cover the whole frame, and trails are relative to its dominant motion")
     checkpoint = find_trained_checkpoint(folder, args.ckpt_path)
     config = select(ModelConfig, args, num_frames=num_frames, height=height, width=width)
     model = load_trained(checkpoint, clip.video, config, device)

@@ -38,7 +38,7 @@ def rectangle(text: str) -> tuple[int, int, int, int]:
     return x0, y0, x1, y1
 
 
-TRAINED_RUN = (Flag("run", "", "folder of a run; whatever is not given is taken from its training"),)
+TRAINED_RUN = (Flag("run", "", "folder of a run; flags that are not given are taken from its training"),)
 RUN = (
     Flag("data_dir", "", "video file, folder of frames, or sequence folder with color/"),
     Flag("expname", "", "name of the experiment; the run's folder is <save_dir>/<expname>_<sequence>"),
@@ -64,7 +64,7 @@ QUERIES = (
 PREPROCESSING = (
     Flag("preprocess", "auto", "do what is missing, or refuse to train if something is", choices=("auto", "never")),
     *flags_of(Settings),
-    Flag("redo", False, "remake products of other settings instead of refusing them"),
+    Flag("redo", False, "remake products made with other settings instead of refusing them"),
     Flag("synthetic", False, "make the demo scene in data_dir (set by a config file: in that file's data_dir only)"),
 )
 SUPERVISION = (
@@ -77,11 +77,11 @@ SUPERVISION = (
 )
 SAMPLING = (
     Flag("num_pairs", 8, "pairs of frames in a batch", 1),
-    Flag("num_pts", 256, "points of a pair", 1),
+    Flag("num_pts", 256, "points per pair", 1),
     Flag("use_error_map", False, "sample frames and pixels by their flow error"),
     Flag("use_count_map", False, "sample pixels with few valid correspondences more often"),
     Flag("motion_share", 0.0, "share of the sampling weight for independent motion, before error maps", 0, 0.9),
-    Flag("neighbour_weight", 0.5, "weight of a partner one frame away (all valid ones: 1)", above=0, most=1e9),
+    Flag("neighbour_weight", 0.5, "weight of each adjacent frame as partner (all partners: 1)", above=0, most=1e9),
     Flag("pair_exponent", 1.0, "exponent of the partners' weights; below 1 distant frames are more frequent", 0, 10),
     Flag("start_interval", 20, "largest frame gap of a pair in the first steps", 1),
 )
@@ -102,18 +102,18 @@ OPTIMIZATION = (
     Flag(
         "schedule_scale",
         None,
-        "stretches the schedules of the losses, written for 100,000 steps (default: num_iters / 100000; a resume with "
-        "another --num_iters changes them unless this is given)",
+        "factor that stretches the loss schedules, which are written for 100,000 steps (default: num_iters / 100000; "
+        "give it to keep the schedules when resuming with another --num_iters)",
         above=0,
         parse=float,
     ),
 )
 COMPUTATION = (
     Flag("num_workers", 4, "processes that prepare batches (0: none)", 0, 1024),
-    Flag("num_threads", 0, "threads that a CPU trains with (0: chosen by torch)", 0, 1024),
+    Flag("num_threads", 0, "CPU threads for training (0: chosen by torch)", 0, 1024),
     Flag("micro_batch", 0, "pairs computed at a time, to save memory (0: all)", 0),
     Flag("checkpoint_activations", False, "recompute hidden layers in the backward pass, to save memory"),
-    Flag("draw_on_device", False, "sample the pixels of flow on the device that trains"),
+    Flag("draw_on_device", False, "sample the pixels of flow batches on the training device"),
     Flag("amp", False, "bfloat16 in the volume's hidden layers, for GPUs"),
     Flag("tf32", False, "TF32 in all matrix products, for GPUs; tracks are then off by up to 0.2 px"),
     Flag("compile", False, "compile the networks with torch.compile, for GPUs"),
@@ -133,12 +133,12 @@ PICTURES = (
     Flag("region", None, "x0,y0,x1,y1: query points in this rectangle only", parse=rectangle),
     Flag("frames", None, "a:b: draw the frames a to b-1 only", parse=frame_range),
     Flag("fps", None, "frames per second (default: the source's, else 10)", 0.001, 1000, parse=float),
-    Flag("radius", None, "radius of the marks in pixels (default: by the size)", above=0, most=1000, parse=float),
+    Flag("radius", None, "radius of the marks in pixels (default: by picture size)", above=0, most=1000, parse=float),
     Flag("trail_length", 10, "frames until a trail has faded", 1),
 )
 EXPORT = (
     Flag("export", [], f"write files instead of pictures: {FORMATS} or all", parse=parse_formats),
-    Flag("first_frame", None, "number of the first frame in exports (default: by its name)", 0, parse=int),
+    Flag("first_frame", None, "number of the first frame in exports (default: from its name)", 0, parse=int),
 )
 BENCHMARK = (
     Flag("benchmark", "tracks", "kind of ground truth and of scores", choices=("tracks", "tapvid", "badja")),

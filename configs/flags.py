@@ -12,9 +12,9 @@ from configs import flag_table as table
 from utils.config import Flag, FlagParser
 from utils.errors import InputError
 
-MOST_SAMPLES = 10**9  # of a batch: a step keeps more than a hundred bytes of each
+MOST_SAMPLES = 10**9  # per batch: a step keeps more than a hundred bytes for each
 AS_TRAINED = ", as in the training unless given"
-# What viz.py and evaluate.py do not take from the run.
+# Flags that viz.py and evaluate.py do not take from the run.
 NOT_FROM_RUN = {"ckpt_path", "device", "no_reload", *(flag.name for flag in (*table.PICTURES, *table.EXPORT))}
 
 
@@ -25,7 +25,7 @@ def parse_train(argv: list[str] | None = None) -> Namespace:
         InputError: No `--data_dir`, or values that cannot be used, alone or together.
     """
     parser = _parser(
-        "Optimize OmniMotion for one video, and continue where the run stopped.",
+        "Train OmniMotion on one video, or resume the run of the same name.",
         [
             "--config configs/demo.txt",
             "--config configs/fast.txt --data_dir my_video.mp4 --max_side 256",
@@ -79,8 +79,8 @@ def parse_viz(argv: list[str] | None = None) -> Namespace:
 def parse_evaluate(argv: list[str] | None = None) -> Namespace:
     """Return the flags of evaluate.py; those of the training that are not given are taken from the run.
 
-    For several runs call this for each, with its `--data_dir` appended to `argv`. Tracks given with `--tracks`, but not
-    for training, are to be scored: no run is read then.
+    For several runs, call this once per run, with its `--data_dir` appended to `argv`. If `--tracks` names tracks to
+    score, not those of a training, no run is read.
 
     Raises:
         InputError: None of `--run`, `--data_dir`, `--tracks`, an unusable run, or values that cannot be used.
@@ -137,7 +137,7 @@ def _parser(description: str, examples: list[str], shown: Mapping[str, Iterable[
 
 
 def _with_training(parser: FlagParser, given: dict[str, Any]) -> Namespace:
-    """Add the flags of the run's training to those that are given; the given ones win."""
+    """Complete the given flags with those of the run's training."""
     args = Namespace(**parser.defaults | given)
     if not args.run and not args.data_dir:
         raise InputError(
@@ -152,12 +152,12 @@ def _with_training(parser: FlagParser, given: dict[str, Any]) -> Namespace:
     else:
         path = find_checkpoint(run_dir(args), args.ckpt_path)
     flags = read_checkpoint(path).get("flags", {}) if path else {}
-    # Without --run the names that lead to the run are as given.
+    # Without --run, the flags that locate the run are the given ones.
     skipped = NOT_FROM_RUN if args.run else NOT_FROM_RUN | {"data_dir", "expname", "save_dir"}
     trained = parser.accepted({name: value for name, value in flags.items() if name not in skipped})
     args = Namespace(**parser.defaults | trained | given)
     if not args.data_dir:
-        raise InputError(f"{path} does not say how it was trained: give the --config and --data_dir of its training")
+        raise InputError(f"{path} holds no flags of its training: give the --config and --data_dir of its training")
     if "data_dir" not in given and not Path(args.data_dir).exists():
         raise InputError(f"{path} was trained on {args.data_dir}, which does not exist here: give its --data_dir")
     _derive(args)
@@ -166,7 +166,7 @@ def _with_training(parser: FlagParser, given: dict[str, Any]) -> Namespace:
 
 
 def _derive(args: Namespace) -> None:
-    """Set what depends on `num_iters`."""
+    """Set the flags whose values depend on `num_iters`."""
     args.lr_warmup = round(args.lr_warmup * args.num_iters if args.lr_warmup < 1 else args.lr_warmup)
     if args.schedule_scale is None:
         args.schedule_scale = args.num_iters / 100_000
@@ -177,7 +177,7 @@ def _same_path(a: str, b: str) -> bool:
 
 
 def _check_run(args: Namespace) -> None:
-    """Refuse a name that leads to another folder, and rays that end before they start."""
+    """Refuse an experiment name with slashes, and rays that end before they start."""
     if args.expname and Path(args.expname).name != args.expname:
         raise InputError(
             f"--expname is {args.expname!r}, expected a name without slashes: choose the folder with --save_dir"
@@ -188,12 +188,12 @@ def _check_run(args: Namespace) -> None:
 
 def _check_training(args: Namespace) -> None:
     """Refuse flags of a training that contradict one another."""
-    if 0 < args.soft_bound < 1e-3:  # divided by; maps that hardly stretch follow no motion
+    if 0 < args.soft_bound < 1e-3:  # it is a divisor, and maps that hardly stretch cannot follow motion
         raise InputError(f"--soft_bound is {args.soft_bound}, expected 0 or a number from 0.001 to 8")
     samples = args.num_pairs * args.num_pts * args.num_samples_ray
     if samples > MOST_SAMPLES:
         raise InputError(
-            f"--num_pairs, --num_pts and --num_samples_ray make {samples} samples of a batch, expected at most "
+            f"--num_pairs, --num_pts and --num_samples_ray make {samples} samples per batch, expected at most "
             f"{MOST_SAMPLES}: reduce one of them"
         )
     types, weights = args.dataset_types.split("+"), args.dataset_weights
@@ -207,7 +207,7 @@ def _check_training(args: Namespace) -> None:
         )
     if args.draw_on_device and args.dataset_types != "flow":
         raise InputError(
-            f"--draw_on_device samples flow alone, but --dataset_types is {args.dataset_types}: give flow, or drop it"
+            f"--draw_on_device samples only flow, but --dataset_types is {args.dataset_types}: give flow, or drop it"
         )
     for name in ("use_error_map", "depth_prior", "motion_share"):
         if getattr(args, name) and not uses_flow(args):

@@ -84,7 +84,7 @@ def test_it_trains_past_the_first_error_maps(tiny_flags):
 
 
 def test_tracks_are_refused():
-    with pytest.raises(InputError, match="--draw_on_device samples flow alone"):
+    with pytest.raises(InputError, match="--draw_on_device samples only flow"):
         parse_train(
             [*TINY.split(), "--data_dir", "x", "--draw_on_device", "--dataset_types", "tracks", "--tracks", "x.npz"]
         )
