@@ -1,4 +1,4 @@
-"""The canonical volume: color and density, a NeRF without view direction (paper, section 4.1)."""
+"""The canonical volume: colour and density, a NeRF without view direction (paper, section 4.1)."""
 
 import torch
 import torch.nn.functional as F
@@ -23,12 +23,12 @@ def contract(u: Tensor) -> Tensor:
 
 
 class CanonicalVolume(NetworkModule):
-    """Color and density at canonical points; where `amp` is set, hidden layers are multiplied in bfloat16.
+    """Colour and density at canonical points; with `amp` set, hidden layers are multiplied in bfloat16.
 
     Args:
         width: Hidden width of the network.
         depth: Hidden layers of the network.
-        plane_size: Cells a side of feature planes that a small perceptron reads; 0: a GaborNet without planes.
+        plane_size: Cells along each side of feature planes that a small perceptron reads; 0: a GaborNet instead.
         plane_channels: Features of each plane.
     """
 
@@ -45,19 +45,19 @@ class CanonicalVolume(NetworkModule):
             self.net = GaborNet(3, width, 4, depth, VOLUME_ALPHA)
 
     def forward(self, x_canonical: Tensor) -> tuple[Tensor, Tensor]:
-        """Return colors [*,3] in (0, 1) and densities σ [*] ≥ 0 at canonical points [*,3]."""
+        """Return colours [*,3] in (0, 1) and densities σ [*] ≥ 0 at canonical points [*,3]."""
         with torch.autocast(x_canonical.device.type, torch.bfloat16, enabled=self.amp):
             out = self.run_network(contract(x_canonical))
-        # −1 starts the volume out thin, so that gradients reach all samples of a ray (released constant).
+        # −1 makes the initial volume thin, so that gradients reach all samples of a ray (released constant).
         return torch.sigmoid(out[..., :3]), F.softplus(out[..., 3] - 1)
 
     def network(self, x: Tensor) -> Tensor:
-        """Return raw colors and density [*,4] at contracted points [*,3]."""
+        """Return raw colours and density [*,4] at contracted points [*,3]."""
         rows = x.flatten(0, -2)
         # Contracted space is the ball of radius 2; the planes cover [−1, 1].
         features = rows if self.planes is None else self.planes(rows / 2)
         return self.net(features).unflatten(0, x.shape[:-1])
 
     def compile_network(self) -> None:
-        """Compile the network behind the planes, whose input has two axes always: fewer kernels to build."""
+        """Compile only the network behind the planes: its input always has two axes, so fewer kernels are built."""
         self.net.compile(dynamic=True)

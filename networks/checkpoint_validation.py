@@ -1,4 +1,4 @@
-"""What a checkpoint must hold to be used or resumed from, checked before anything is built from it."""
+"""Validate a checkpoint's content before networks or optimizers are built from it."""
 
 import math
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ MOMENTS = {"optimizer": ("exp_avg", "exp_avg_sq"), "muon": ("momentum_buffer",)}
 
 
 def validate_checkpoint(checkpoint: dict) -> str | None:
-    """Return what is wrong with one of our checkpoints, in words, or None.
+    """Return a description of the first problem of one of our checkpoints, None for a valid one.
 
     Entries that only training needs may be missing, but not wrong. The networks are built on the meta device, so that
     giant sizes in a damaged file take no memory.
@@ -44,7 +44,7 @@ def _config_problem(config: ModelConfig) -> str | None:
         value, bounds = getattr(config, field.name), field.metadata
         if "least" in bounds and not bounds["least"] <= value <= bounds["most"]:
             return f"{field.name} is {value}"
-    if 0 < config.soft_bound < 1e-3:  # divided by
+    if 0 < config.soft_bound < 1e-3:  # it is a divisor
         return f"soft_bound is {config.soft_bound}"
     if not set(config.axes) <= {0, 1, 2} or not config.min_depth < config.max_depth:
         return f"axes {config.axes}, depths from {config.min_depth} to {config.max_depth}"
@@ -60,10 +60,10 @@ def _progress_problem(checkpoint: dict) -> str | None:
     schedule = checkpoint["scheduler"]
     if not _is_count(schedule.get("last_epoch")):
         return "its scheduler has no last_epoch"
-    if "flags" not in checkpoint:  # a released one, whose schedule gives the rates in place of flags
+    if "flags" not in checkpoint:  # a released one, whose learning rates are in its schedule
         rates = schedule["base_lrs"]
         if len(rates) != 3 or not all(map(math.isfinite, (*rates, schedule["gamma"]))) or schedule["step_size"] < 1:
-            return "its scheduler gives no rates"
+            return "its scheduler holds no usable learning rates"
     return None
 
 
@@ -74,14 +74,14 @@ def _optimizer_problem(checkpoint: dict, name: str, parameters: Sequence[Tensor]
     optimizer = checkpoint[name]
     numbers = [number for group in optimizer["param_groups"] for number in group["params"]]
     if numbers != list(range(len(parameters))):
-        return f"its {name} is that of other networks"
+        return f"its {name} belongs to other networks"
     for number, state in optimizer["state"].items():
         shapes = {state[moment].shape for moment in MOMENTS[name]}
         finite = all(torch.as_tensor(value).isfinite().all() for value in state.values())
-        # Adam counts steps, as a tensor or in torch 1.10, the release's, as an int; Muon does not.
+        # Adam counts steps, as a tensor or (in torch 1.10, which the release used) as an int; Muon does not.
         steps = torch.as_tensor(state["step"] if name == "optimizer" else 0)
         if shapes != {parameters[number].shape} or not finite or steps.numel() != 1 or steps < 0:
-            return f"the {name}'s state of parameter {number} is of another shape or not finite"
+            return f"the {name}'s state of parameter {number} has another shape or is not finite"
     return None
 
 

@@ -16,7 +16,7 @@ from utils.errors import InputError
 from utils.torch_files import load_plain
 
 THUMBNAIL_SIDE = 8
-DECODER_TOLERANCE = 8  # of 255: JPEG and video decoders differ by a level or two, other clips by tens
+DECODER_TOLERANCE = 8  # of 255: decoders differ by a level or two, other clips by tens
 
 
 def checkpoint_path(run_dir: Path, step: int) -> Path:
@@ -26,7 +26,7 @@ def checkpoint_path(run_dir: Path, step: int) -> Path:
 
 def save_checkpoint(path: Path, state: dict) -> None:
     """Write `state`, whole or not at all; equal states become equal bytes."""
-    buffer = io.BytesIO()  # torch.save to a path stores the file's name, and hides why writing failed
+    buffer = io.BytesIO()  # torch.save to a path stores the file's name, and loses the reason of a failed write
     torch.save(_copied(state), buffer)
     write_atomic(path, buffer.getvalue())
 
@@ -34,8 +34,8 @@ def save_checkpoint(path: Path, state: dict) -> None:
 def _copied(value: object) -> object:
     """Return the same content in new containers, with one object for equal strings.
 
-    Pickle writes an object that it meets again as a reference. Which objects are shared must not depend on whether the
-    state was read from a file.
+    Pickle writes a repeated object as a reference, so the bytes depend on which objects are shared. Copying makes this
+    the same for a state in memory and one read from a file.
     """
     if isinstance(value, str):
         return sys.intern(value)
@@ -54,9 +54,9 @@ def read_checkpoint(path: Path) -> dict:
     """
     checkpoint = load_plain(path, "a checkpoint")
     if not isinstance(checkpoint, dict):
-        raise InputError(f"{path} holds a {type(checkpoint).__name__}, expected the dict of a checkpoint: give another")
+        raise InputError(f"{path} holds a {type(checkpoint).__name__}, expected a checkpoint's dict: give another file")
     if not isinstance(checkpoint.get("flags", {}), dict):
-        raise InputError(f"{path} is a damaged checkpoint (its flags are no dict): give another or delete it")
+        raise InputError(f"{path} is a damaged checkpoint (its flags are no dict): give another file or delete it")
     return checkpoint
 
 
@@ -80,7 +80,7 @@ def newest_checkpoint(run_dir: Path) -> Path:
         InputError: There is no such folder, or no checkpoint in it.
     """
     if not run_dir.is_dir():
-        raise InputError(f"there is no folder {run_dir}: give that of a run, out/<expname>_<name>")
+        raise InputError(f"there is no folder {run_dir}: give the folder of a run, out/<expname>_<name>")
     path = find_checkpoint(run_dir, None)
     if path is None:
         raise InputError(f"{run_dir} holds no checkpoint (model_XXXXXX.pth): train first, or give another run's folder")
@@ -96,9 +96,9 @@ def _step_of(path: Path) -> int:
 
 
 def set_aside(run_dir: Path, start: Path | None = None) -> Path | None:
-    """Move files of an earlier training, which did not lead to the checkpoint `start`, to `run_dir/earlier_<n>`.
+    """Move the files in `run_dir` that a run from the checkpoint `start` must not mix with to `run_dir/earlier_<n>`.
 
-    These are the later checkpoints if `start` lies in `run_dir`, else all checkpoints and the error maps.
+    If `start` lies in `run_dir`, these are the later checkpoints, otherwise all checkpoints and the error maps.
 
     Returns:
         The new folder, or None if there was nothing to move.
@@ -118,11 +118,11 @@ def set_aside(run_dir: Path, start: Path | None = None) -> Path | None:
 
 
 def thumbnails(video: np.ndarray) -> Tensor:
-    """Return the mean colors, uint8 [T,8,8,3], of cells of the frames [T,H,W,3]: they identify a checkpoint's clip."""
+    """Reduce the frames [T,H,W,3] to uint8 [T,8,8,3], by which a checkpoint identifies its clip."""
     size = THUMBNAIL_SIDE, THUMBNAIL_SIDE
     return torch.from_numpy(np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in video]))
 
 
 def same_clip(a: Tensor, b: Tensor) -> bool:
-    """Return whether two `thumbnails` are of one clip, whichever decoders read it."""
+    """Return whether two `thumbnails` show the same clip, even if different decoders read it."""
     return a.shape == b.shape and bool((a.int() - b.int()).abs().max() <= DECODER_TOLERANCE)

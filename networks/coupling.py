@@ -18,15 +18,15 @@ from networks.planes import PLANE_EXTENT, SpaceTimePlanes, sample_planes
 # The largest |s| without a soft bound: e^±8 keeps e^s finite and the inverse accurate in float32.
 MAX_LOG_SCALE = 8.0
 
-IMAGE_SIZE = 2.0  # of x and y in [−1, 1], and of depth: the unit in which a soft bound limits shifts
+IMAGE_SIZE = 2.0  # extent of x, y and depth, the unit in which a soft bound limits shifts
 
-# Factor of the output layer's initial weights with planes, so that the first maps are near identity.
+# Factor of the output layer's initial weights if there are planes, so that initial maps are near identity.
 NEAR_IDENTITY = 0.1
 
 
 @dataclass(frozen=True)
 class FrameConditioning:
-    """A coupling network's inputs that depend on the frame alone, for P frames."""
+    """A coupling network's inputs that depend only on the frame, for P frames."""
 
     hidden: Tensor  # [P,width]: the code's part of the first hidden layer
     plane: Tensor | None  # [P,C,h,w]: features over the two kept coordinates
@@ -46,7 +46,7 @@ class CouplingLayer(NetworkModule):
         depth: Hidden layers of the network.
         num_freqs: Octaves F of the encoding of the kept coordinates.
         planes: If given, features of the frame at the two kept coordinates are added to their encoding.
-        soft_bound: B > 0 bounds s and t smoothly, B·tanh(s/B) and 2B·tanh(t/2B); 0: s is clamped to ±8.
+        soft_bound: B > 0 bounds s and t smoothly by B·tanh(s/B) and 2B·tanh(t/2B); 0: s is clamped to ±8.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class CouplingLayer(NetworkModule):
         self.axis = axis
         self.kept = [i for i in range(3) if i != axis]
         self.num_freqs, self.soft_bound = num_freqs, soft_bound
-        self.middle = 1.0 if 2 in self.kept else 0.0  # of the second kept coordinate: y is in [−1, 1], depth in [0, 2]
+        self.middle = 1.0 if 2 in self.kept else 0.0  # of the second kept coordinate: y in [−1, 1], depth in [0, 2]
         self.code_mlp = MLP([code_size, code_size, code_size], nn.LeakyReLU)
         self.encode = nn.Linear(2 + 4 * num_freqs, width)
         self.scale_shift = MLP([code_size + width] + [width] * depth + [2], nn.LeakyReLU)
@@ -94,7 +94,7 @@ class CouplingLayer(NetworkModule):
         return self._replace(y, y[self.axis].value * log_scale.exp() + shift)
 
     def _log_scale_and_shift(self, x: list[Coordinate], conditioning: FrameConditioning) -> tuple[Tensor, Tensor]:
-        """Return s and t, each [P,M,1], which depend on the kept coordinates and the frame alone."""
+        """Return s and t, each [P,M,1], which depend only on the kept coordinates and the frame."""
         a, b = (x[i] for i in self.kept)
         features = torch.cat([a.value, b.value, a.fourier, b.fourier], -1)
         log_scale, shift = self.run_network(features, conditioning.hidden, conditioning.plane).split(1, -1)

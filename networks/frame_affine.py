@@ -39,7 +39,7 @@ class FrameAffine(NetworkModule):
 
     def _affine(self, z: Coordinate, time: Tensor) -> tuple[Tensor, ...]:
         """Return cos θ0, sin θ0, e^θ1, θ2, e^θ3, θ4, each [P,M,1]."""
-        fourier = z.fourier.unflatten(-1, (2, self.num_freqs)).mT.flatten(-2)  # sin, cos of each octave side by side
+        fourier = z.fourier.unflatten(-1, (2, self.num_freqs)).mT.flatten(-2)  # sine and cosine of each octave adjacent
         time = time.to(z.value.dtype)[:, None, None].expand_as(z.value)
         theta = self.run_network(torch.cat([fourier, time, z.value], -1))
         angle, log_scale_x, shift_x, log_scale_y, shift_y = theta.split(1, -1)

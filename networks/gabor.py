@@ -17,15 +17,15 @@ from networks.mlp import ExactLinear, exact_linear
 class GaborFilter(nn.Module):
     """A bank of Gabor filters.
 
-    Initially γ ~ Gamma(alpha, 1), μ ~ U(−1, 1), W = torch's initialization · scale · √γ, b ~ U(−π, π).
+    Initially γ ~ Gamma(alpha, 1), μ ~ U(−1, 1), W = torch's initialisation · scale · √γ, b ~ U(−π, π).
     """
 
     def __init__(self, size_in: int, size_out: int, scale: float, alpha: float):
         super().__init__()
-        self.linear = ExactLinear(size_in, size_out)  # its output is a phase, of many turns
+        self.linear = ExactLinear(size_in, size_out)  # its output is a phase of many turns, so it must be exact
         self.mu = nn.Parameter(2 * torch.rand(size_out, size_in) - 1)
         gamma = torch.distributions.Gamma(alpha, 1.0, validate_args=False)
-        # On the meta device there is nothing to draw, and torch 2.11 cannot.
+        # On the meta device there is nothing to draw, and torch 2.11 raises an error.
         self.gamma = nn.Parameter(torch.empty(size_out) if self.mu.is_meta else gamma.sample((size_out,)))
         with torch.no_grad():
             self.linear.weight *= scale * self.gamma.sqrt().unsqueeze(-1)
@@ -58,7 +58,7 @@ class GaborNet(nn.Module):
     ):
         super().__init__()
         num_filters = num_layers + 1
-        # Made in the order of the released code, so that a seed draws the same numbers (see released_checkpoint).
+        # Created in the released order, so that a seed draws the same weights (`released_checkpoint` relies on it).
         linears = [nn.Linear(width, width) for _ in range(num_layers)]
         self.linears = cast(Sequence[nn.Linear], nn.ModuleList(linears))  # torch does not type a ModuleList's items
         self.output = ExactLinear(width, size_out)

@@ -1,11 +1,10 @@
-"""Multi-layer perceptrons with torch's default initialization, and linear layers that mixed precision must not touch.
+"""Multi-layer perceptrons with torch's default initialisation, and linear layers that mixed precision must not touch.
 
-Only the volume ever runs under autocast (`--amp`), the warp never: the inverse map gets coordinates that differ in
-their last bits from those of the forward map. Where bfloat16 rounds them to different values, the inverse no longer
-undoes the forward map (after 60 steps of training, `python -m benchmarks.precision`: 5e-2, many pixels; float32:
-1e-6). TF32 is off without `--tf32` for the same reason (factors rounded to its ten bits: 4e-4, 0.2 pixels). It cannot
-be had for the volume alone: PyTorch has one switch for all products, which the backward pass reads much later than the
-forward pass.
+Only the volume runs under autocast (`--amp`), never the warp. The inverse map reads coordinates that differ in their
+last bits from those of the forward map. Where bfloat16 rounds the two to different values, the inverse no longer undoes
+the forward map (after 60 training steps, `python -m benchmarks.precision`: 5e-2, many pixels; float32: 1e-6). TF32 is
+off without `--tf32` for the same reason (factors rounded to its ten bits: 4e-4, 0.2 pixels). It cannot be enabled for
+the volume only: PyTorch has one switch for all products, which the backward pass reads long after the forward pass.
 """
 
 from itertools import islice, pairwise
@@ -34,7 +33,7 @@ class MLP(nn.Sequential):
     """Linear layers between consecutive sizes, an activation between them, none after the last.
 
     `MLP([3, 8, 8, 1], nn.ReLU)` maps [M,3] to [M,1] through two hidden layers. Linear layers are items 0, 2, 4, …
-    Inputs are rows [M,size_in], not more axes: outputs are then no views, and activations can work in place.
+    Inputs are rows [M,size_in] without further axes: outputs are then no views, and activations can work in place.
 
     Args:
         sizes: Input size, hidden sizes, output size.
@@ -48,7 +47,8 @@ class MLP(nn.Sequential):
         layers: list[nn.Module] = []
         for k, (size_in, size_out) in enumerate(pairwise(sizes)):
             kind = ends if k in (0, len(sizes) - 2) else nn.Linear
-            layers += [kind(size_in, size_out), activation(inplace=True)]  # a linear does not need its output again
+            # In place, because the backward pass of a linear layer does not need its output.
+            layers += [kind(size_in, size_out), activation(inplace=True)]
         super().__init__(*layers[:-1])
 
     @property

@@ -1,6 +1,6 @@
-"""Sizes of the networks and ends of the rays: declared once, here; the command-line flags are made from these fields.
+"""Sizes of the networks and ends of the rays, declared once: the command-line flags are made from these fields.
 
-This module imports no torch, so that a command's `--help` takes no seconds.
+This module imports no torch, so that a command's `--help` does not wait for it.
 """
 
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ class ModelConfig:
     """Everything needed to build the networks again; stored in a checkpoint beside their weights.
 
     Fields without help are no flags: `num_frames`, `height` and `width` are the clip's, `axes` (the coordinate that
-    each coupling layer changes) is drawn from the seed, and nobody has needed other values of the rest.
+    each coupling layer changes) is drawn from the seed, and the rest have fixed values.
     """
 
     num_frames: int
@@ -36,10 +36,10 @@ class ModelConfig:
     affine_depth: int = field(default=7, metadata={"least": 1, "most": 1000})
     volume_width: int = flag(512, "hidden width of the volume net", 1)
     volume_depth: int = flag(3, "hidden layers of the volume net", 1, 1000)
-    plane_size: int = flag(0, "cells a side of the coupling nets' feature planes (0: none)", 0)
+    plane_size: int = flag(0, "cells along each side of the coupling nets' planes (0: none)", 0)
     plane_channels: int = 16
     plane_interval: int = flag(2, "frames between two feature planes", 1)
-    volume_plane_size: int = flag(0, "cells a side of the volume's feature planes (0: a GaborNet)", 0)
+    volume_plane_size: int = flag(0, "cells along each side of the volume's planes (0: a GaborNet)", 0)
     volume_plane_channels: int = 8
     soft_bound: float = flag(
         0.0, "smooth bound of the couplings' scales and shifts (0: scales are clipped at e^8)", 0, 8
@@ -49,5 +49,5 @@ class ModelConfig:
     max_depth: float = flag(2.0, "where rays end", -1e9, 1e9)
 
     def __post_init__(self) -> None:
-        if self.axes:  # checkpoints of earlier versions hold the axes alone
+        if self.axes:  # checkpoints of earlier versions hold only the axes, not their number
             object.__setattr__(self, "num_layers", len(self.axes))

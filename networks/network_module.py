@@ -1,4 +1,4 @@
-"""Base class of the modules around one network: how the network runs, whatever it computes."""
+"""Base class of modules that wrap one network: torch.compile and activation checkpointing."""
 
 import math
 from collections.abc import Callable
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-CHECKPOINT_ROWS = 2048  # checkpointed at a time: recomputing the widest network then takes 0.1 GB
+CHECKPOINT_ROWS = 2048  # rows per checkpointed piece: recomputing the widest network then takes 0.1 GB
 
 
 class NetworkModule(nn.Module):
@@ -22,14 +22,14 @@ class NetworkModule(nn.Module):
     _compiled: Callable[..., Tensor] | None = None
 
     def compile_network(self) -> None:
-        """From here on run `network` as kernels of torch.compile, built at the first call, for any number of rows."""
+        """Compile `network` with torch.compile, at its next call and for any number of rows."""
         self._compiled = torch.compile(self.network, dynamic=True)
 
     def run_network(self, x: Tensor, *shared: Tensor | None) -> Tensor:
         """Call the network.
 
         Args:
-            x: The network's first input, with rows [*,M,C] that do not depend on one another.
+            x: The network's first input [*,M,C], whose M rows are processed independently.
             shared: Its other inputs, without the axis M.
 
         Returns:
@@ -39,6 +39,6 @@ class NetworkModule(nn.Module):
         if not (self.checkpoint_activations and torch.is_grad_enabled()):
             return network(x, *shared)
         pieces = x.split(max(1, CHECKPOINT_ROWS // math.prod(x.shape[:-2])), -2)
-        # Contiguous: compiled networks have kernels of their own for other strides.
+        # Contiguous: other strides would make torch.compile build further kernels.
         outputs = [checkpoint(network, piece.contiguous(), *shared, use_reentrant=False) for piece in pieces]
         return torch.cat(outputs, -2)

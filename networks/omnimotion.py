@@ -1,4 +1,4 @@
-"""The whole model of one video, and inference with it: tracks, flow, depth, colors."""
+"""The whole model of one video, and inference with it: tracks, flow, depth, colours."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
@@ -22,7 +22,7 @@ OCCLUSION_MARGIN = 1.1
 
 @dataclass(frozen=True)
 class TrackingOptions:
-    """How points are tracked: by the sample of largest weight or composited, how many at a time, when occluded."""
+    """Whether to map only the sample of largest weight, points at a time, and the score above which one is occluded."""
 
     use_max_loc: bool = True
     chunk_size: int = 10000
@@ -34,7 +34,7 @@ class Tracks:
     """Positions of N points in T frames."""
 
     px: Tensor  # [T,N,2] pixels
-    depth: Tensor  # [T,N]
+    depth: Tensor  # [T,N], small = near
     occlusion: Tensor  # [T,N] score in [0,1], 1 = occluded
 
     @classmethod
@@ -56,7 +56,7 @@ class OmniMotion(RayMarcher):
 
     @classmethod
     def initialised(cls, config: ModelConfig, seed: int) -> "OmniMotion":
-        """Return a new model: coupling order and weights drawn from `seed`, the global generator left as it was."""
+        """Return a new model with coupling order and weights drawn from `seed`; torch's global generator is kept."""
         axes = random_axes(config.num_layers, torch.Generator().manual_seed(seed))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -64,11 +64,11 @@ class OmniMotion(RayMarcher):
 
     @classmethod
     def from_run(cls, run_dir: Path | str, device: torch.device | str = "auto") -> "OmniMotion":
-        """Return the model of a run as of its newest checkpoint, ready for inference.
+        """Load the model from the newest checkpoint of a run, ready for inference.
 
         Args:
             run_dir: The run's folder, `out/<expname>_<name>`. Flow, frames and the optimizer's state are not needed.
-            device: As the flag: auto, cuda, cuda:1, mps or cpu.
+            device: As the flag `--device`: auto, cuda, cuda:1, mps or cpu.
 
         Raises:
             InputError: No such folder, no checkpoint in it, a damaged one or one of the released code; no such device.
@@ -100,10 +100,10 @@ class OmniMotion(RayMarcher):
             src_id: The frame of the pixels.
             px: Pixels [N,2].
             tgt_ids: The T frames to map to.
-            use_max_loc: Map each ray's sample of largest weight alone, its surface; otherwise map all samples and
+            use_max_loc: Map only each ray's sample of largest weight, its surface; otherwise map all samples and
                 composite the results (paper, equation 3).
             chunk_size: Points at a time.
-            with_occlusion: Compute occlusion scores, for which target rays are marched; otherwise scores are 0.
+            with_occlusion: Compute occlusion scores, which needs marching the target rays; otherwise they are 0.
 
         Raises:
             InputError: No such frame.
@@ -112,7 +112,7 @@ class OmniMotion(RayMarcher):
         def map_chunk(px: Tensor) -> tuple[Tensor, ...]:
             rays = self.march(source, self.rays(px).unsqueeze(0))
             surface = gather_max_weight(rays.weights, rays.x_canonical) if use_max_loc else rays.x_canonical
-            # Few points are mapped to many frames at once: small products cost more around them than in them.
+            # Few points are mapped to many frames at once: for small products the overhead dominates.
             frames_at_once = max(1, chunk_size // len(px))
             points = []
             for rows in torch.arange(len(tgt_ids)).split(frames_at_once):
@@ -133,8 +133,7 @@ class OmniMotion(RayMarcher):
     def _occlusion(self, frame: FrameWarp, x_local: Tensor) -> Tensor:
         """Return the occlusion scores [N] in [0,1] of local points [N,3] of a frame.
 
-        A score is the sum of the weights of those samples on the point's ray that lie in front of it. Samples behind it
-        do not count and are not computed.
+        A score sums the rendering weights of the samples in front of the point on its ray; the others are not computed.
         """
         depths = self.depths()
         px = project(x_local, self.config.height, self.config.width)
@@ -153,10 +152,10 @@ class OmniMotion(RayMarcher):
         use_max_loc: bool = True,
         chunk_size: int = 10000,
     ) -> Tracks:
-        """Track query points; in the query's own frame a point is at the query, and visible.
+        """Track query points; in its query's frame a point lies exactly at the query and is visible.
 
         Args:
-            query_points: [N,3] (t, x, y), of any frames t.
+            query_points: [N,3] (t, x, y), in any frames t.
             frames: Frames to track into; default: all.
             use_max_loc: As in `map_points`.
             chunk_size: As in `map_points`.
@@ -182,7 +181,7 @@ class OmniMotion(RayMarcher):
     def dense_tracks(
         self, src_id: int, tgt_ids: Iterable[int] | None = None, chunk_size: int = 10000
     ) -> Iterator[Tensor]:
-        """Yield the pixels [H,W,2] to which all pixels of a frame are mapped, one target frame after the other.
+        """Map all pixels of a frame to target frames, and yield the positions [H,W,2] in one target after the other.
 
         Surface points of the source frame (samples of largest weight) are computed once and kept, three numbers a
         pixel: memory grows with the image and `chunk_size`, not with the number of frames.
@@ -193,7 +192,7 @@ class OmniMotion(RayMarcher):
             chunk_size: Pixels at a time.
 
         Raises:
-            InputError: A frame is not in the clip, when its turn comes.
+            InputError: A frame is not in the clip; raised when the iterator reaches it.
         """
         height, width = self.config.height, self.config.width
         source = self._at([src_id])
@@ -209,13 +208,13 @@ class OmniMotion(RayMarcher):
             yield project(x_tgt, height, width).reshape(height, width, 2)
 
     def flow(self, src_id: int, tgt_id: int, chunk_size: int = 10000) -> Tensor:
-        """Return the flow [H,W,2], pixels, from one frame to another. Errors as `dense_tracks`."""
+        """Return the flow [H,W,2] in pixels from one frame to another. Raises as `dense_tracks`."""
         (px,) = self.dense_tracks(src_id, [tgt_id], chunk_size)
         return px - pixel_grid(self.config.height, self.config.width, self.device)
 
     @torch.no_grad()
     def render(self, frame_id: int, px: Tensor | None = None, chunk_size: int = 10000) -> tuple[Tensor, Tensor]:
-        """Return composited colors [*,3] in [0,1] and depths [*] at pixels of a frame.
+        """Return composited colours [*,3] in [0,1] and depths [*] at pixels of a frame.
 
         Args:
             frame_id: The frame.
@@ -237,11 +236,11 @@ class OmniMotion(RayMarcher):
         return rgb.reshape(*px.shape[:-1], 3), depth.reshape(px.shape[:-1])
 
     def depth(self, frame_id: int, chunk_size: int = 10000) -> Tensor:
-        """Return the composited depth [H,W] of a frame, small = near. Errors as `render`."""
+        """Return the composited depth [H,W] of a frame, small = near. Raises as `render`."""
         return self.render(frame_id, chunk_size=chunk_size)[1]
 
     def _at(self, frame_ids: Iterable[float]) -> FrameWarp:
-        """Return the maps of frames, or refuse frames that are not in the clip."""
+        """Return the maps of frames; raise an InputError for a frame that is not in the clip."""
         ids, last = list(frame_ids), self.config.num_frames - 1
         if wrong := [i for i in ids if i != int(i) or not 0 <= i <= last]:
             raise InputError(f"there is no frame {wrong[0]:g}: the clip's frames are 0 to {last}, give one of these")

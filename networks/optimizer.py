@@ -8,21 +8,21 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
-FINAL_SHARE = 0.01  # where `square` ends: the last steps still move the networks
+FINAL_SHARE = 0.01  # of the base rate, at the end of `square`: the last steps still update the networks
 
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """Learning rates, how they change over a run, and what a resume takes from a checkpoint."""
+    """Learning rates, their schedule, and what a resume loads from a checkpoint."""
 
     num_iters: int
     lr_feature: float = 1e-3
     lr_deform: float = 1e-4
     lr_color: float = 3e-4
-    lr_muon: float = 0.0  # 0: Adam moves all parameters
+    lr_muon: float = 0.0  # 0: Adam updates all parameters
     lrate_decay_steps: int = 20000
     lrate_decay_factor: float = 0.5
-    lr_schedule: str = "step"  # or square, which has no decay in steps
+    lr_schedule: str = "step"  # or "square", which ignores the decay steps
     lr_warmup: int = 0  # steps
     load_opt: bool = True
     load_scheduler: bool = True
@@ -31,16 +31,16 @@ class OptimizerConfig:
 def learning_rate(step: int, base_rate: float, config: OptimizerConfig) -> float:
     """Return the learning rate of a step.
 
-    A linear warm-up multiplies either the released decay or `square`, a fall by (1 − step/num_iters)² over the whole
-    run. The fall starts at step 0: after a warm-up of 6 % of a run it is at 0.88 of the base rate, its largest.
+    A linear warm-up multiplies either the released decay or `square`, which falls as (1 − step/num_iters)² over the
+    whole run. As the fall starts at step 0, the rate peaks at the end of a 6 % warm-up, at 0.88 of the base rate.
 
     Args:
         step: Number of steps done before.
         base_rate: Learning rate without warm-up and decay.
-        config: Which schedule, and its constants.
+        config: The schedule and its constants.
 
     Returns:
-        The learning rate, a function of these alone: a resumed run has those of an uninterrupted one.
+        The learning rate, a function of the arguments only: a resumed run repeats that of an uninterrupted one.
     """
     if config.lr_schedule == "square":
         left = 1 - min(step / config.num_iters, 1)
@@ -53,13 +53,13 @@ def learning_rate(step: int, base_rate: float, config: OptimizerConfig) -> float
 class ModelOptimizer:
     """All optimizers of a model and the schedules of their learning rates, used as one.
 
-    Muon (Jordan et al., 2024, `torch.optim.Muon`) orthogonalises a matrix's update, so that directions which few points
-    need move as fast as those which most points need. Adam holds the parameters in the three released groups. Muon's
-    matrices are among them, so that a checkpoint numbers parameters alike with and without Muon; Adam skips them.
+    Muon (Jordan et al., 2024, `torch.optim.Muon`) orthogonalises a matrix's update, so that directions with small
+    gradients advance as fast as those with large ones. Adam holds all parameters in the three released groups, Muon's
+    matrices too, so that a checkpoint numbers parameters alike with and without Muon; Adam skips these matrices.
 
     Args:
         groups: Parameters by name in the groups `feature`, `deform`, `color`.
-        matrices: Parameters, among these, that Muon moves if `config.lr_muon` is above 0.
+        matrices: The parameters among these that Muon updates if `config.lr_muon` is above 0.
         config: Learning rates and schedule.
     """
 
@@ -72,13 +72,13 @@ class ModelOptimizer:
         self.adam = torch.optim.Adam([_at_rate_1(groups[name].values()) for name in names], fused=True)
         self.muon: torch.optim.Muon | None = None
         if config.lr_muon > 0 and matrices:  # coupling nets of width 2 have none
-            # `match_rms_adamw` makes the learning rate one per entry, as Adam's is.
+            # `match_rms_adamw` scales the rate so that an entry's typical update is like Adam's.
             self.muon = torch.optim.Muon([_at_rate_1(matrices)], weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
         self._start_schedules(step=0, adam_config=config)
 
     def _start_schedules(self, step: int, adam_config: OptimizerConfig) -> None:
-        """Set the rates of a step; `adam_config` may hold the decay of a released checkpoint."""
-        # LambdaLR multiplies a base rate, here 1, so that rates are rounded as `learning_rate` computes them.
+        """Start the schedules at a step; `adam_config` may hold the decay of a released checkpoint."""
+        # LambdaLR multiplies a base rate; with 1, the rates are exactly those of `learning_rate`.
         rates: list[Callable[[int], float]] = [
             partial(learning_rate, base_rate=rate, config=adam_config) for rate in self.adam_rates
         ]
@@ -89,7 +89,7 @@ class ModelOptimizer:
 
     @property
     def deform_rate(self) -> float:
-        """Adam's learning rate of the couplings in the coming step."""
+        """Adam's learning rate of the couplings for the next step."""
         return self.adam.param_groups[1]["lr"]
 
     def zero_grad(self) -> None:
@@ -107,16 +107,16 @@ class ModelOptimizer:
 
     def state(self) -> dict:
         """Return the checkpoint's entries `optimizer`, `scheduler` and, with Muon, `muon`: tensors and plain data."""
-        # A released checkpoint's decay is not stored: once resumed here, a run follows its own flags.
+        # A released checkpoint's decay is not stored: after the next resume, the run follows its own flags.
         scheduler = {"base_lrs": list(self.adam_rates), "last_epoch": self.schedules[0].last_epoch}
         muon = {} if self.muon is None else {"muon": self.muon.state_dict()}
         return {"optimizer": self.adam.state_dict(), "scheduler": scheduler} | muon
 
     def load(self, checkpoint: dict) -> None:
-        """Continue from a checkpoint, as far as `load_opt` and `load_scheduler` say.
+        """Load moments if `load_opt` is set, and the schedules' position if `load_scheduler` is.
 
-        Learning rates and decay are those of the config. A released checkpoint, which holds no flags, keeps its own for
-        Adam.
+        Learning rates and decay are those of the config, except that a released checkpoint, which holds no flags,
+        keeps its own for Adam.
 
         Args:
             checkpoint: Ours, of this or an earlier version, or a converted released one.

@@ -1,7 +1,7 @@
 """Feature planes: learned features in grids, looked up bilinearly, so that a narrow network suffices.
 
 K-Planes (Fridovich-Keil et al., CVPR 2023) and EG3D (Chan et al., CVPR 2022) represent volumes this way. Coupling nets
-read planes here, too, as local features are read in "Track Everything Everywhere Fast and Robustly" (Song et al., ECCV
+read planes as well, as local features are read in "Track Everything Everywhere Fast and Robustly" (Song et al., ECCV
 2024).
 """
 
@@ -17,8 +17,8 @@ MOTION_STD, VOLUME_STD = 0.01, 0.1
 class SpaceTimePlanes(nn.Module):
     """A plane of features for every frame: a uniform cubic B-spline over time of planes every `interval` frames.
 
-    Planes farther apart than frames make the motion of neighboring frames alike; with a plane for each frame, far
-    frames drift apart. With linear interpolation in place of the spline, tracks have corners at the planes.
+    Planes farther apart than frames make the motion of neighbouring frames similar; with a plane for each frame,
+    distant frames drift apart. Linear interpolation instead of the spline would give tracks corners at the planes.
 
     Args:
         num_frames: Number N of frames.
@@ -51,11 +51,11 @@ def cubic_b_spline(u: Tensor) -> Tensor:
 
 
 def sample_planes(planes: Tensor, points: Tensor) -> Tensor:
-    """Look planes up bilinearly, the border repeated outside.
+    """Look up planes bilinearly; outside, the border is repeated.
 
     Args:
         planes: [P,C,h,w].
-        points: [P,M,2] (column, row), −1 and 1 at the centers of the border cells.
+        points: [P,M,2] (column, row), −1 and 1 at the centres of the border cells.
 
     Returns:
         Features [P,M,C].

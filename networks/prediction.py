@@ -1,4 +1,4 @@
-"""Prediction of pairs of frames: rays of source points are marched, mapped to target frames and composited."""
+"""Predict pairs of frames: march the rays of source points, map them to the target frames and composite them."""
 
 from dataclasses import dataclass, fields
 
@@ -11,15 +11,15 @@ from networks.rendering import composite, points_on_rays, project
 from networks.warp import FrameWarp
 from utils.device import index_on
 
-# The scene-flow smoothness term looks at every pair's first N // 4 points (released constant).
+# The scene-flow smoothness term uses the first N // 4 points of every pair (released constant).
 SCENE_FLOW_SUBSAMPLE = 4
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the loss terms need of P pairs with N points and K samples a ray: small beside the hidden layers behind it.
+    """Input of the loss terms for P pairs with N points and K samples per ray; small compared with the hidden layers.
 
-    P' of the pairs start in an inner frame, which has a frame before and after it; n = N // SCENE_FLOW_SUBSAMPLE.
+    P' of the pairs start in an inner frame, one with a frame before and after it; n = N // SCENE_FLOW_SUBSAMPLE.
     """
 
     pred_px: Tensor  # [P,N,2] pixels of the points in the target frames
@@ -27,9 +27,9 @@ class Prediction:
     x_canonical: Tensor  # [P,N,K,3]
     z_tgt: Tensor  # [P,N,K] depths of the samples in the target frames
     weights: Tensor  # [P,N,K] of the samples, 0 where they lie outside the target frame's depth range
-    x_inner: Tensor  # [P',n,K,3] samples in inner source frames, and where they are one frame earlier and later
-    x_previous: Tensor
-    x_next: Tensor
+    x_inner: Tensor  # [P',n,K,3] samples in inner source frames
+    x_previous: Tensor  # the same samples mapped to the frame before
+    x_next: Tensor  # the same samples mapped to the frame after
 
     def tensors(self) -> tuple[Tensor, ...]:
         """Return all fields in order."""
@@ -45,11 +45,11 @@ def predict_pairs(
     mask_near: bool = False,
     micro_batch: int = 0,
 ) -> Prediction:
-    """Send the rays of source points through the model.
+    """Predict the target positions and colours of source points.
 
-    With a micro-batch, what pairs predict is computed first without keeping hidden layers, and again, one micro-batch
-    after the other, in the backward pass. Values and gradients are those of the undivided batch, whatever the loss
-    terms' means and maxima range over.
+    With a micro-batch, predictions are computed without keeping hidden layers, and once more in the backward pass, one
+    micro-batch after the other. Values and gradients are those of the undivided batch, even where loss terms take means
+    and maxima over the whole batch.
 
     Args:
         model: The networks.
@@ -79,7 +79,7 @@ def predict_pairs(
 def _predict(
     model: OmniMotion, src: list[int], tgt: list[int], src_px: Tensor, depths: Tensor, mask_near: bool
 ) -> Prediction:
-    """Predict all pairs at once; every frame's map is made once and no point is mapped twice."""
+    """Predict all pairs at once; each frame's map is built once, and no point is mapped to a frame twice."""
     config = model.config
     frames = mapped_frames(src, tgt, config.num_frames)
     row_of, maps = {frame: row for row, frame in enumerate(frames)}, model.warp.at(torch.tensor(frames))
@@ -105,9 +105,9 @@ def inner_pairs(src: list[int], num_frames: int) -> list[int]:
 
 
 def missing_neighbours(src: list[int], tgt: list[int], num_frames: int) -> list[tuple[int, int]]:
-    """Return (pair, neighbour of its source frame) for inner pairs, but where that frame is the pair's target.
+    """Return (pair, neighbour of its source frame) for inner pairs, except neighbours that are the pair's target.
 
-    In their target frame the pair's points are known already.
+    The pair's points are already mapped to its target frame.
     """
     return [
         (pair, j) for pair in inner_pairs(src, num_frames) for j in (src[pair] - 1, src[pair] + 1) if j != tgt[pair]
@@ -115,7 +115,7 @@ def missing_neighbours(src: list[int], tgt: list[int], num_frames: int) -> list[
 
 
 def mapped_frames(src: list[int], tgt: list[int], num_frames: int) -> list[int]:
-    """Return all frames that points of the pairs are mapped from or to, each once, in order."""
+    """Return the frames from or to which points of the pairs are mapped, each once, ascending."""
     return sorted({*src, *tgt, *(frame for _, frame in missing_neighbours(src, tgt, num_frames))})
 
 

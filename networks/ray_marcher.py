@@ -1,4 +1,4 @@
-"""The networks of one video and rays through them: what training needs of the model."""
+"""The networks of one video, and ray marching through them: the part of the model that training needs."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class RaySamples:
 
 
 class RayMarcher(nn.Module):
-    """The warp between frames and canonical volume, the volume, and rays of frames marched through it."""
+    """The warp between frames and canonical volume, the volume, and marching of rays through it."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -39,16 +39,16 @@ class RayMarcher(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device that holds the weights."""
         return next(self.parameters()).device
 
     def checkpoint_activations(self) -> None:
-        """From here on recompute hidden layers in the backward pass instead of keeping them."""
+        """Enable activation checkpointing: the backward pass recomputes hidden layers instead of keeping them."""
         for module in self._network_modules():
             module.checkpoint_activations = True
 
     def compile_networks(self) -> None:
-        """From here on run the networks as kernels of torch.compile.
+        """Compile the networks with torch.compile.
 
         The code between the networks stays as it is, so that activation checkpointing and micro-batches work as before.
         """
@@ -59,7 +59,7 @@ class RayMarcher(nn.Module):
         return (module for module in self.modules() if isinstance(module, NetworkModule))
 
     def named_parameter_groups(self) -> dict[str, dict[str, nn.Parameter]]:
-        """Return parameters by name in the three groups with learning rates of their own.
+        """Return parameters by name in the three groups that have separate learning rates.
 
         The groups have the released names: `feature` is the code net, `deform` the couplings and the affine net,
         `color` the volume.
@@ -72,7 +72,7 @@ class RayMarcher(nn.Module):
         return groups
 
     def coupling_matrices(self) -> list[nn.Parameter]:
-        """Return the coupling layers' matrices, without the last of each layer, whose two rows give s and t."""
+        """Return the coupling layers' matrices except each output matrix, whose two rows give s and t."""
         parameters = (p for layer in self.warp.layers for p in layer.parameters())
         return [p for p in parameters if p.dim() == 2 and len(p) > 2]
 

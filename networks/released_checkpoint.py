@@ -1,4 +1,4 @@
-"""Checkpoints as the released code writes them, for inference and for resuming.
+"""Checkpoints in the layout of the released code, for inference and for resuming.
 
 Their keys: `feature_mlp` (code net), `deform_mlp` (couplings, affine), `color_mlp` (volume), `optimizer`, `scheduler`,
 `num_imgs`. They do not hold the image's size, which must come from the clip, nor the settings of the rays.
@@ -30,7 +30,7 @@ RENAMES = [
     (r"(net\.)output_linear\.", r"\1output."),
 ]
 AFFINE_LAYER = re.compile(r"^deform_mlp\.affine_mlp\.hidden\.(\d+)(?:\.0)?\.(?=weight|bias)")
-# Checkpoints without masks took the coupling order from torch's generator at this seed.
+# Seed from which the released code drew the coupling order of checkpoints without masks.
 MASK_SEED = 1234
 
 
@@ -53,7 +53,7 @@ def read_sizes(checkpoint: dict, config: ModelConfig) -> ModelConfig:
 
     Args:
         checkpoint: As loaded from the file.
-        config: Gives what the file does not hold: height and width of the clip, and the settings of the rays.
+        config: Source of what the file lacks: height and width of the clip, and the settings of the rays.
 
     Raises:
         InputError: The coupling order is not stored and cannot be rebuilt.
@@ -87,7 +87,7 @@ def read_sizes(checkpoint: dict, config: ModelConfig) -> ModelConfig:
 
 
 def convert(checkpoint: dict, config: ModelConfig) -> dict:
-    """Return a released checkpoint as one of ours: `model_config`, `model`, `optimizer`, `scheduler`, `step`.
+    """Convert a released checkpoint to our layout: `model_config`, `model`, `optimizer`, `scheduler`, `step`.
 
     Both number the optimizer's parameters in the order of the three networks, but the networks list theirs in
     different orders: moments are assigned by name. Arguments and errors as in `read_sizes`.
@@ -115,7 +115,7 @@ def convert(checkpoint: dict, config: ModelConfig) -> dict:
 
 
 def load_released_checkpoint(path: Path, config: ModelConfig) -> dict:
-    """Return a checkpoint file, ours or of the released code, as one of ours.
+    """Load a checkpoint file of our or the released layout, converted to ours.
 
     Args:
         path: The file.
@@ -130,19 +130,21 @@ def load_released_checkpoint(path: Path, config: ModelConfig) -> dict:
             checkpoint = convert(checkpoint, config)
         except KeyError as entry:
             raise InputError(
-                f"{path} lacks {entry}, expected what checkpoints of the released code hold: give a whole one"
+                f"{path} lacks {entry}, which checkpoints of the released code hold: give a complete one"
             ) from None
         except (TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
-            raise InputError(f"{path} is a damaged checkpoint of the released code ({error}): give another") from error
+            raise InputError(
+                f"{path} is a damaged checkpoint of the released code ({error}): give another file"
+            ) from error
     missing = [key for key in ("model_config", "model") if key not in checkpoint]
     if missing:
         raise InputError(
-            f"{path} lacks {', '.join(missing)}, expected a checkpoint of ours or of the released code: give another"
+            f"{path} lacks {', '.join(missing)}, expected a checkpoint of this or the released code: give another file"
         )
     if problem := validate_checkpoint(checkpoint):
         raise InputError(
-            f"{path} is a checkpoint that is damaged or of another version ({problem}): give another, or delete it and "
-            "train again"
+            f"{path} is a checkpoint that is damaged or of another version ({problem}): give another file, or delete "
+            "this one and train again"
         )
     return checkpoint
 
@@ -162,7 +164,7 @@ def _coupling_axes(checkpoint: dict, sizes: ModelConfig) -> list[int]:
 
 
 def _rebuilt_axes(code_state: dict[str, Tensor], sizes: ModelConfig, num_layers: int) -> list[int]:
-    """Draw the coupling order of a checkpoint without masks again, from the released seed.
+    """Redraw the coupling order of a checkpoint without masks from the released seed.
 
     The code net was drawn just before it from the same generator. Training hardly moves its input weights (their
     std is about 100), so their correlation with newly drawn ones shows whether the checkpoint started from that seed.
@@ -178,6 +180,6 @@ def _rebuilt_axes(code_state: dict[str, Tensor], sizes: ModelConfig, num_layers:
         raise InputError(
             "the released checkpoint lacks its coupling masks (`layers1.*.mask`), and their order cannot be rebuilt: "
             f"its code net was not drawn from seed {MASK_SEED} (correlation {correlation:.2f}); "
-            "load one that holds the masks"
+            "load a checkpoint that holds them"
         )
     return axes

@@ -1,6 +1,6 @@
-"""Orthographic rays and volume rendering (NeRF, Mildenhall et al., 2020), as functions of tensors: no network.
+"""Orthographic rays and volume rendering (NeRF, Mildenhall et al., 2020), as functions of tensors without networks.
 
-A pixel's ray is its normalized (x, y) at every depth z. Its K samples lie along the axis K, near to far.
+A pixel's ray is its normalised (x, y) at every depth z. Its K samples lie along the axis K, near to far.
 Alphas α = 1 − e^(−σ) (the released model has no interval length), transmittances T_k = Π_{l<k} (1 − α_l), weights
 w = T·α.
 """
@@ -11,7 +11,7 @@ from torch import Tensor
 from utils.coords import denormalize_px, normalize_px
 from utils.device import to_device
 
-# Keeps T > 0 behind an opaque sample, so that its gradient does not vanish for good (released constant).
+# Keeps T > 0 behind an opaque sample, so that gradients still reach what lies behind it (released constant).
 TRANSMITTANCE_EPS = 1e-10
 
 
@@ -26,7 +26,7 @@ def jitter_depths(depths: Tensor, shape: tuple[int, ...], generator: torch.Gener
     Args:
         depths: Unjittered depths [K].
         shape: Shape * of the rays.
-        generator: Determines the depths. They are drawn on its device: one seed gives the same rays on all devices.
+        generator: Source of the random numbers, drawn on its own device: a seed gives the same rays on all devices.
 
     Returns:
         [*,K], on the device of `depths`.
@@ -45,7 +45,7 @@ def points_on_rays(px: Tensor, depths: Tensor, height: int, width: int) -> Tenso
 
 
 def project(x_local: Tensor, height: int, width: int) -> Tensor:
-    """Return the pixels [*,2] of local points [*,3]; orthographic, so depth plays no part."""
+    """Return the pixels [*,2] of local points [*,3]; orthographic, so depth has no effect."""
     return denormalize_px(x_local[..., :2], height, width)
 
 

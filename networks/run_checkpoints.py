@@ -1,4 +1,4 @@
-"""The checkpoint that a run starts from: which file, whether it fits the clip and the flags, and its model."""
+"""Find the checkpoint that a run starts from, check that it fits the clip and the flags, and load its model."""
 
 from dataclasses import fields
 from pathlib import Path
@@ -14,21 +14,21 @@ from utils.errors import InputError
 
 
 def build_model(config: ModelConfig, seed: int, checkpoint: dict | None, device: torch.device) -> OmniMotion:
-    """Return the model that training starts with: a new one, or the checkpoint's.
+    """Return the model to train: a new one, or the one of a checkpoint.
 
     Args:
         config: The clip's size and the sizes that the flags give.
         seed: Determines the coupling order and the weights of a new model.
         checkpoint: One of ours, or None for a new model.
-        device: Where the model computes.
+        device: The model's device.
 
     Raises:
-        InputError: The checkpoint is of another clip or of other sizes.
+        InputError: The checkpoint belongs to a clip or networks of another size.
     """
     if checkpoint is None:
         return OmniMotion.initialised(config, seed).to(device)
     model = load_model(checkpoint, device).train()
-    # Sizes that are no flags are the checkpoint's: earlier versions had flags for some.
+    # Sizes without a flag are not compared: the checkpoint's are kept, since earlier versions had flags for some.
     for name in ("num_frames", "height", "width", *(f.name for f in fields(ModelConfig) if "help" in f.metadata)):
         found, expected = getattr(model.config, name), getattr(config, name)
         if found != expected:
@@ -44,9 +44,9 @@ def find_resume_checkpoint(run_dir: Path, ckpt_path: str, no_reload: bool) -> Pa
 
     Args:
         run_dir: The run's folder, whose newest checkpoint is the default.
-        ckpt_path: Where the run starts, or empty. Once a checkpoint of the run itself came from there, that one is
-            newer and is taken.
-        no_reload: Pass over the run's own checkpoints.
+        ckpt_path: Checkpoint to start from, or empty. If the run's newest checkpoint was trained from it, that one is
+            returned instead.
+        no_reload: Ignore the run's own checkpoints.
 
     Raises:
         InputError: `ckpt_path` does not exist.
@@ -60,7 +60,7 @@ def find_resume_checkpoint(run_dir: Path, ckpt_path: str, no_reload: bool) -> Pa
 
 
 def load_resume_checkpoint(path: Path, video: np.ndarray, config: ModelConfig) -> dict:
-    """Return a checkpoint with all that training resumes from; arguments as in `load_compatible_checkpoint`.
+    """Load a checkpoint that training can resume from; arguments as in `load_compatible_checkpoint`.
 
     Raises:
         InputError: It is unreadable, was trained on another clip, or lacks the optimizer's state.
@@ -68,17 +68,17 @@ def load_resume_checkpoint(path: Path, video: np.ndarray, config: ModelConfig) -
     checkpoint = load_compatible_checkpoint(path, video, config)
     missing = [key for key in ("optimizer", "scheduler", "step") if key not in checkpoint]
     if missing:
-        raise InputError(f"{path} lacks {', '.join(missing)}, which training resumes from: give a whole checkpoint")
+        raise InputError(f"{path} lacks {', '.join(missing)}, needed to resume training: give a complete checkpoint")
     return checkpoint
 
 
 def load_compatible_checkpoint(path: Path, video: np.ndarray, config: ModelConfig) -> dict:
-    """Return a checkpoint, ours or a released one, as one of ours; its networks are all it must hold.
+    """Load a checkpoint, converted to our layout if it is a released one; it may lack all but the networks.
 
     Args:
         path: The file.
-        video: The clip [T,H,W,3], uint8, that it is to be used with.
-        config: Gives what a released checkpoint lacks: the clip's size and the settings of the rays.
+        video: The clip that it must fit, uint8 [T,H,W,3].
+        config: Source of what a released checkpoint lacks: the clip's size and the settings of the rays.
 
     Raises:
         InputError: It is unreadable or was trained on another clip.
@@ -88,7 +88,7 @@ def load_compatible_checkpoint(path: Path, video: np.ndarray, config: ModelConfi
     if trained is not None and len(trained) == len(given) and not same_clip(trained, given):
         raise InputError(
             f"{path} was trained on other pictures than this clip's {len(given)} frames: give the data_dir of its "
-            "training, or train this one under another --expname or with --no_reload"
+            "training, or train this clip under another --expname or with --no_reload"
         )
     return checkpoint
 
@@ -101,17 +101,17 @@ def find_trained_checkpoint(run_dir: Path, ckpt_path: str) -> Path:
     """
     path = find_checkpoint(run_dir, ckpt_path)
     if path is None:
-        raise InputError(f"no checkpoint in {run_dir}: train first, or name one with --ckpt_path")
+        raise InputError(f"no checkpoint in {run_dir}: train first, or give one with --ckpt_path")
     return path
 
 
 def load_trained(path: Path, video: np.ndarray, config: ModelConfig, device: torch.device) -> OmniMotion:
-    """Return the model of a checkpoint, ready for inference, and print how far it was trained.
+    """Load the model of a checkpoint, ready for inference, and print how many steps it was trained.
 
     Arguments as in `load_compatible_checkpoint`.
 
     Raises:
-        InputError: It is unreadable, or of a clip of other pictures, size or length than `video`.
+        InputError: It is unreadable, or was trained on a clip of other pictures, size or length than `video`.
     """
     checkpoint = load_compatible_checkpoint(path, video, config)
     model = load_model(checkpoint, device)

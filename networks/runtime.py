@@ -7,23 +7,23 @@ from utils.errors import InputError
 
 
 def require_compiler(device: torch.device) -> None:
-    """Compile a small function for a device, so that a missing compiler is found in seconds.
+    """Compile a small function for a device, to find a missing compiler within seconds.
 
     Raises:
         InputError: torch.compile does not work here.
     """
     try:
         torch.compile(lambda x: x.sin() + 1)(torch.ones(2, device=device))
-    except Exception as error:  # each layer of the compiler has errors of its own
+    except Exception as error:  # each layer of the compiler raises its own errors
         reason = str(error).strip().splitlines()[0]
         raise InputError(
-            f"--compile: torch.compile makes no kernels for {device.type} here ({reason}); install what it needs (a "
-            "C++ compiler for a CPU, Triton for CUDA), or leave --compile out"
+            f"--compile: torch.compile cannot build kernels for {device.type} here ({reason}); install what it "
+            "needs (a C++ compiler for a CPU, Triton for CUDA), or leave --compile out"
         ) from error
 
 
 def configure_runtime(model: OmniMotion, *, compile: bool, checkpoint_activations: bool, amp: bool, tf32: bool) -> None:
-    """Set how a model computes, none of which changes what it computes beyond rounding.
+    """Set a model's runtime options; they change its results only by rounding.
 
     Args:
         model: The model to configure, on its device.

@@ -1,6 +1,6 @@
 """The bijection between every frame's local volume and the one canonical volume (paper, section 4.2).
 
-Local coordinates: normalized x, y in [−1, 1] over the image, depth z in [0, 2] (near 0), orthographic rays.
+Local coordinates: normalised x, y in [−1, 1] over the image, depth z in [0, 2] (near 0), orthographic rays.
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ class Warp(nn.Module):
         def planes(axis: int) -> SpaceTimePlanes | None:
             if config.plane_size == 0:
                 return None
-            # The second kept coordinate is y, or depth, which needs fewer cells.
+            # Rows span the second kept coordinate: y, or depth, which needs fewer cells.
             rows = config.plane_size if axis == 2 else max(2, config.plane_size // 2)
             return SpaceTimePlanes(
                 config.num_frames, config.plane_interval, config.plane_channels, rows, config.plane_size
@@ -67,7 +67,7 @@ class Warp(nn.Module):
 
 @dataclass(frozen=True)
 class FrameWarp:
-    """The maps of P frames; what depends on the frame alone is computed once for all points and both directions."""
+    """The maps of P frames; what depends only on the frame is computed once for all points and both directions."""
 
     warp: Warp
     time: Tensor  # [P] time codes
@@ -98,9 +98,9 @@ class FrameWarp:
 
 
 def random_axes(num_layers: int, generator: torch.Generator) -> list[int]:
-    """Return the coordinate each layer changes: two random permutations of (x, y, z), repeated for more than 6 layers.
+    """Return the coordinate that each layer changes: two random permutations of (x, y, z), repeated every 6 layers.
 
-    Every coordinate thus changes once in each turn of three layers.
+    So each run of three layers changes every coordinate once.
     """
     two_turns = torch.cat([torch.randperm(3, generator=generator) for _ in range(2)]).tolist()
     return [two_turns[i % 6] for i in range(num_layers)]

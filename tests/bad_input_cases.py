@@ -395,11 +395,11 @@ CHECKPOINTS: dict[str, tuple[Step, str]] = {
     ),
     "rates of a released run": (
         checkpoint(lambda c: (c.pop("flags"), c["scheduler"].update(base_lrs=[1.0]))),
-        "gives no rates",
+        "holds no usable learning rates",
     ),
     "steps of moments": (
         checkpoint(lambda c: c["optimizer"]["state"][0].update(step=torch.zeros(3))),
-        "of another shape",
+        "another shape",
     ),
     "an axis too many": (checkpoint(lambda c: c["model_config"].update(axes=[0, 1, 2, 0, 1, 7])), "damaged.*axes"),
     "rays without end": (checkpoint(lambda c: c["model_config"].update(max_depth=np.inf)), "max_depth is inf"),
