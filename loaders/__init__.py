@@ -1,1 +1,1 @@
-"""What a training step is drawn from: clip, flow, tracks, pairs, pixels and the depth prior."""
+"""Training data: clip, flow, tracks, sampling of pairs and pixels, and the depth prior."""

@@ -1,7 +1,7 @@
 """Training batches: pairs of frames with corresponding points.
 
-A batch is a pure function of (seed, rank, step): datasets are indexed by step and draw from one generator seeded by all
-three. Neither the number of worker processes nor a resume changes a batch.
+A batch is a pure function of (seed, rank, step): datasets are indexed by step and draw from a generator seeded with all
+three. So a batch depends neither on the number of worker processes nor on a resume.
 """
 
 from abc import ABC, abstractmethod
@@ -50,7 +50,7 @@ class SamplingConfig:
         schedule_scale: Length of the run over the released 100,000 steps.
         neighbour_weight: Weight of adjacent frames, see `partner_probabilities`.
         pair_exponent: Exponent of the partners' weights, see `partner_probabilities`.
-        motion_share: Share of the pixel weights that independently moving pixels get at least.
+        motion_share: Smallest share of the pixel weights for independently moving pixels.
         rank: Rank of this process.
         world_size: Number of processes that train together.
     """
@@ -116,7 +116,7 @@ class PairBatches(ABC):
         return torch.from_numpy(colors_at(self.video[frame], px.numpy()))
 
     def _draw_pair(self, i: int, max_gap: int, rng: np.random.Generator) -> tuple[Tensor, ...]:
-        """Draw the fields of a `Batch` for a pair of frame i and a partner, in either direction."""
+        """Draw one pair of frame i and a partner, in either direction, as the fields of a `Batch`."""
         drawn = self.draw_correspondences(i, max_gap, rng)
         src, tgt, src_px, tgt_px, weights = i, drawn.partner, drawn.px, drawn.partner_px, drawn.weights
         if rng.random() < 0.5:
@@ -125,10 +125,10 @@ class PairBatches(ABC):
 
 
 class MixedBatches(PairBatches):
-    """Batches whose pairs each come from one of several datasets.
+    """Batches in which each pair comes from one of several datasets.
 
     Args:
-        parts: Datasets of one clip; frames are drawn as in the first.
+        parts: Datasets of one clip; the first frames of pairs are drawn as in the first dataset.
         part_weights: Relative frequency of each.
     """
 

@@ -86,13 +86,13 @@ def read_foreground(paths: SequencePaths, name: str, size: tuple[int, int], mask
     Raises:
         InputError: An unusable mask.
     """
-    own = [path for path in image_files(paths.mask) if path.stem == Path(name).stem]
-    files = [Path(mask_path)] if mask_path else own
+    of_frame = [path for path in image_files(paths.mask) if path.stem == Path(name).stem]
+    files = [Path(mask_path)] if mask_path else of_frame
     return read_mask(files[0], *size) if files else None
 
 
 def colors_at(frame: np.ndarray, px: np.ndarray) -> np.ndarray:
-    """Look up bilinear colours; outside the frame, those of its border.
+    """Look up colours bilinearly; outside the frame, its border is repeated.
 
     Equals `utils.coords.sample_bilinear`, but reads four pixels per point instead of converting the whole frame.
 

@@ -1,11 +1,11 @@
-"""Depth prior from optical flow: independently moving pixels are in front, and occluders in front of what they occlude.
+"""Depth prior from optical flow: moving objects lie before the background, occluders before what they occlude.
 
-Flow does not show which of two surfaces is nearer until one occludes the other, and an optimization that has settled on
-the wrong order seldom recovers. The prior starts it with a plausible order; it is no measurement. It rests on two cues:
+Flow does not show which of two surfaces is nearer until one occludes the other, and an optimisation that has settled on
+a wrong order seldom recovers. The prior gives it a plausible initial order, not a measurement. It uses two cues:
 
 - Independent motion. A moving camera's flow over a distant background is close to a homography; objects that deviate
   from it are mostly nearer.
-- Occlusion votes. Where a point's flow fails the cycle test, the pixel at its target is seen in front of it.
+- Occlusion votes. Where a point's flow fails the cycle test, what is visible at its target lies in front of it.
 
 Both are summed along each point's track; the votes are then smoothed over pixels that move alike.
 """
@@ -21,7 +21,7 @@ from loaders.flow_store import FlowStore
 from preprocessing.consistency import CYCLE_THRESHOLD
 
 NEAR, FAR = 0.5, 1.5  # depths of the nearest moving points and of the background
-OCCLUDED_SHARE = 0.4  # of the way from FAR to NEAR: moving points that are occluded wherever they meet others
+OCCLUDED_SHARE = 0.4  # of the way from FAR to NEAR, for moving points that are occluded in every vote
 
 # Frame gaps.
 MOTION_GAPS = (4, 8)  # far enough that slow motion shows and that the cycle test removes wrong flow at motion edges
@@ -29,15 +29,15 @@ OCCLUSION_GAPS = (1, 2, 3, 4, 6, 8)  # wider gaps occlude more, but their flow i
 TRACK_GAPS = (1, 2, 4, 8, 16)
 SMOOTHING_GAPS = (1, 2)
 
-# A point is static up to the first value and moves independently from the second on, in between with a probability.
+# Up to the first value a point counts as static, from the second on as moving; in between, linear probability.
 STATIC_MOTION, MOVING_MOTION = 0.0009, 0.0026  # motion in shares of the longer side per frame
 STATIC_SHARE, MOVING_SHARE = 0.25, 0.75  # share of its track with independent motion
 RANSAC_INLIER = 0.005  # of the longer side
-MIN_POINTS, MAX_POINTS = 50, 4000  # to fit a homography to
+MIN_POINTS, MAX_POINTS = 50, 4000  # for fitting a homography
 
-FULL_CONFIDENCE = 20.0  # votes from which on their share has confidence 1
-DEFAULT_VOTE = 0.02  # as occluder, for each pixel: those that meet nothing count as in front
-VOTE_BLUR = 1.5  # pixels; votes go to rounded positions, which leaves gaps between them
+FULL_CONFIDENCE = 20.0  # number of votes that gives the share of votes confidence 1
+DEFAULT_VOTE = 0.02  # as occluder, for every pixel: without other votes it counts as in front
+VOTE_BLUR = 1.5  # pixels; fills the gaps between votes, whose positions are rounded
 SMOOTHING_SIDE = 256  # pixels of the longer side at which votes are smoothed
 
 
@@ -68,13 +68,13 @@ def estimate_depth_prior(store: FlowStore, quiet: bool = False) -> np.ndarray:
 def independent_motion_probability(depth: np.ndarray) -> np.ndarray:
     """Return the probability [*] that pixels of a depth prior [*] move independently; 0 where depth is unknown.
 
-    Depth combines this probability with the order in depth: an uncertain point counts for more if it is in front.
+    The prior also depends on the order in depth, so an uncertain point gets a larger value if it is in front.
     """
     return np.nan_to_num(np.clip((FAR - depth) / ((FAR - NEAR) * OCCLUDED_SHARE), 0, 1))
 
 
 def independent_motion(store: FlowStore, i: int) -> np.ndarray:
-    """Return by how many pixels per frame the points of frame i deviate from the background's homography.
+    """Return the deviation of each point of frame i from the background's homography, in pixels per frame.
 
     Returns:
         Deviations [H,W], averaged over frames at `MOTION_GAPS`; NaN where no valid flow exists.
@@ -82,7 +82,7 @@ def independent_motion(store: FlowStore, i: int) -> np.ndarray:
     rows, columns = np.indices(store.size)
     grid = np.stack([columns, rows], -1).astype(np.float32).reshape(-1, 2)
     total, count = np.zeros(len(grid)), np.zeros(len(grid))
-    max_gap = max(1, (len(store.known) - 1) // 2)  # in short clips, the largest that every frame has
+    max_gap = max(1, (len(store.known) - 1) // 2)  # in short clips, the largest gap that every frame has
     for j in store.partners_at(i, sorted({min(gap, max_gap) for gap in MOTION_GAPS})):
         mask = store.mask(i, j)
         index = np.flatnonzero(mask.valid)
@@ -96,7 +96,7 @@ def independent_motion(store: FlowStore, i: int) -> np.ndarray:
 
 
 def occlusion_votes(store: FlowStore, quiet: bool = False) -> np.ndarray:
-    """Count how often each pixel was seen as an occluder and how often as occluded.
+    """Count how often each pixel was an occluder and how often it was occluded.
 
     A point is occluded in another frame if its flow there fails the cycle test and its target shows another point,
     whose flow back passes the test. The occluded point gets one vote; the occluder gets one in each of the two frames.
@@ -125,7 +125,7 @@ def occlusion_votes(store: FlowStore, quiet: bool = False) -> np.ndarray:
 
 
 def sum_along_tracks(store: FlowStore, i: int, maps: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Sum maps over the positions of each point of frame i: its own, and its flow targets at `TRACK_GAPS` where valid.
+    """Sum maps along the track of each point of frame i: its pixel, and its valid flow targets at `TRACK_GAPS`.
 
     Args:
         store: Flow of the clip.
@@ -150,7 +150,7 @@ def sum_along_tracks(store: FlowStore, i: int, maps: Sequence[np.ndarray]) -> li
 def _frame_depth(
     moving: np.ndarray, known: np.ndarray, as_occluder: np.ndarray, as_occluded: np.ndarray, motion: np.ndarray
 ) -> np.ndarray:
-    """Return the depth [H,W] of a frame from what was summed along its points' tracks.
+    """Return the depth [H,W] of a frame from the sums along its points' tracks.
 
     Args:
         moving: Sum [H,W] of the probabilities of independent motion.
@@ -174,16 +174,16 @@ def _frame_depth(
 
 
 def _adjacent_motion(store: FlowStore, i: int) -> np.ndarray:
-    """Return the flow of frame i at `SMOOTHING_GAPS`, valid or not, in shares of the longer side per frame.
+    """Return the flow [H,W,C] of frame i at `SMOOTHING_GAPS`, valid or not, in shares of the longer side per frame.
 
-    [H,W,C]; C is 0 if there is no flow.
+    C is 0 if there is no flow.
     """
     flows = (store.flow(i, j) / ((j - i) * max(store.size)) for j in store.partners_at(i, SMOOTHING_GAPS))
     return np.concatenate([np.empty((*store.size, 0)), *flows], -1)
 
 
 def _background_targets(px: np.ndarray, target: np.ndarray, inlier: float) -> np.ndarray | None:
-    """Return where the dominant homography of px → target [N,2] maps px; None if there is none."""
+    """Map px [N,2] by the dominant homography of px → target [N,2]; None if there is none."""
     if len(px) < MIN_POINTS:
         return None
     some = slice(None, None, max(1, len(px) // MAX_POINTS))
@@ -202,7 +202,7 @@ def _occlusions(store: FlowStore, i: int, j: int) -> tuple[tuple[np.ndarray, ...
     target_index = np.ravel_multi_index(tuple(target.T), store.size)
     occluder = _rounded_targets(target_index, store.flow(j, i).reshape(-1, 2)[target_index], store.size)
     occluded = np.stack(np.unravel_index(index, store.size), -1)
-    # As in the cycle test: two points are different if they are further apart than its threshold.
+    # As in the cycle test, points farther apart than its threshold are different ones.
     kept = _is_inside(occluder, store.size) & (np.linalg.norm(occluder - occluded, axis=-1) > CYCLE_THRESHOLD)
     return tuple(tuple(positions[kept].T) for positions in (occluded, occluder, target))
 

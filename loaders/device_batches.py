@@ -1,4 +1,4 @@
-"""Flow batches drawn on the training device, with the distribution of `FlowBatches` but the device's own generator.
+"""Flow batches drawn on the training device, distributed as in `FlowBatches` but by the device's own generator.
 
 The device holds frames and pixel weights, 7·T·H·W bytes (0.2 GB for 60 frames of 854x480). Flow stays in the mapped
 file: a pair of frames transfers its valid pixels, at most 4.25·H·W bytes (1.7 MB at 854x480).
@@ -21,7 +21,7 @@ from utils.coords import sample_bilinear
 class DeviceFlowBatches(PairBatches):
     """Batches of valid flow whose pixels are drawn and looked up on `device`, for use without worker processes.
 
-    They differ from those of `FlowBatches` and between kinds of devices, whose generators differ.
+    The drawn pixels differ from those of `FlowBatches` and between kinds of devices, because generators differ.
 
     Args:
         video: Frames uint8 [T,H,W,3].
@@ -29,7 +29,7 @@ class DeviceFlowBatches(PairBatches):
         config: How batches are drawn.
         error_maps: As in `FlowBatches`.
         moving_probability: As in `FlowBatches`.
-        device: Where pixels are drawn.
+        device: The device that draws pixels.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class DeviceFlowBatches(PairBatches):
         adjacent = abs(i - j) == 1
         valid = torch.ones_like(consistent) if adjacent else consistent | rescued
         index = self._draw_pixels(i, valid, len(steps), generator)
-        row = index if adjacent else (valid.cumsum(0) - 1)[index]  # in the file, which holds valid pixels alone
+        row = index if adjacent else (valid.cumsum(0) - 1)[index]  # in the file, which holds only valid pixels
         width = self.frames.shape[2]
         px = torch.stack([index % width, index.div(width, rounding_mode="floor")], -1).float()
         weights = torch.full((len(index),), pair_weight(abs(i - j), max_gap), device=self.device)
@@ -84,7 +84,7 @@ class DeviceFlowBatches(PairBatches):
 def choose_on_device(valid: Tensor, num_valid: int, weights: Tensor, count: int, generator: torch.Generator) -> Tensor:
     """Draw as `loaders.pair_sampling.choose_pixels` does, from tensors [n].
 
-    `num_valid`, the number of valid pixels, is an argument so that nothing waits for the device.
+    `num_valid`, the number of valid pixels, is an argument so that the host need not wait for the device.
     """
     keys = torch.empty_like(weights).exponential_(generator=generator) / weights
     keys = keys.masked_fill(~valid, torch.inf)

@@ -1,18 +1,18 @@
-"""Edge-aware smoothing: values known with varying confidence, spread over pixels that move alike."""
+"""Edge-aware smoothing of values with confidences: smooth among pixels that move alike, not across motion edges."""
 
 import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import cg
 
 SMOOTHNESS = 20.0  # weight between neighbours that move alike; a value of confidence 1 has weight 1
-MOTION_SCALE = 0.0015  # root mean square difference of the neighbours' motion that halves this weight
-MIN_WEIGHT = 1e-4  # across any edge, so that the system is never singular
-# Within 0.02 of the minimum where values spread over 256 pixels.
+MOTION_SCALE = 0.0015  # root mean square difference of two neighbours' motion that halves their weight
+MIN_WEIGHT = 1e-4  # between any two neighbours, so that the system is never singular
+# Reaches the minimum within 0.02 where values have to propagate over 256 pixels.
 MAX_ITERATIONS, TOLERANCE = 300, 1e-3
 
 
 def edge_aware_smoothing(values: np.ndarray, confidence: np.ndarray, motion: np.ndarray) -> np.ndarray:
-    """Return the image that is near the confident values, and smooth except where motion changes.
+    """Return an image that is close to the confident values, and smooth except where motion changes.
 
     It minimises Σ_p c_p (x_p − v_p)² + Σ_pq w_pq (x_p − x_q)² over pixels p and pairs pq of neighbours by conjugate
     gradients; the weight w falls as a Gaussian of the difference of the neighbours' motion.

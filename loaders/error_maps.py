@@ -1,7 +1,7 @@
 """Error maps: the model's flow error at every pixel of every frame, kept in the run's folder.
 
-A set of maps belongs to the step at which it was made and serves the batches from there to the next set, so that a
-resumed run draws the same batches as an uninterrupted one.
+A set of maps belongs to the step at which it was made and is used until the next set, so that a resumed run draws the
+same batches as an uninterrupted one.
 """
 
 from pathlib import Path
@@ -41,5 +41,5 @@ def load_error_maps(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
         if maps.shape != shape or not (np.isfinite(maps) & (maps >= 0)).all():
             raise ValueError(f"found {maps.shape}, expected {shape} numbers from 0")
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {path} ({error}): delete it, and it is made anew") from error
+        raise InputError(f"cannot read {path} ({error}): delete it, and it will be remade") from error
     return np.stack([cv2.blur(error, BLUR) for error in maps]) + 1e-3

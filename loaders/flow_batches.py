@@ -1,4 +1,4 @@
-"""Batches of pixels and the positions to which flow maps them; pixels are drawn by weights of their own."""
+"""Batches of pixels and the positions to which flow maps them; pixels are drawn with P ∝ their weights."""
 
 from collections.abc import Iterable, Iterator
 
@@ -9,7 +9,7 @@ from loaders.batches import Correspondences, PairBatches, SamplingConfig
 from loaders.flow_store import FlowStore
 from loaders.pair_sampling import draw_pixels, pair_weight
 
-MAX_BOOST = 20.0  # of the weights of moving pixels for `motion_share`: few moving pixels may be wrong ones
+MAX_BOOST = 20.0  # factor on moving pixels for `motion_share`; where they are few, they may be false detections
 
 
 class FlowBatches(PairBatches):
@@ -45,11 +45,11 @@ class FlowBatches(PairBatches):
         self.cumulative_ones = np.arange(1.0, 1 + height * width)
 
     def draw_correspondences(self, i: int, max_gap: int, rng: np.random.Generator) -> Correspondences:
-        """Draw valid pixels of frame i by their weights; weights are 0 if frame and partner share no valid pixel."""
+        """Draw valid pixels of frame i with P ∝ weight; loss weights are 0 if the pair has no valid pixel."""
         p = self.partner_probabilities(i, self.store.valid_counts, max_gap)
         j = int(rng.choice(len(self.video), p=p))
         mask = self.store.mask(i, j)
-        # All flow between adjacent frames is used: otherwise a pixel that is never valid would get no motion at all.
+        # All flow between adjacent frames is used: otherwise pixels that are never valid would get no supervision.
         valid = np.ones_like(mask.consistent) if abs(i - j) == 1 else mask.valid
         weight = pair_weight(abs(i - j), max_gap) if valid.any() else 0.0
         index = self._draw_pixels(i, valid if valid.any() else np.ones_like(valid), rng)
@@ -85,7 +85,7 @@ def pixel_weights(
     error_maps: np.ndarray | None,
     moving_probability: Iterable[np.ndarray] | None,
 ) -> Iterator[np.ndarray]:
-    """Iterate over the weights [H,W] by which each frame's pixels are drawn; arguments as of `FlowBatches`."""
+    """Yield the sampling weights [H,W] of each frame's pixels; arguments as in `FlowBatches`."""
     if error_maps is not None:
         yield from error_maps
         return
@@ -98,14 +98,17 @@ def pixel_weights(
 
 
 def boost_moving(weights: np.ndarray, probability: np.ndarray, share: float) -> np.ndarray:
-    """Return pixel weights [H,W] raised where pixels move, at most `MAX_BOOST` times, until they hold `share` of all.
+    """Raise the weights of moving pixels, at most `MAX_BOOST` times, until they hold `share` of the total weight.
 
     Args:
         weights: Weights [H,W] of all pixels.
         probability: Probability [H,W] that a pixel moves independently.
-        share: Share of the total weight, in [0,1); weights that hold more already are kept.
+        share: Share of the total weight, in [0,1); weights that already hold more are kept.
+
+    Returns:
+        The new weights [H,W].
     """
     moving, static = (weights * probability).sum(), (weights * (1 - probability)).sum()
-    target = share / (1 - share) * static  # of `moving`
+    target = share / (1 - share) * static  # for `moving`
     boost = np.clip(target / max(moving, 1e-9), 1, MAX_BOOST)
     return weights * (1 + probability * (boost - 1))

@@ -1,4 +1,4 @@
-"""Flow, masks and statistics of every ordered pair of frames, as preprocessing wrote them.
+"""Read flow, masks and statistics of every ordered pair of frames from the products of preprocessing.
 
 Opening a store reads only the statistics; flow and masks are decoded on each access.
 """
@@ -27,7 +27,7 @@ class PairMask:
 
     @property
     def valid(self) -> np.ndarray:
-        """Both kinds together, bool [H,W]."""
+        """Consistent or rescued, bool [H,W]."""
         return self.consistent | self.rescued
 
 
@@ -40,7 +40,7 @@ class FlowStore:
         prefer_chained: Use the results of chaining where there are any.
 
     Raises:
-        InputError: Statistics are missing or of other frames; on access, flow, masks or counts are of another size.
+        InputError: Statistics are missing or belong to other frames; on access: flow, masks or counts of another size.
     """
 
     def __init__(self, paths: SequencePaths, names: list[str], prefer_chained: bool = True):
@@ -58,7 +58,7 @@ class FlowStore:
         self.valid_counts = np.maximum(counts, 0)
 
     def flow(self, i: int, j: int) -> np.ndarray:
-        """Read the flow from frame i to j, [H,W,2] float32 pixels; the raw one where nothing was chained.
+        """Read the flow from frame i to j, [H,W,2] float32 pixels; raw flow where nothing was chained.
 
         Raises:
             InputError: The pair has no flow, or its file is damaged, of another size or not finite.
@@ -72,7 +72,7 @@ class FlowStore:
         return flow
 
     def partners_at(self, i: int, gaps: Sequence[int]) -> list[int]:
-        """Return the frames at these gaps before and after frame i to which it has flow."""
+        """Return the frames at these gaps before and after frame i for which flow from i exists."""
         frames = (i + sign * gap for gap in gaps for sign in (-1, 1))
         return [j for j in frames if 0 <= j < len(self.known) and self.known[i, j]]
 
@@ -98,8 +98,8 @@ class FlowStore:
         mask = PairMask(self._of_size(path, consistent), rescued)
         if (count := (consistent | rescued).sum()) != self.valid_counts[i, j]:
             raise InputError(
-                f"{path} has {count} valid pixels, {self.paths.flow_stats} says {self.valid_counts[i, j]}: preprocess "
-                "again with --redo"
+                f"{path} has {count} valid pixels, but {self.paths.flow_stats} has {self.valid_counts[i, j]}: "
+                "preprocess again with --redo"
             )
         return mask
 

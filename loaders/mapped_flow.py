@@ -1,8 +1,8 @@
-"""The valid flow of a sequence in one memory-mapped file, so that a batch reads only the pixels it shows.
+"""The valid flow of a sequence in one memory-mapped file, so that a batch reads only the pixels that it draws.
 
-For each ordered pair that can be drawn, one after the other: two planes of H·W bits (consistent, rescued), then int16
-[n,2] flow in steps of 1/16 px, in raster order, of the n valid pixels, or of all H·W between adjacent frames, where all
-flow is used. Packed flow keeps its values; published float flow is rounded by at most 1/32 px.
+The file holds, for each ordered pair that can be drawn, two planes of H·W bits (consistent, rescued) and then flow as
+int16 [n,2] in steps of 1/16 px. The n pixels, in raster order, are the valid ones; between adjacent frames, where all
+flow is used, they are all H·W. Packed flow keeps its values; published float flow is rounded by at most 1/32 px.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ MAGIC = b"OMVALID1"
 
 
 class MappedFlowStore(FlowStore):
-    """A `FlowStore` that reads masks and single pixels' flow from the mapped file, written if it does not exist.
+    """A `FlowStore` that reads masks and the flow of single pixels from the mapped file, which it writes if missing.
 
     The file's name holds a digest of everything its content depends on; outdated files of the same frames are deleted.
     Each access maps the file anew, so that a process never holds more than the pages of one pair.
@@ -34,7 +34,7 @@ class MappedFlowStore(FlowStore):
 
     Raises:
         InputError: As in `FlowStore`; masks contradict the statistics; the file cannot be written; another process
-            works in the sequence folder.
+            uses the sequence folder.
     """
 
     def __init__(self, paths: SequencePaths, names: list[str], prefer_chained: bool = True):
@@ -47,7 +47,7 @@ class MappedFlowStore(FlowStore):
         self._starts = len(MAGIC) + np.cumsum(sizes).reshape(sizes.shape) - sizes  # [T,T] bytes
         self.bytes = len(MAGIC) + int(sizes.sum())
         self.file = self.paths.training_flow(f"{len(names)}_{self._digest()}")
-        remove_partial(self.file.parent)  # gigabytes, if writing was killed
+        remove_partial(self.file.parent)  # gigabytes, if a writer was killed
         if not self._is_complete():
             self._write()
 
@@ -60,7 +60,7 @@ class MappedFlowStore(FlowStore):
         return PairMask(*bits.reshape(2, self.height, self.width))
 
     def flow_at(self, i: int, j: int, mask: PairMask, index: np.ndarray) -> np.ndarray:
-        """Return the flow [N,2] of single pixels, as `FlowStore.flow_at`; of valid ones unless i and j are adjacent."""
+        """Return the flow [N,2] of single pixels, as `FlowStore.flow_at`; valid ones only, unless i, j are adjacent."""
         if self._stored[i, j] == 0:
             return super().flow_at(i, j, mask, index)
         steps = self._map(np.int16, self._starts[i, j] + 2 * self._plane_bytes, (self._stored[i, j], 2))
@@ -102,8 +102,8 @@ class MappedFlowStore(FlowStore):
                     out.write((steps.reshape(-1, 2) if abs(i - j) == 1 else steps[valid]).tobytes())
         except OSError as error:
             raise InputError(
-                f"cannot write {self.file} of {self.bytes / 1e9:.2f} GB ({error}): make room there, and the same "
-                "command goes on"
+                f"cannot write {self.file} of {self.bytes / 1e9:.2f} GB ({error}): make room there, then run the "
+                "same command again"
             ) from error
         self._delete_outdated()
 

@@ -1,14 +1,14 @@
-"""Which frames a training batch pairs, and which of their pixels it shows."""
+"""Sampling for a training batch: which frames it pairs, and which of their pixels it draws."""
 
 import numpy as np
 
 # Up to this many valid pixels, drawing a key for each is fast; with more, rejection sampling is tried first. Its rounds
-# are limited: the valid pixels may hold nearly none of the image's weight.
+# are limited, because the valid pixels may have almost none of the image's weight.
 FEW_PIXELS, MAX_ROUNDS = 2**14, 8
 
 
 def cycled_frames(first: int, count: int, num_frames: int, seed: int) -> np.ndarray:
-    """Return frames [count] of an endless sequence of cycles, each a permutation of all frames.
+    """Return `count` frames of an endless sequence of cycles, each a permutation of all frames.
 
     Args:
         first: Position in the sequence of the first frame returned.
@@ -57,9 +57,9 @@ def pair_weight(gap: int, max_gap: int) -> float:
 def draw_pixels(valid: np.ndarray, cumulative: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     """Draw valid pixels without replacement, with P ∝ weight.
 
-    Weighted reservoir sampling for few candidates, rejection sampling otherwise: pixels drawn from the whole image with
-    replacement, less invalid and repeated ones, have the distribution of pixels drawn one by one from the valid ones
-    that are left. If rejection does not find `count` in time, reservoir sampling from the others completes them.
+    Weighted reservoir sampling for few candidates, rejection sampling otherwise. Rejection draws from the whole image
+    with replacement and drops invalid and repeated pixels, which gives the same distribution. If it does not find
+    `count` pixels in `MAX_ROUNDS` rounds, reservoir sampling from the remaining candidates completes them.
 
     Args:
         valid: Candidates, bool [*], n pixels in all.
@@ -86,11 +86,11 @@ def draw_pixels(valid: np.ndarray, cumulative: np.ndarray, count: int, rng: np.r
 def choose_pixels(valid: np.ndarray, weights: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     """Draw valid pixels without replacement, with P ∝ weight, by weighted reservoir sampling.
 
-    The smallest of exponential variates divided by the weights (Efraimidis & Spirakis, 2006).
+    The drawn pixels have the smallest exponential variates divided by weight (Efraimidis & Spirakis, 2006).
 
     Args:
         valid: Candidates (pixels or tracks), bool [*].
-        weights: Weights [*] of all, > 0.
+        weights: Weights [*] of all pixels or tracks, > 0.
         count: Number of candidates to draw.
         rng: Source of the draws.
 
@@ -107,9 +107,9 @@ def choose_pixels(valid: np.ndarray, weights: np.ndarray, count: int, rng: np.ra
 def _draw_with_replacement(cumulative: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     """Draw `count` independent indices with P ∝ weight from cumulative weights [n]."""
     heights = rng.random(count) * cumulative[-1]
-    order = np.argsort(heights)  # sorted look-ups miss the CPU's caches less often
+    order = np.argsort(heights)  # sorted lookups miss the CPU's caches less often
     drawn = np.empty(count, np.int64)
-    # Without the last sum, so that a height rounded up to the total still falls on the last pixel.
+    # The last sum is left out, so that a height rounded up to the total still gives the last pixel.
     drawn[order] = np.searchsorted(cumulative[:-1], heights[order], side="right")
     return drawn
 

@@ -1,7 +1,7 @@
 """Batches of consecutive steps, prepared ahead by worker processes.
 
-Worker k of n prepares every n-th batch from the k-th on and sends it through a pipe of its own; a full pipe makes it
-wait, which bounds what is prepared ahead. A killed worker shows as the end of its pipe.
+Worker k of n prepares every n-th batch from the k-th on and sends it through its own pipe. It waits while the pipe is
+full, which bounds the number of batches ahead. If a worker is killed, its pipe ends.
 """
 
 import multiprocessing
@@ -27,13 +27,13 @@ def iterate_batches(dataset: PairBatches, steps: range, num_workers: int) -> Gen
     Args:
         dataset: Batches, indexed by step.
         steps: The steps whose batches are wanted.
-        num_workers: Processes that prepare batches ahead; 0 prepares each batch here when it is taken.
+        num_workers: Processes that prepare batches ahead; 0 prepares each batch in this process when it is taken.
 
     Yields:
         One batch per step, the same whatever `num_workers`.
 
     Raises:
-        InputError: `dataset` raised it, or a worker was killed. It comes where the batch is taken, never in between.
+        InputError: `dataset` raised it, or a worker was killed; raised when the missing batch is taken.
     """
     if num_workers == 0:
         yield from map(dataset.__getitem__, steps)
@@ -85,8 +85,8 @@ class Worker:
             raise RuntimeError("a process that prepares batches failed; its traceback is above") from error
         name = signal.Signals(-self.process.exitcode).name
         raise InputError(
-            f"a process that prepares batches was killed ({name}), perhaps for lack of memory: the state is saved, "
-            "and the same command, with fewer --num_workers if need be, goes on"
+            f"a process that prepares batches was killed ({name}), perhaps for lack of memory: the state is saved; "
+            "run the same command again, with fewer --num_workers if needed"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Batches of points that tracks show in both frames of a pair."""
+"""Batches of points from input tracks, visible in both frames of a pair."""
 
 import numpy as np
 import torch
@@ -31,13 +31,13 @@ class TrackBatches(PairBatches):
         """
         px, visible, num_pts = self.tracks.px, self.tracks.visible, self.config.num_pts
         p = self.partner_probabilities(i, self.visible_counts, max_gap)
-        shared = np.where(self.visible_counts[i] > 0, p, 0)  # adjacent frames have flow, but need not share a track
+        shared = np.where(self.visible_counts[i] > 0, p, 0)  # adjacent frames have weight even if they share no track
         j = int(rng.choice(len(px), p=shared / shared.sum() if shared.any() else p))
         if not shared.any():
             height, width = self.video.shape[1:3]
-            anywhere = torch.from_numpy(rng.uniform(0, [width - 1, height - 1], (num_pts, 2)).astype(np.float32))
+            random_px = torch.from_numpy(rng.uniform(0, [width - 1, height - 1], (num_pts, 2)).astype(np.float32))
             no_weight = torch.zeros(num_pts)
-            return Correspondences(j, anywhere, anywhere, no_weight, no_weight)
+            return Correspondences(j, random_px, random_px, no_weight, no_weight)
         both = visible[i] & visible[j]
         index = choose_pixels(both, np.ones(len(both)), num_pts, rng)
         weights = torch.full((num_pts,), pair_weight(abs(i - j), max_gap))

@@ -31,11 +31,11 @@ class InputTracks:
 
 @dataclass(frozen=True)
 class Layout:
-    """Names and meaning of the two arrays of a file."""
+    """Layout of a file of tracks: the names and the meaning of its two arrays."""
 
     title: str
-    tracks: str  # name of the positions' array
-    flags: str  # name of the visibility's array
+    tracks: str  # name of the array of positions
+    flags: str  # name of the array of visibility
     points_first: bool = False  # [N,T,2] and [N,T] instead of [T,N,2] and [T,N]
     corner: bool = False  # the first pixel's centre is at 0.5
     flags_occluded: bool = False  # a flag means occluded instead of visible
@@ -62,7 +62,7 @@ def read_tracks(path: Path, num_frames: int, height: int, width: int, to_score: 
         num_frames: Frames of the clip, T.
         height: Height of its frames in pixels.
         width: Width of its frames in pixels.
-        to_score: Read tracks to be scored, which need finite positions where occluded, too, and may all be occluded.
+        to_score: Read tracks to score: all positions must be finite, and all points may be occluded.
 
     Raises:
         InputError: An unreadable file, an unknown layout, wrong shapes, another number of frames, visible positions
@@ -116,11 +116,11 @@ def _as_frames_first(
     if px.ndim == 4 and px.shape[:1] == flags.shape[:1] == (1,):  # a batch of one video
         px, flags = px[0], flags[0]
     if px.ndim != 3 or px.shape[-1] != 2 or flags.shape != px.shape[:2]:
-        raise InputError(f"{shapes}: expected one flag for each position (x, y) of one video; save them so")
+        raise InputError(f"{shapes}: expected one flag for each position (x, y) of one video")
     if layout.points_first:
         px, flags = px.swapaxes(0, 1), flags.swapaxes(0, 1)
     if len(px) != num_frames:
-        raise InputError(f"{shapes}, {len(px)} frames, but the clip has {num_frames}: track the frames that are used")
+        raise InputError(f"{shapes}, {len(px)} frames, but the clip has {num_frames}: give tracks through these frames")
     return px, flags
 
 

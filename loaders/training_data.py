@@ -1,4 +1,4 @@
-"""What training batches are drawn from: flow, tracks or both, guided by a depth prior and by error maps."""
+"""Data of a training: flow, tracks or both, with the depth prior and the error maps that guide sampling."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,10 +43,10 @@ class TrainingData:
     Args:
         config: How batches are made.
         video: Frames uint8 [T,H,W,3].
-        store: Flow products; None to train on tracks alone.
-        tracks: Input tracks; None to train on flow alone.
+        store: Flow products; None to train only on tracks.
+        tracks: Input tracks; None to train only on flow.
         run_dir: Folder of the run, for its error maps.
-        device: Device that trains.
+        device: The training device.
         context: The processes that train together.
     """
 
@@ -65,11 +65,11 @@ class TrainingData:
         self._depth_prior: Tensor | None = None  # [T,H,W], 4 bytes for each pixel of the video
 
     def dataset(self, step: int, model: OmniMotion) -> PairBatches:
-        """Return the batches from a step on, up to the step of the next error maps.
+        """Return the batches from a step up to the step of the next error maps.
 
         Args:
             step: The first step.
-            model: Makes the error maps, if it is their step.
+            model: Source of the error maps, if they are due at this step.
         """
         error_maps = self._error_maps(step, model)
         moving = None
@@ -94,7 +94,7 @@ class TrainingData:
         return (step // i_cache + 1) * i_cache if self.config.use_error_map else float("inf")
 
     def depth_prior(self) -> Tensor:
-        """Return the depth prior [T,H,W] of the clip on the device, NaN where unknown; it is kept until dropped."""
+        """Return the depth prior [T,H,W] on the device, NaN where unknown; it is cached until `drop_depth_prior`."""
         if self._depth_prior is None:
             if self.store is None:
                 raise ValueError("the depth prior needs flow")
@@ -114,7 +114,7 @@ class TrainingData:
         self._depth_prior = None
 
     def _error_maps(self, step: int, model: OmniMotion) -> np.ndarray | None:
-        """Return the error maps [T,H,W] in force at a step, made now if it is theirs; None before the first ones."""
+        """Return the error maps [T,H,W] to use at a step, made now if they are due; None before the first ones."""
         made_at = step // self.config.i_cache * self.config.i_cache
         if not self.config.use_error_map or made_at == 0:
             return None
@@ -133,14 +133,13 @@ class TrainingData:
 def flow_errors(model: OmniMotion, video: np.ndarray, store: FlowStore, tracking: TrackingOptions) -> np.ndarray:
     """Return |predicted − input flow| of every frame to its next one (the last: to its previous one).
 
-    Errors are measured at every second pixel of every second row and repeated: sampling blurs the maps over 5x5 pixels
-    anyway.
+    Errors are measured at every second pixel of every second row and repeated, since sampling blurs the maps anyway.
 
     Args:
-        model: Predicts the flow.
+        model: Model that predicts the flow.
         video: Frames uint8 [T,H,W,3].
         store: Input flow.
-        tracking: How the model tracks; occlusion does not matter.
+        tracking: How the model tracks; its occlusion threshold is unused.
 
     Returns:
         Errors [T,H,W] in pixels.
@@ -168,15 +167,15 @@ def open_store(
     use_count_map: bool = True,
     context: Context = SINGLE_PROCESS,
 ) -> MappedFlowStore:
-    """Return a clip's flow products, after the preprocessing that is missing.
+    """Run the preprocessing that is missing, and open a clip's flow products.
 
     Args:
         clip: The prepared sequence.
         settings: What preprocessing makes, and how.
         device: Device that preprocesses.
         preprocess: `never` refuses missing products instead of making them.
-        redo: Whether to remake what was made with other settings.
-        use_count_map: Whether count maps are going to be read: unusable ones are found now.
+        redo: Whether to remake products that were made with other settings.
+        use_count_map: Whether to check now that the count maps are readable.
         context: The processes that share the preprocessing.
 
     Raises:
@@ -187,12 +186,12 @@ def open_store(
     else:
         pipeline.preprocess(clip.paths, settings, device=device, num_frames=len(clip.names), redo=redo, context=context)
 
-    def opened() -> MappedFlowStore:
+    def open_mapped() -> MappedFlowStore:
         store = MappedFlowStore(clip.paths, clip.names, prefer_chained=settings.chain)
         for i in range(len(clip.names) if use_count_map else 0):
             store.count_map(i)
         return store
 
-    if context.size > 1:  # rank 0 writes the mapped file, which the others then find
-        context.on_rank0(opened)
-    return opened()
+    if context.size > 1:  # so that rank 0 has written the mapped file before the others open it
+        context.on_rank0(open_mapped)
+    return open_mapped()
