@@ -64,7 +64,7 @@ def test_masks_that_contradict_the_statistics_are_refused_and_leave_nothing(path
     counts = json.loads(stats.read_text())
     counts[names[0]][names[2]] += 1
     stats.write_text(json.dumps(counts))
-    with pytest.raises(InputError, match=r"valid pixels, .* says"):
+    with pytest.raises(InputError, match=r"valid pixels, but .* has"):
         MappedFlowStore(paths, names)
     assert not any((stats.parent / "training_flow").iterdir())
 
