@@ -125,7 +125,7 @@ def test_a_disk_that_is_full_before_all_frames_are_copied(tmp_path, monkeypatch)
 
     with monkeypatch.context() as patch:
         patch.setattr("preprocessing.frames.write_image", full)
-        with pytest.raises(InputError, match=r"No space left on device.*the same command goes on"):
+        with pytest.raises(InputError, match=r"No space left on device.*run the same command again"):
             prepare_sequence(frames, None, tmp_path / "data")
     assert not (tmp_path / "data").exists()
     assert len(contents(prepare_sequence(frames, None, tmp_path / "data").color)) == len(contents(frames))
@@ -141,7 +141,7 @@ def test_a_full_disk_is_one_sentence_and_the_run_goes_on_later(uninterrupted, tm
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", until_full)
-        with pytest.raises(InputError, match=r"No space left on device.*the same command goes on"):
+        with pytest.raises(InputError, match=r"No space left on device.*run the same command again"):
             preprocess(paths, SPARSE)
     assert not [p for p in paths.root.rglob(".*")] and 100 < len(contents(paths.root)) < len(uninterrupted)
     preprocess(paths, SPARSE)

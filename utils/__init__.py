@@ -1,1 +1,1 @@
-"""General helpers that know nothing of optical flow, networks or tracks."""
+"""General helpers, independent of optical flow, networks and tracks."""

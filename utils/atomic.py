@@ -1,4 +1,4 @@
-"""Files and folders that are either complete or absent, whenever the process dies."""
+"""Atomic writes: files and folders are either complete or absent, even if the process is killed."""
 
 import io
 import os
@@ -35,7 +35,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 def atomic_folder(target: Path) -> Iterator[Path]:
     """Yield an empty folder inside a hidden one beside `target`, and rename it to `target` if the block succeeds.
 
-    A block that raises leaves nothing; the remains of a killed process are removed first.
+    A block that raises leaves nothing; leftovers of a killed process are removed first.
 
     Raises:
         InputError: Another process is making this folder, or has just made it.
@@ -43,10 +43,10 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     target = Path(target)
     with locked(target.with_name(f".{target.name}.partial")) as holder:
         if target.is_dir() and any(target.iterdir()):
-            raise InputError(f"{target} was made by another process meanwhile: the same command goes on with it")
+            raise InputError(f"{target} was made by another process meanwhile: run the same command again to use it")
         staged = holder / target.name
-        for remains in holder.iterdir():
-            shutil.rmtree(remains, ignore_errors=True)  # keeps the lock, which is not a folder
+        for leftover in holder.iterdir():
+            shutil.rmtree(leftover, ignore_errors=True)  # keeps the lock, which is not a folder
         staged.mkdir()
         try:
             yield staged
@@ -72,12 +72,12 @@ def write_array(path: Path, array: np.ndarray) -> None:
         OSError: The file could not be written, for example because the disk is full.
     """
     buffer = io.BytesIO()
-    np.save(buffer, array)  # not to the file, because numpy may miss that the disk is full
+    np.save(buffer, array)  # not to the file, because numpy may not notice a full disk
     write_atomic(path, buffer.getvalue())
 
 
 def remove_partial(root: Path) -> None:
-    """Delete the temporary files that killed writers left in a folder and below.
+    """Delete the temporary files that killed writers left in a folder or its subfolders.
 
     Files of a process that still runs on this machine are kept; writers on other machines must not be active there.
     """

@@ -1,7 +1,7 @@
-"""Flags from the command line and from config files, whatever they mean.
+"""Flags from the command line and from config files, independent of their meaning.
 
-A config file holds `name = value` lines. `base = other.txt` names a file beside it whose settings it starts from. The
-command line wins over a config file, and a config file over its base.
+A config file holds `name = value` lines. `base = other.txt` names a config file in the same folder whose settings it
+extends. The command line overrides a config file, and a config file overrides its base.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TRUE, FALSE = {"true", "yes", "1", "on"}, {"false", "no", "0", "off"}
 
 
 def boolean(text: str) -> bool:
-    """Return the truth value that a text names; raise ArgumentTypeError if it names none."""
+    """Parse true or false from a text; raise ArgumentTypeError for any other text."""
     if text.lower() in TRUE | FALSE:
         return text.lower() in TRUE
     raise argparse.ArgumentTypeError(f"found {text!r}, expected true or false")
@@ -38,7 +38,7 @@ def boolean(text: str) -> bool:
 # Options of a switch: `--x` and `--x true` turn it on, `--x false` turns it off; `x = true` in a config file.
 SWITCH: dict[str, Any] = {"type": boolean, "nargs": "?", "const": True, "metavar": "true|false"}
 
-MAX_INT = 10**9  # a larger whole number is a slip, and overflows in C
+MAX_INT = 10**9  # a larger whole number is a mistake, and may overflow in C
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,14 @@ class Flag:
     default: Any
     help: str  # without the default, which is added
     least: float = -(10**9)
-    most: float | None = None  # by default MAX_INT of a whole number, any finite number else
-    above: float = -math.inf  # a number must exceed this
+    most: float | None = None  # None: MAX_INT for a whole number, otherwise any finite number
+    above: float = -math.inf  # exclusive lower bound
     choices: Collection[str] | None = None
-    parse: Callable[[str], Any] | None = None  # type, or function of the text, where it is not the default's type
+    parse: Callable[[str], Any] | None = None  # type or parser of a value; None: the type of the default
     several: bool = False  # takes a list of values
 
     def add_to(self, add_argument: Callable[..., object], shown: bool) -> None:
-        """Declare the flag, without its default, in the help or hidden from it."""
+        """Declare the flag without its default; `shown` says whether the help lists it."""
         kind = self.parse or type(self.default)
         options: dict[str, Any] = {"type": kind, "choices": self.choices}
         if self.several:
@@ -82,14 +82,14 @@ class Flag:
 
 
 def flags_of(kind: type[DataclassInstance]) -> list[Flag]:
-    """Return a flag for each field of a dataclass that has `help`, and its bounds if any, in its metadata."""
+    """Return a flag for each field of a dataclass whose metadata has `help`; the metadata are options of `Flag`."""
     return [Flag(field.name, field.default, **field.metadata) for field in fields(kind) if "help" in field.metadata]
 
 
 class FlagParser(OneLineErrorParser):
-    """Parser that keeps given flags apart from defaults, reads config files, and raises InputError.
+    """Parser that separates given flags from defaults, reads config files, and raises InputError.
 
-    Config files may set the flags `foreign` of other commands; these are skipped.
+    Config files may also set flags of other commands, named in `foreign`; these are skipped.
     """
 
     def __init__(self, description: str, examples: str, foreign: Collection[str] = ()):
@@ -103,10 +103,10 @@ class FlagParser(OneLineErrorParser):
         )
         self.defaults: dict[str, Any] = {}
         self._foreign, self._source = set(foreign), ""
-        self.add_argument("--config", help="file of `name = value` lines; `base = other.txt` names one to start from")
+        self.add_argument("--config", help="file of `name = value` lines; `base = other.txt` names one to extend")
 
     def add(self, title: str, flags: Iterable[Flag], shown: bool = True) -> None:
-        """Declare flags in a group of the help, or hidden from it."""
+        """Declare a group of flags; `shown` says whether the help lists it."""
         group = self.add_argument_group(title)
         for flag in flags:
             flag.add_to(group.add_argument, shown)
@@ -146,7 +146,7 @@ class FlagParser(OneLineErrorParser):
         return {name: value for name, value in given.items() if name in own}
 
     def accepted(self, flags: Mapping[str, Any]) -> dict[str, Any]:
-        """Return those resolved flags of another version that this parser accepts."""
+        """Return the flags that this parser accepts, from the resolved flags of another version."""
         found: dict[str, Any] = {}
         for name, value in flags.items():
             try:
@@ -160,7 +160,7 @@ def config_chain(path: Path) -> list[tuple[Path, dict[str, Any]]]:
     """Return a config file and its bases with their settings, the farthest base first.
 
     Raises:
-        InputError: A file cannot be read, or builds on itself.
+        InputError: A file cannot be read, or is its own base.
     """
     chain: list[tuple[Path, dict[str, Any]]] = []
     named_by = "--config"

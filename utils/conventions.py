@@ -1,7 +1,7 @@
-"""Conversions between our pixel convention and those of benchmarks and other programs: one function for each.
+"""Conversions between our pixel convention and those of benchmarks and other programs, one function each.
 
-Ours are pixels (x, y), integer = pixel centre. An image's outer edges therefore lie at −0.5 and W − 0.5, and a resize,
-which keeps the edges in place, is x' = (x + 0.5)·W'/W − 0.5. Sizes are (height, width).
+Our pixels are (x, y) with integer = pixel centre. An image's outer edges therefore lie at −0.5 and W − 0.5. A resize
+keeps the edges fixed: x' = (x + 0.5)·W'/W − 0.5. Sizes are (height, width).
 """
 
 import numpy as np

@@ -1,6 +1,6 @@
 """Image coordinates.
 
-Pixels (x, y): integer = pixel centre, x to the right, y down. Normalized: 2·px/(W−1, H−1) − 1, so that the corner
+Pixels (x, y): integer = pixel centre, x to the right, y down. Normalised: 2·px/(W−1, H−1) − 1, so that the corner
 pixels' centres are at ±1 (`align_corners=True` of torch's grid_sample). Time code of frame i (0-based): (i+1)/N.
 """
 
@@ -10,13 +10,13 @@ from torch import Tensor
 
 
 def normalize_px(px: Tensor, height: int, width: int) -> Tensor:
-    """Convert pixels [*,2] to normalized coordinates [*,2]."""
+    """Convert pixels [*,2] to normalised coordinates [*,2]."""
     x, y = px.unbind(-1)
     return torch.stack([2 * x / (width - 1) - 1, 2 * y / (height - 1) - 1], -1)
 
 
 def denormalize_px(xy: Tensor, height: int, width: int) -> Tensor:
-    """Convert normalized coordinates [*,2] to pixels [*,2]; the inverse of `normalize_px`."""
+    """Convert normalised coordinates [*,2] to pixels [*,2]; the inverse of `normalize_px`."""
     x, y = ((xy + 1) / 2).unbind(-1)
     return torch.stack([x * (width - 1), y * (height - 1)], -1)
 
@@ -49,7 +49,7 @@ def sample_bilinear(maps: Tensor, px: Tensor, padding_mode: str = "border") -> T
     Args:
         maps: Values at the pixel centres, [B,H,W,C].
         px: Pixels (x, y), [B,*,2].
-        padding_mode: What `torch.nn.functional.grid_sample` takes outside the image.
+        padding_mode: Values outside the image, as in `torch.nn.functional.grid_sample`.
 
     Returns:
         Values [B,*,C].

@@ -1,4 +1,4 @@
-"""Array files (.npy, .npz) and JSON files, read without running pickled code; every kind of damage is a ValueError."""
+"""Array files (.npy, .npz) and JSON files, read without running pickled code; any damage raises a ValueError."""
 
 import json
 import zipfile

@@ -1,4 +1,4 @@
-"""Choosing a device, and moving tensors to it."""
+"""Choose a device, and move tensors to it."""
 
 from collections.abc import Sequence
 
@@ -11,9 +11,9 @@ from utils.errors import InputError
 def pick_device(name: str) -> torch.device:
     """Return the device of this name; `auto` is cuda if there is a GPU, else mps, else cpu.
 
-    On a CPU, numbers below 1e-38 become 0 from now on. The Gaussians of the code net and the transmittance behind a
-    surface are full of them in a trained model, and a CPU computes many times slower with them. Threads inherit the
-    setting, so call this before the first computation.
+    As a side effect, a CPU then flushes numbers below 1e-38 to 0. A trained model has many of them, in the Gaussians of
+    the code net and in transmittances behind surfaces, and a CPU computes many times slower with them. Threads inherit
+    the setting when they start, so call this before the first computation.
 
     Args:
         name: `auto`, `cpu`, `mps`, `cuda` or `cuda:<index>`.
@@ -34,7 +34,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def to_device(value: Tensor, device: torch.device) -> Tensor:
-    """Return `value` on a device, without waiting for what a GPU still computes."""
+    """Return `value` on a device, without waiting for a GPU's pending work."""
     if device.type == "cuda" and value.device.type == "cpu":
         value = value.pin_memory()  # a GPU copies asynchronously from pinned memory only
     return value.to(device, non_blocking=True)

@@ -1,4 +1,4 @@
-"""Several processes that share a job: `torchrun --nproc_per_node=N …`, on one host or many."""
+"""Communication between the processes of a job: `torchrun --nproc_per_node=N …`, on one host or many."""
 
 import atexit
 import functools
@@ -22,7 +22,7 @@ LOST = ("by peer", "remote process", "Broken pipe", "Connection refused")  # par
 
 
 def _report_lost_process(exchange: Callable[..., T]) -> Callable[..., T]:
-    """Decorate a method in which all processes take part: raise an `InputError` if one of the others is lost."""
+    """Decorate a collective method: raise an `InputError` if another process is lost."""
 
     @functools.wraps(exchange)
     def wrapped(context: "Context", *args) -> T:
@@ -33,7 +33,7 @@ def _report_lost_process(exchange: Callable[..., T]) -> Callable[..., T]:
                 raise
             raise InputError(
                 f"another of the {context.size} processes that train together was lost ({str(error).splitlines()[0]}): "
-                "its own output says why; what is saved is complete, and the same command goes on"
+                "its own output gives the reason; saved files are complete, so run the same command again to resume"
             ) from error
 
     return wrapped
@@ -57,15 +57,15 @@ class Context:
     def join(cls) -> "Context":
         """Join the processes that torchrun started; without torchrun, return the context of a single process.
 
-        Tensors on GPUs are exchanged with NCCL, all else with gloo.
+        Tensors on GPUs are exchanged with NCCL, everything else with gloo.
         """
         if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
             return cls()
         if not dist.is_initialized():
             backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
             dist.init_process_group(backend, timeout=timedelta(days=7))  # for the slowest process
-        # At the interpreter's exit, its threads could outlive what they use and abort a process that is done.
-        atexit.register(_leave)
+        # Otherwise its threads may outlive the interpreter's objects, and abort a finished process.
+        atexit.register(_destroy_process_group)
         return cls(dist.get_rank(), dist.get_world_size())
 
     def partition(self, items: Sequence[T]) -> list[T]:
@@ -74,7 +74,7 @@ class Context:
 
     @_report_lost_process
     def barrier(self) -> None:
-        """Wait for all processes: what one has written before, all can read afterwards."""
+        """Wait for all processes; afterwards, all can read the files that any of them wrote before."""
         if self.size > 1:
             dist.barrier()
 
@@ -82,7 +82,7 @@ class Context:
         """Run `work` in the process of rank 0 while the others wait.
 
         Raises:
-            InputError: `work` raised it; all processes raise the same.
+            InputError: `work` raised it; all processes raise it with the same message.
         """
         problem = None
         if self.rank == 0:
@@ -109,9 +109,7 @@ class Context:
 
     @_report_lost_process
     def all_gather(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """Concatenate each tensor with those of the other processes.
-
-        Only this process's own rows carry a gradient.
+        """Concatenate each tensor with those of the other processes; only this process's own rows carry a gradient.
 
         Args:
             tensors: Tensors [M,*] of one dtype; M may differ between processes.
@@ -121,7 +119,7 @@ class Context:
         """
         if self.size == 1:
             return list(tensors)
-        # One message for all tensors: each message costs a wait.
+        # One message for all tensors, because each message costs a synchronisation.
         flat = torch.cat([tensor.detach().flatten() for tensor in tensors])
         shapes = self.all_gather_object([[tuple(tensor.shape) for tensor in tensors]])
         sizes = [[math.prod(shape) for shape in part] for part in shapes]
@@ -153,7 +151,7 @@ class Context:
         return device
 
 
-def _leave() -> None:
+def _destroy_process_group() -> None:
     if dist.is_initialized():
         dist.destroy_process_group()
 

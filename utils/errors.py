@@ -1,4 +1,4 @@
-"""How a command ends early: a user's mistake is one sentence and exit status 2, an interruption one line and 130."""
+"""Early exits of commands: unusable input prints one sentence and exits with 2, an interruption one line and 130."""
 
 import argparse
 import errno
@@ -19,11 +19,11 @@ STOPPED = "\nstopped; finished work is kept, and the same command does the rest"
 
 
 class InputError(Exception):
-    """Unusable input of the user; the message says in one sentence what was found, what was expected, what to do."""
+    """Unusable input of the user; the message is one sentence: what was found, what was expected, what to do."""
 
 
 class OneLineErrorParser(argparse.ArgumentParser):
-    """A parser whose errors are one sentence, without the usage of all flags in front."""
+    """A parser whose errors are one sentence, not preceded by the usage of all flags."""
 
     def error(self, message: str) -> NoReturn:
         """Print the error and exit with status 2."""
@@ -41,12 +41,12 @@ class OneLineErrorParser(argparse.ArgumentParser):
 
 @contextmanager
 def explain_failed_writes(folder: Path | str) -> Iterator[None]:
-    """Turn a failed write inside the context into an `InputError` that says what to do.
+    """Turn a failed write inside the context into an `InputError` with advice.
 
-    A full disk, a lack of permission and a path that is already something else are explained; other errors pass.
+    It explains a full disk, missing permission and an occupied path; other errors pass unchanged.
 
     Args:
-        folder: What the message names if the system's error names no file.
+        folder: Folder to name in the message if the system's error names no file.
 
     Raises:
         InputError: A write failed for one of these reasons.
@@ -56,7 +56,7 @@ def explain_failed_writes(folder: Path | str) -> Iterator[None]:
     except OSError as error:
         path = error.filename or folder
         if error.errno in DISK_FULL:
-            advice = f"cannot write in {folder} ({error.strerror}): make room there; saved files are complete"
+            advice = f"cannot write in {folder} ({error.strerror}): make room there, saved files are complete"
         elif error.errno in FORBIDDEN:
             advice = f"no permission to write {path} ({error.strerror}): grant it, or name a writable folder"
         elif error.errno in PATH_OCCUPIED:
@@ -64,15 +64,15 @@ def explain_failed_writes(folder: Path | str) -> Iterator[None]:
             advice = f"cannot use {path} ({error.strerror}): move away what is in its place, or choose another name"
         else:
             raise
-        raise InputError(f"{advice}, and the same command goes on") from error
+        raise InputError(f"{advice}; then run the same command again") from error
 
 
 def exit_on_input_error(main: Callable[..., None]) -> Callable[..., None]:
     """Decorate an entry point so that it ends with one line on stderr instead of a traceback.
 
     An `InputError` or a lack of memory exits with status 2. Ctrl-C and SIGTERM, which batch systems send before they
-    kill a job, exit with 130. If the signal arrives while another error is on its way, that error is reported: torchrun
-    sends SIGTERM to the other processes when one is lost, just as they are about to report the loss.
+    kill a job, exit with 130. If the signal arrives while another error is being handled, that error is reported: when
+    a process is lost, torchrun sends SIGTERM to the others just as they are about to report the loss.
     """
 
     @functools.wraps(main)
@@ -104,13 +104,13 @@ def _error_chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _message_and_status(error: BaseException) -> tuple[str, int] | None:
-    """Return an error's message and exit status; None if it is a fault of the program, or no error."""
+    """Return an error's message and exit status; None for a bug of the program or an interruption."""
     if isinstance(error, InputError):
         return f"error: {error}", 2
     if isinstance(error, SystemExit) and isinstance(error.code, str):
         return error.code, 1
     if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):  # pathlib's, before Python 3.13
-        return f"error: {error}: give the path that it should lead to", 2
+        return f"error: {error}: give the path of its intended target", 2
     lacks_memory = isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
     if isinstance(error, MemoryError) or lacks_memory:
         reason = (str(error).splitlines() or ["none left"])[0]
@@ -119,10 +119,10 @@ def _message_and_status(error: BaseException) -> tuple[str, int] | None:
 
 
 class StopRequest:
-    """Context in which the first Ctrl-C or SIGTERM only sets `requested`, so that no step is cut short.
+    """Context in which the first Ctrl-C or SIGTERM only sets `requested`, so that no step is interrupted.
 
     Args:
-        patient: Whether later ones do no more either; else a second one interrupts as usual.
+        patient: Whether later signals are ignored; otherwise a second one interrupts as usual.
     """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)

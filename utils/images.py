@@ -1,4 +1,4 @@
-"""Image files: listing, decoding and writing them, and what a decoded mask selects.
+"""Image files: list, decode and write them, and extract the foreground of masks.
 
 Images are RGB uint8 [H,W,3] in memory, whatever the file holds (grey, RGBA, 16 bit, palette). Files are read
 through a byte buffer, because OpenCV cannot open non-ASCII paths on every system.
@@ -16,7 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from utils.atomic import write_atomic
 from utils.errors import InputError
 
-# What OpenCV reads.
+# Suffixes of formats that OpenCV reads.
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jp2", ".png", ".bmp", ".dib", ".webp", ".avif", ".tif", ".tiff"}
 IMAGE_SUFFIXES |= {".ppm", ".pgm", ".pbm", ".pnm"}
 PNG_MAGIC, JPEG_MAGIC = b"\x89PNG", b"\xff\xd8"
@@ -48,7 +48,7 @@ def list_frames(folder: Path) -> list[Path]:
         other = by_stem.setdefault(frame.stem, frame)
         if other is not frame:  # masks, count maps and videos are named after the stem
             raise InputError(
-                f"{folder} has both {other.name} and {frame.name}, expected one frame of each name: remove or rename "
+                f"{folder} has both {other.name} and {frame.name}, expected one frame for each name: remove or rename "
                 "one of them"
             )
     if len(frames) < 2:
@@ -64,7 +64,7 @@ def decode_image(path: Path, flags: int = cv2.IMREAD_UNCHANGED) -> np.ndarray:
 
     Args:
         path: The image file.
-        flags: OpenCV's `IMREAD_*` flags; by default the pixels are returned as they are stored.
+        flags: OpenCV's `IMREAD_*` flags; by default pixels are returned as stored.
 
     Returns:
         [H,W] or [H,W,C] with C = 3 (BGR) or 4 (BGRA), in the file's own dtype.
@@ -101,7 +101,7 @@ def _is_truncated(data: bytes) -> bool:
                 image.draft("L", (1, 1))  # an eighth of the size, which is faster
                 image.load()
     except (UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError):
-        return False  # whether it can be decoded all the same is for OpenCV to say
+        return False  # OpenCV decides whether it can be decoded
     except OSError:
         return True
     return False
@@ -127,7 +127,7 @@ def to_rgb(image: np.ndarray) -> np.ndarray:
 
 
 def read_frame(path: Path) -> np.ndarray:
-    """Read one frame, turned upright as its EXIF orientation says.
+    """Read one frame, rotated upright according to its EXIF orientation.
 
     Returns:
         RGB uint8 [H,W,3].
@@ -173,8 +173,8 @@ def read_frames(paths: list[Path]) -> np.ndarray:
 def read_mask(path: Path, height: int, width: int) -> np.ndarray:
     """Read a foreground mask, resized to its frame's size.
 
-    The foreground is where alpha, if it varies, or else the brightest channel exceeds half of its range. In a mask of
-    0 and 1 only, the ones are the foreground.
+    The foreground is where alpha (if it varies, otherwise the brightest channel) exceeds half of its range. In a mask
+    that holds only 0 and 1, the ones are the foreground.
 
     Args:
         path: The mask's image file, of the same aspect ratio as the frame (frames may have been reduced in size).
@@ -206,11 +206,11 @@ def _foreground(image: np.ndarray) -> np.ndarray:
     """Return where a decoded mask image is foreground, bool [H,W]."""
     if image.ndim == 3 and image.shape[2] == 4:
         alpha = image[..., 3]
-        # A uniform alpha channel selects nothing: the mask is then in the colors.
+        # A uniform alpha channel selects nothing, so the mask is in the colours.
         values = alpha if alpha.min() != alpha.max() else image[..., :3].max(-1)
     else:
         values = image if image.ndim == 2 else image.max(-1)
-    # Labels 0 and 1 are a common way to store a mask, and would all lie below half of the range.
+    # Masks are often stored as 0 and 1, which lie below half of the range.
     full = np.iinfo(values.dtype).max if np.issubdtype(values.dtype, np.integer) else 1.0
     return values > 0 if values.max() <= 1 else values > full / 2
 

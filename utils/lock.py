@@ -1,4 +1,4 @@
-"""Folders in which one process works at a time."""
+"""Locks on folders that only one process at a time may use."""
 
 import errno
 import os
@@ -18,7 +18,7 @@ WAIT_S = 0.2  # a process that is just leaving has removed the lock file within 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[Path]:
-    """Hold `folder` for this process alone while the context is entered; the lock of a killed process ends with it.
+    """Lock `folder` for this process while the context is entered; the lock of a killed process ends with it.
 
     The folder is made if it is missing and removed if it is empty at the end. Its file `.lock` names the holder.
     Forked children do not hold the lock, so those that outlive a killed parent do not block the next run. On a file
@@ -40,7 +40,8 @@ def locked(folder: Path) -> Iterator[Path]:
         lock_file.write_text(f"process {os.getpid()} on {socket.gethostname()}")
         yield folder
     finally:
-        lock_file.unlink(missing_ok=True)  # before the release: who has opened it sees that it is no longer the lock
+        # Before the release, so that a process that waits on this file notices that it is no longer the lock.
+        lock_file.unlink(missing_ok=True)
         lock.release()
         for path in (folder, *created):
             if any(path.iterdir()):
@@ -56,7 +57,7 @@ def _acquire(lock: FileLock, lock_file: Path) -> None:
         with suppress(OSError):  # the holder may leave at this moment
             holder = lock_file.read_text(errors="replace") or holder
         raise InputError(
-            f"{lock_file.parent} is in use by {holder}: wait until it ends, or stop it; the same command then goes on"
+            f"{lock_file.parent} is in use by {holder}: wait until it ends, or stop it; then run the same command again"
         ) from error
     except OSError as error:
         if error.errno not in NO_LOCKS:

@@ -1,4 +1,4 @@
-"""Threads of one process: how many torch computes with, and independent jobs in several of them."""
+"""Threads of one process: set the number that torch uses, and run independent jobs in several threads."""
 
 import os
 import threading
@@ -11,17 +11,17 @@ import torch
 
 T = TypeVar("T")
 
-MAX_BYTES = 2**30  # of all jobs that run at a time
-BYTES_PER_PX = 256  # of one job for each pixel of its frames (measured: 200 to 250)
+MAX_BYTES = 2**30  # memory of all jobs that run at a time
+BYTES_PER_PX = 256  # memory of a job per pixel of a frame (measured: 200 to 250)
 
 
 def default_workers(num_px: int, device: torch.device | str = "cpu", bytes_per_job: int | None = None) -> int:
-    """Return how many jobs to run at a time: on a CPU one for each core as far as memory goes, on a GPU one.
+    """Return how many jobs to run at a time: on a CPU one per core, limited by `MAX_BYTES`, on a GPU one.
 
     Args:
         num_px: Pixels of a frame.
-        device: Where the jobs compute.
-        bytes_per_job: Memory that a job takes; by default BYTES_PER_PX for each pixel.
+        device: The device of the jobs.
+        bytes_per_job: Memory of a job; by default BYTES_PER_PX for each pixel.
     """
     if torch.device(device).type != "cpu":
         return 1
@@ -42,12 +42,12 @@ def torch_threads(count: int) -> Iterator[None]:
 def run_in_threads(work: Callable[[T], Iterable[object]], jobs: Sequence[T], workers: int) -> None:
     """Run `work(job)` to its end for every job, `workers` at a time; the first error or Ctrl-C stops all of them.
 
-    The workers divide torch's threads among themselves: threads of several workers that wait for one another at every
-    small operation cost more than they gain, above all beside other programs.
+    Each worker gets an equal share of torch's threads: with more threads than cores, waiting at every small operation
+    would cost more than it gains, above all if other programs run.
 
     Args:
-        work: Makes a generator, which does the job and yields wherever it may be stopped.
-        jobs: Its arguments.
+        work: Returns a generator that does the job, and yields wherever it may be stopped.
+        jobs: The arguments of `work`.
         workers: Number of jobs that run at a time.
     """
     stopped = threading.Event()

@@ -1,4 +1,4 @@
-"""The log of a training run: TensorBoard and `metrics.jsonl`, which agree after a resume, too."""
+"""The log of a training run: TensorBoard and `metrics.jsonl`, which hold the same steps even after a resume."""
 
 import json
 import math
@@ -32,7 +32,7 @@ class RunLog:
         self._writer = SummaryWriter(str(log_dir), purge_step=last_kept + 1)
 
     def scalars(self, step: int, values: Mapping[str, float | Tensor]) -> None:
-        """Log named numbers (`loss/flow`, …) of a step; a line {"step": …, name: value, …} in the JSONL."""
+        """Log named numbers (`loss/flow`, …) of a step, in the JSONL as a line {"step": …, name: value, …}."""
         numbers = {name: float(value) for name, value in values.items()}
         for name, number in numbers.items():
             self._writer.add_scalar(name, number, step)
@@ -51,7 +51,7 @@ class RunLog:
 
 
 def _drop_lines_after(path: Path, last_step: int) -> None:
-    """Keep the lines of a JSONL with `step` ≤ `last_step`; lines that a crash has cut short are dropped as well."""
+    """Keep the lines of a JSONL with `step` ≤ `last_step`; also drop lines that a crash has truncated."""
     if path.exists():
         kept = [line for line in _read_lines(path) if _step(line) <= last_step]
         with atomic_path(path) as temporary:
@@ -59,7 +59,7 @@ def _drop_lines_after(path: Path, last_step: int) -> None:
 
 
 def _read_lines(path: Path) -> list[str]:
-    """Read the lines of a JSONL; bytes that are not text, as after a power failure, spoil their own lines only."""
+    """Read the lines of a JSONL; bytes that are not text, as after a power failure, damage only their own lines."""
     return path.read_text(encoding="utf-8", errors="replace").splitlines()
 
 
@@ -76,7 +76,7 @@ def read_curves(metrics: Path, max_points: int = 300) -> dict[str, list[tuple[fl
 
     Args:
         metrics: The file; a missing one has no scalars.
-        max_points: Of each scalar, evenly thinned.
+        max_points: Most points to return for each scalar, evenly spaced.
 
     Returns:
         (step, value) by scalar, in the order of the lines.

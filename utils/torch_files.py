@@ -13,7 +13,7 @@ def load_plain(path: Path, kind: str) -> object:
 
     Args:
         path: The file.
-        kind: What the file should be ("a checkpoint"), for the message.
+        kind: Expected kind of file for the message, such as "a checkpoint".
 
     Raises:
         InputError: The file cannot be read, or holds more than tensors and plain data.
@@ -24,6 +24,6 @@ def load_plain(path: Path, kind: str) -> object:
         raise
     except Exception as error:  # damaged pickles raise nearly anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if isinstance(error, pickle.UnpicklingError):  # its message would advise to run the code
+        if isinstance(error, pickle.UnpicklingError):  # its message would recommend running the code
             reason = "it is none, or holds more than tensors and plain data"
         raise InputError(f"{path} cannot be read as {kind} ({reason}); give another or delete it") from error

@@ -14,7 +14,7 @@ from utils.atomic import atomic_path
 from utils.errors import InputError
 from utils.images import to_rgb
 
-# What ffmpeg and Pillow (gif) read.
+# Suffixes of formats that ffmpeg and Pillow (gif) read.
 VIDEO_SUFFIXES = {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".gif", ".mpg", ".mpeg"}
 
 
@@ -25,7 +25,7 @@ def read_video(path: Path) -> Iterator[np.ndarray]:
         InputError: The file is missing, empty or no video (raised at the first frame), or ends early (raised after the
             last frame at the latest).
     """
-    path = Path(path).absolute()  # ffmpeg takes what precedes a colon in a relative path for a protocol
+    path = Path(path).absolute()  # ffmpeg would read the part of a relative path before a colon as a protocol
     if not path.is_file():
         raise InputError(f"no video file at {path}: give the path of an existing file")
     if not path.stat().st_size:
@@ -50,7 +50,7 @@ def frame_rate(path: Path) -> float:
         meta = reader.get_meta_data()
     if "fps" in meta:
         return meta["fps"]
-    return 1000 / (meta.get("duration") or 100)  # a gif's frame lasts `duration` ms; players take 0 for 100
+    return 1000 / (meta.get("duration") or 100)  # a gif's frame lasts `duration` ms; players show 0 as 100
 
 
 def _open_reader(path: Path) -> Any:  # imageio's type of a reader lacks its methods
@@ -83,14 +83,14 @@ def write_video(path: Path, frames: Iterable[np.ndarray], fps: float = 10) -> No
 
     Args:
         path: The mp4 file.
-        frames: RGB uint8 [H,W,3] of one size, taken one by one, so that a generator never holds them all. H.264 needs
-            even sides: the last row or column of odd ones is repeated.
+        frames: RGB uint8 [H,W,3] of one size, consumed one by one. H.264 needs even sides: the last row or column of
+            odd ones is repeated.
         fps: Frames per second.
 
     Raises:
-        InputError: ffmpeg could not write all of it; on a full disk it reports that to the terminal only.
+        InputError: ffmpeg could not write all of it; it reports a full disk only on the terminal.
     """
-    incomplete = InputError(f"cannot write {path} whole: make room on that disk, and the same command writes it again")
+    incomplete = InputError(f"cannot write {path} whole: make room on that disk, then run the same command again")
     with atomic_path(path) as temporary:
         with _open_writer(temporary, fps) as writer:
             for frame in frames:
