@@ -1,1 +1,1 @@
-"""From a video to filtered and chained flow on disk."""
+"""Preprocessing: from a video to filtered and chained flow on disk."""

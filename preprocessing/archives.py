@@ -1,4 +1,4 @@
-"""Shared parts of the commands that unpack a benchmark: their flags, the archive, writing its sequences."""
+"""Shared parts of the commands that unpack a benchmark: flags, finding the archive, writing sequences."""
 
 import argparse
 import http.client
@@ -37,12 +37,12 @@ def archive_parser(description: str, url: str) -> argparse.ArgumentParser:
 
 
 def find_archive(archive: Path | None, url: str, out: Path) -> Path:
-    """Return the path of the archive, downloading it if needed.
+    """Return the path of the archive, downloaded if needed.
 
     Args:
         archive: A file that was downloaded before, or None.
         url: Where to download from if `archive` is None.
-        out: Folder of the download, which is named as in the URL. An existing file is not downloaded again.
+        out: Folder for the download, which keeps its name from the URL. An existing file is not downloaded again.
 
     Raises:
         InputError: There is no such file, the download failed or is incomplete, or the file has changed since.
@@ -71,11 +71,11 @@ def _download(url: str, target: Path) -> None:
 
 
 def decode_rgb(data: bytes, origin: str) -> np.ndarray:
-    """Decode a png or jpeg, with a palette's colors applied.
+    """Decode a png or jpeg, with a palette's colours applied.
 
     Args:
         data: The encoded image.
-        origin: What the message calls it.
+        origin: Name of the image in the error message.
 
     Returns:
         RGB uint8 [H,W,3].
@@ -102,7 +102,7 @@ def write_sequences(
         write: `write(name, paths)` writes one sequence to a temporary folder.
 
     Raises:
-        InputError: A wanted name is not present, or a name cannot be that of a folder; nothing is written then.
+        InputError: A wanted name is not present, or is no valid name of a folder; nothing is written then.
     """
     names = dict.fromkeys(wanted or sorted(present))  # without repetitions
     if missing := [name for name in names if name not in present]:

@@ -1,9 +1,9 @@
-"""Chain flow through the frames in between where the direct flow is not valid: chained/. The raw flow is kept.
+"""Chain flow through intermediate frames where the direct flow is not valid, into `chained/`; raw flow is kept.
 
-Along a sweep i→i+1, i→i+2, … (and backwards) the flow is continued by the next adjacent flow where that is
-cycle-consistent. A valid direct flow has precedence, and the chain continues from it. Both ends of chained flow must
-look alike. The flow over a doubled gap of sparse pairs is chained from its two halves. The files hold the chained flow,
-and NaN elsewhere: there the raw flow applies, valid or not.
+Along a sweep i→i+1, i→i+2, … (and backwards), flow is extended by the next adjacent flow where that flow is
+cycle-consistent. Valid direct flow has precedence, and the chain continues from it. The two ends of chained flow must
+look alike. Flow over a doubled gap of sparse pairs is chained from its two halves. The files hold chained flow, and NaN
+where nothing was chained: there the raw flow applies, valid or not.
 """
 
 from collections.abc import Iterator
@@ -26,11 +26,11 @@ from utils.distributed import SINGLE_PROCESS, Context
 from utils.images import read_frame
 from utils.parallel import default_workers, run_in_threads
 
-ADJACENT_CACHE_BYTES = 2**29  # of adjacent flows, which every sweep uses; of a longer clip they are read again
+ADJACENT_CACHE_BYTES = 2**29  # for adjacent flows, which every sweep uses; longer clips read them repeatedly
 
 
 class FilteredFlow(NamedTuple):
-    """Raw flow of a pair [H,W,2], and where it is cycle-consistent and where rescued, bool [H,W]."""
+    """Raw flow [H,W,2] of a pair, and bool masks [H,W]: where it is cycle-consistent, and where it was rescued."""
 
     flow: Tensor
     valid: Tensor
@@ -48,7 +48,7 @@ class ChainedFlow(NamedTuple):
 
 @dataclass(frozen=True)
 class Job:
-    """Pairs that are chained one after the other, and the iterator that does it."""
+    """Pairs that are chained one after the other, and the iterator that chains them."""
 
     pairs: list[Pair]
     results: Iterator[ChainedFlow]
@@ -62,7 +62,7 @@ def chain_flow(
     pairs: Pairs | None = None,
     context: Context = SINGLE_PROCESS,
 ) -> None:
-    """Write chained flow, masks and counts into `paths.chained`; sweeps whose files are all there are kept.
+    """Write chained flow, masks and counts into `paths.chained`; sweeps whose files all exist are skipped.
 
     Args:
         paths: Filtered sequence.
@@ -77,7 +77,7 @@ def chain_flow(
     jobs = [Job([(i, j) for j in targets], chain.along_sweep((i, targets))) for i, targets in pairs.sweeps()]
     _run(paths, names, jobs, context, "chain", device)
     for gap in pairs.doubled_gaps():
-        context.barrier()  # the halves have to be there
+        context.barrier()  # the halves must exist
         jobs = [Job([pair], chain.from_halves(pair)) for pair in pairs.with_gap(gap)]
         _run(paths, names, jobs, context, f"chain, gap {gap}", device)
     context.barrier()
@@ -118,7 +118,7 @@ class Chain:
             yield ChainedFlow((i, j), _nan_except(chained, filled), valid, direct.rescued & ~valid)
 
     def from_halves(self, pair: Pair) -> Iterator[ChainedFlow]:
-        """Chain the flow of a pair from its two halves, which have been chained."""
+        """Chain the flow of a pair from its two halves, which have been chained before."""
         a, middle, b = (self.names[k] for k in (pair[0], sum(pair) // 2, pair[1]))
         first, second = (self._read_half(*ends) for ends in ((a, middle), (middle, b)))
         direct = self._read_filtered(*pair)
@@ -159,7 +159,7 @@ def _nan_except(flow: Tensor, mask: Tensor) -> Tensor:
 
 
 def _run(paths: SequencePaths, names: list[str], jobs: list[Job], context: Context, label: str, device: Device) -> None:
-    """Do this rank's jobs that have a file missing."""
+    """Run this rank's jobs of which a file is missing."""
     pairs = [(names[i], names[j]) for job in jobs for i, j in job.pairs]
     missing = {*missing_flows(paths.chained, pairs), *missing_masks(paths.chained, pairs)}
     todo = [job for job in context.partition(jobs) if any((names[i], names[j]) in missing for i, j in job.pairs)]

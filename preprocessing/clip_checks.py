@@ -1,6 +1,6 @@
 """Warnings about a clip: cuts, noise, darkness, no motion, few or small frames.
 
-They are measured between neighbouring frames, by flow and colours. Each is a sentence with the consequence.
+The checks compare neighbouring frames by flow and colours. Each warning is a sentence that gives the consequence.
 """
 
 import cv2
@@ -11,12 +11,12 @@ from preprocessing.flow_files import read_flow
 from preprocessing.sequence_paths import SequencePaths
 from utils.images import read_frame
 
-# Mean difference between a frame and its warped neighbour, by the frame's mean deviation from its mean colour: at most
-# 0.3 in filmed and drawn clips, above 1.1 across a cut and in noise.
+# Mean difference between a frame and its warped neighbour, divided by the frame's mean deviation from its mean colour:
+# at most 0.3 in filmed and drawn clips, above 1.1 across a cut and in noise.
 MAX_DIFFERENCE = 0.6
 PLAIN = 2.0  # of 255: mean deviation below which flow finds nothing to follow
 STILL = 0.25  # pixels
-MOVING_SHARE = 0.005  # of the pixels: a small object before a resting camera
+MOVING_SHARE = 0.005  # share of the pixels, as of a small object before a static camera
 FEW_FRAMES, SMALL_SIDE = 4, 32
 
 

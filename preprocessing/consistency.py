@@ -1,4 +1,4 @@
-"""Which flow to trust: pure functions of tensors.
+"""Checks of flow by cycle consistency and appearance, as pure functions of tensors.
 
 Flows are [*,H,W,2] in pixels, points `px` [*,2] in pixels (x, y) with integer = pixel centre. Lookups are bilinear with
 aligned corners. A point outside the image is never valid, so the value of a lookup there does not matter.
@@ -12,20 +12,20 @@ from torch import Tensor
 from utils.coords import is_inside_image, pixel_grid, sample_bilinear
 
 CYCLE_THRESHOLD = 3.0  # pixels, as released
-# A pixel is rescued as occluded if its first cycle fails clearly, by this factor, and the second one closes: then its
-# target shows its occluder. As released.
+# A pixel is rescued as occluded if its first cycle misses by more than this factor times the threshold, and the second
+# cycle closes: then its target shows its occluder. As released.
 OCCLUSION_FACTOR = 1.5
-# From this frame gap on appearance is compared; pixels of nearer pairs may be rescued. As released.
+# From this frame gap on, appearance is compared; at smaller gaps, pixels may be rescued. As released.
 NEAR_GAP = 3
 RGB_THRESHOLD = 0.3  # Euclidean distance of colours in [0, 1], for chained points, as released
-MASK_ONE = 1 - 1e-5  # a mask of ones, looked up bilinearly, gives 0.99999994 at times
+MASK_ONE = 1 - 1e-5  # bilinear lookups in a mask of ones may give 0.99999994
 # Cosine that corresponding points must exceed, by kind of feature. dino: as released. sift: measured on scenes with
-# exact tracks (docs/preprocessing.md): 88 % and more of the right points of moving objects stay, 40 to 85 % of the
-# wrong ones go.
+# exact tracks (docs/preprocessing.md): at least 88 % of the right points on moving objects are kept, and 40 to 85 % of
+# the wrong ones are removed.
 COSINE_THRESHOLD = {"dino": 0.5, "sift": 0.85}
 MIN_SQUARES = 1e-16  # keeps the cosine of a flat patch (zeros) at 0, far below the squares of other features
 
-# Products of cells that cost as much as looking up the features of a point: roughly, and only the time depends on it.
+# Number of products of cells that take about as long as looking up the features of a point; affects only the time.
 PRODUCTS_PER_POINT = 64
 CHUNK = 8192  # points compared at a time: their features fit into a processor's cache
 
@@ -64,7 +64,7 @@ def cycle_masks(flow: Tensor, back: Tensor, threshold: float = CYCLE_THRESHOLD) 
     Returns:
         consistent [*,H,W]: The first cycle closes: |f(p) + b(p + f(p))| stays below the threshold.
         rescued [*,H,W]: The first cycle ends elsewhere, but a second one from there returns to the same target. So p is
-            occluded at its target by what is seen there.
+            occluded at its target, by the point that is visible there.
     """
     height, width = flow.shape[-3:-1]
     target = targets(flow)
@@ -99,14 +99,14 @@ def appearance_similarity(
         px * (px.new_tensor([maps.shape[1] - 1, maps.shape[0] - 1]) / image)
         for px, maps in ((px_a, features_a), (px_b, features_b))
     )
-    # Many points share few cells: each pair of cells is multiplied once, and a point mixes 16 products, not 8 vectors.
+    # If many points share few cells, multiply each pair of cells once: a point then mixes 16 products, not 8 vectors.
     few_cells = features_a[..., 0].numel() * features_b[..., 0].numel() < PRODUCTS_PER_POINT * len(px_a)
     cosine = (_cosine_by_cells if few_cells else _cosine_by_points)(features_a, features_b)
     return torch.cat([cosine(a, b) for a, b in zip(px_a.split(CHUNK), px_b.split(CHUNK), strict=True)])
 
 
 def _cosine_by_points(features_a: Tensor, features_b: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return the function to the cosine [M] of points [M,2] in cells, by looking up their features."""
+    """Return a function from points [M,2] of both maps, in cells, to the cosines [M] of their looked-up features."""
 
     def cosine(a: Tensor, b: Tensor) -> Tensor:
         at_a, at_b = (sample_bilinear(maps[None], px[None])[0] for maps, px in ((features_a, a), (features_b, b)))
@@ -121,7 +121,7 @@ def _quotient(dot: Tensor, square_a: Tensor, square_b: Tensor) -> Tensor:
 
 
 def _cosine_by_cells(features_a: Tensor, features_b: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return the same function, by inner products of cells: <Σ u_k a_k, Σ v_l b_l> = Σ u_k v_l <a_k, b_l>."""
+    """Return the same function, using inner products of cells: <Σ u_k a_k, Σ v_l b_l> = Σ u_k v_l <a_k, b_l>."""
     products = features_a.flatten(0, 1) @ features_b.flatten(0, 1).T
     squares_a, squares_b = (_corner_products(maps) for maps in (features_a, features_b))
 
@@ -183,7 +183,8 @@ def extend_chain(flow: Tensor, valid: Tensor, step: Tensor, step_valid: Tensor) 
         step_valid: Where `step` may be used, bool [H,W].
 
     Returns:
-        The flow i→j [H,W,2], and where it is valid: all pixels that the lookup mixes are, and the target is inside.
+        The flow i→j [H,W,2], and where it is valid, bool [H,W]: every pixel that its lookup mixes is valid, and its
+        target lies inside the image.
     """
     height, width = valid.shape
     middle = targets(flow)

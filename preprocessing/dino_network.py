@@ -11,7 +11,7 @@ from preprocessing.weights import StateDict, load_pretrained, rename_entries
 
 DINO_URL = "https://dl.fbaipublicfiles.com/dino/dino_deitsmall16_pretrain/dino_deitsmall16_pretrain.pth"
 PATCH = 16  # pixels
-GRID = 14  # patches a side of the 224-pixel training images
+GRID = 14  # patches along each side of the 224-pixel training images
 
 # The release's names (regular expressions) → torchvision's, applied one after the other.
 _DINO_NAMES = [

@@ -27,8 +27,8 @@ Extractor = Callable[[np.ndarray], Tensor]  # frame uint8 [H,W,3] → features [
 
 DINO_SIDE, DINO_MULTIPLE = 480, 64  # pixels, as in the released preprocessing
 DINO_MEAN, DINO_STD = (0.485, 0.456, 0.406), (0.228, 0.224, 0.225)
-# With a stride of 4 px half more of the wrong points pass at the same share of right ones. 2x2 cells separate them as
-# well as the usual 4x4, in a quarter of the space.
+# A stride of 4 px lets 1.5 times as many wrong points pass, at the same share of right ones. 2x2 cells separate them as
+# well as the usual 4x4, with a quarter of the memory.
 SIFT_STRIDE, SIFT_CELLS, SIFT_CELL_SIZE = 2, 2, 4
 
 
@@ -51,7 +51,7 @@ def sift_map(frame: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
     grey = torch.from_numpy(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)).to(device).float()[None, None] / 255
     with torch.inference_mode():
         dense = describe(F.pad(grey, [margin] * 4, mode="replicate"))[0].movedim(0, -1)
-    # With cells of an even size a descriptor's centre lies half a pixel before the middle of its cells.
+    # If the cells' size is even, a descriptor's centre lies half a pixel before the middle of its cells.
     first = (SIFT_CELLS - 1) * SIFT_CELL_SIZE / 2 - (0.5 if SIFT_CELL_SIZE % 2 == 0 else 0)
     ys = torch.linspace(0, height - 1, -(-height // SIFT_STRIDE), device=device)
     xs = torch.linspace(0, width - 1, -(-width // SIFT_STRIDE), device=device)

@@ -21,11 +21,11 @@ from utils.images import read_frame
 from utils.parallel import default_workers, run_in_threads
 
 Device = torch.device | str
-CACHED_FRAMES = 16  # whose features stay in memory
+CACHED_FRAMES = 16  # number of frames whose features stay in memory
 
 
 class FeatureMaps:
-    """Features of the frames as float32 [h,w,C]; those used last stay in memory.
+    """Features of the frames as float32 [h,w,C]; the most recently used ones stay in memory.
 
     Args:
         paths: Sequence with `features/<kind>/`.
@@ -40,7 +40,7 @@ class FeatureMaps:
         )
 
     def keep_similar(self, mask: Tensor, flow: Tensor, a: str, b: str) -> Tensor:
-        """Remove from `mask` [H,W] the pixels of frame `a` that look different at their targets in frame `b`."""
+        """Remove from `mask` [H,W] the pixels of frame `a` whose targets in frame `b` look different."""
         return keep_similar(mask, flow, self._load(a), self._load(b), self.threshold)
 
 

@@ -1,8 +1,8 @@
-"""All-pairs flow by OpenCV's DIS (dense inverse search): needs no weights, runs on the CPU.
+"""All-pairs flow by OpenCV's DIS (dense inverse search), which needs no weights and runs on the CPU.
 
-DIS alone finds only small displacements. The flow i→j therefore starts from i→j−1 composed with the adjacent flow
+DIS finds only small displacements. The flow i→j is therefore initialised with i→j−1 composed with the adjacent flow
 j−1→j (backwards i→j+1 with j+1→j). Composed flow of a point that was occluded in between follows its occluder, so the
-start is corrected where matches of keypoints disagree with it.
+initial flow is corrected where keypoint matches disagree with it.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,11 +19,10 @@ from utils.parallel import default_workers
 # Chosen on two 24-frame 192x128 scenes with exact tracks: level 0 (the preset stops at half resolution) lowers the mean
 # error between neighbours from 0.63 px to 0.32 px; a denser patch grid and more iterations double the time for 0.02 px.
 FINEST_SCALE = 0
-# Bytes of cached adjacent flows and grey frames, and of cached keypoints (1,000 frames); of a longer clip they are
-# computed again.
+# Bytes of cached adjacent flows and grey frames, and of cached keypoints (1,000 frames); longer clips recompute them.
 CACHE_BYTES, KEYPOINT_CACHE_BYTES = 2**30, 2**29
-# Bytes that estimating a pair takes: for each pixel of a large frame, of a small (doubled) frame, and for the distances
-# between descriptors.
+# Bytes of memory to estimate a pair: per pixel of a large frame, per pixel of a small (doubled) frame, and for the
+# distances between descriptors.
 BYTES_PER_PX, BYTES_PER_SMALL_PX, DISTANCE_BYTES = 450, 1200, 9 * MAX_KEYPOINTS**2
 
 
@@ -37,7 +36,7 @@ class DisFlow:
     block = 1
 
     def __init__(self, read: Callable[[int], np.ndarray]) -> None:
-        # DIS divides the image into one stripe for each thread, which changes the result: sweeps run in parallel
+        # DIS splits the image into one stripe per thread, which changes the result, so sweeps run in parallel
         # instead.
         cv2.setNumThreads(1)
         num_px = read(0)[..., 0].size
@@ -68,6 +67,6 @@ class DisFlow:
         if start is not None:
             # DIS writes into it, and `correct` may return its argument.
             start = self.matches.correct(start, source, target).copy()
-        dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)  # keeps state, so one for each call
+        dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)  # keeps state, so each call needs its own
         dis.setFinestScale(FINEST_SCALE)
         return dis.calc(self.grey(source), self.grey(target), start)  # type: ignore[arg-type]  # None is accepted

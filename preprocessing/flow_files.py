@@ -1,10 +1,10 @@
-"""Flow on disk: packed files of our own, or the released `.npy`.
+"""Flow files: our packed format, and the released `.npy`.
 
 A packed file holds fixed-point numbers of 1/16 px (rounded by at most 1/32 px, far below the error of optical flow) in
-about a quarter of the space of float16. Differences along both axes are small because flow is smooth; their signs move
+about a quarter of the space of float16. Differences along both axes are small because flow is smooth. Their signs move
 to the lowest bit, low and high bytes are separated, and zlib compresses them by run lengths and Huffman codes (its
-search for longer matches takes twice the time and gives longer files). NaN is kept: in the products of chaining it
-means that nothing was chained there.
+search for longer matches takes twice the time and gives larger files). NaN is kept: in chained flow it marks pixels
+where nothing was chained.
 """
 
 import struct
@@ -55,12 +55,12 @@ def unpack_flow(packed: bytes) -> np.ndarray:
     _, height, width = HEADER.unpack(packed[: HEADER.size])
     size = 4 * height * width  # bytes
     try:
-        # A damaged header may name any size: no more memory is taken than the file can fill.
+        # A damaged header may give any size: allocate no more memory than the file can fill.
         if size > MAX_COMPRESSION * len(packed):
             raise zlib.error(f"{width}x{height} pixels in {len(packed)} bytes")
         stream = zlib.decompressobj()
         planes = stream.decompress(packed[HEADER.size :], size + 1)
-        if not stream.eof:  # cut short, perhaps within the checksum alone, or longer than the header says
+        if not stream.eof:  # truncated, perhaps only in the checksum, or longer than its header's size
             raise zlib.error("its end is missing")
         low, high = np.frombuffer(planes, np.uint8).reshape(2, 2, height, width)
     except zlib.error as error:
@@ -81,7 +81,7 @@ def write_flow(paths: SequencePaths, a: str, b: str, flow: np.ndarray) -> None:
 
 
 def read_flow(paths: SequencePaths, a: str, b: str) -> np.ndarray:
-    """Read the flow a→b, [H,W,2] float32 pixels, from the packed file or else from the released one.
+    """Read the flow a→b, [H,W,2] float32 pixels, from the packed file, or from the released one if there is none.
 
     Raises:
         InputError: The file is missing, damaged or no flow, or a released one is not finite.

@@ -1,8 +1,9 @@
 """Flow of all pairs of a sequence, by any estimator.
 
-In a sweep each flow starts from the one to the frame before. The sweeps of `estimator.block` neighbouring frames are
-estimated together, as a block. Blocks are independent and always computed whole, from their beginning: a killed run
-repeats only the unfinished ones, and ends with the same bytes as an uninterrupted one on any number of processes.
+In a sweep, each flow is initialised with the flow to the frame before. The sweeps of `estimator.block` neighbouring
+frames form a block and are estimated together. Blocks are independent and always computed from their beginning: a
+killed run repeats only unfinished blocks, and ends with the same bytes as an uninterrupted one, whatever the number of
+processes.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -25,11 +26,11 @@ PairFlow = tuple[Pair, np.ndarray]  # flow [H,W,2] float32, pixels
 
 
 class FlowEstimator(Protocol):
-    """Estimator of flow between the frames of a clip, which it knows by number.
+    """Estimator of flow between the frames of a clip, which are given by number.
 
     Attributes:
-        block: Sweeps, or pairs, that one call takes at most.
-        workers: Calls that may run at the same time.
+        block: Largest number of sweeps, or pairs, per call.
+        workers: Number of calls that may run at the same time.
     """
 
     block: int
@@ -40,7 +41,7 @@ class FlowEstimator(Protocol):
         ...
 
     def estimate_from(self, pairs: list[Pair], starts: list[np.ndarray]) -> Iterable[PairFlow]:
-        """Yield the flows of at most `block` pairs, each started from a flow [H,W,2]."""
+        """Yield the flows of at most `block` pairs, each initialised with a flow [H,W,2]."""
         ...
 
 
@@ -66,7 +67,7 @@ def write_flows(
     ]
     _run(paths, names, jobs, estimator, context, "flow")
     for gap in pairs.doubled_gaps():
-        context.barrier()  # the halves have to be there
+        context.barrier()  # the halves must exist
         chunks = _chunks(pairs.with_gap(gap), estimator.block)
         jobs = [Job(chunk, partial(_estimate_from_halves, paths, names, estimator, chunk)) for chunk in chunks]
         _run(paths, names, jobs, estimator, context, f"flow, gap {gap}")
@@ -76,7 +77,7 @@ def write_flows(
 def compose(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Return the flow a→c from `first` a→b and `second` b→c, all [H,W,2] pixels: f(p) + g(p + f(p)).
 
-    Outside the image `second` continues with its border value, so that pixels that have left get a start, too.
+    Outside the image, `second` has its border value, so that points that have left the image get a value, too.
     """
     height, width = first.shape[:2]
     xs, ys = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
@@ -91,7 +92,7 @@ def _chunks(items: list, size: int) -> list[list]:
 
 
 def _blocks(pairs: Pairs, size: int) -> list[list[Sweep]]:
-    """Return runs of up to `size` sweeps in one direction; they do not depend on what is left to do."""
+    """Return runs of up to `size` sweeps in one direction, independent of which files already exist."""
     directions = groupby(pairs.sweeps(), key=lambda sweep: sweep[1][0] > sweep[0])
     return [block for _, sweeps in directions for block in _chunks(list(sweeps), size)]
 
@@ -110,7 +111,7 @@ def _estimate_from_halves(
 def _run(
     paths: SequencePaths, names: list[str], jobs: list[Job], estimator: FlowEstimator, context: Context, label: str
 ) -> None:
-    """Do this rank's jobs that have a file missing, `estimator.workers` at a time."""
+    """Run this rank's jobs of which a file is missing, `estimator.workers` at a time."""
     missing = set(missing_flows(paths, [(names[i], names[j]) for job in jobs for i, j in job.pairs]))
 
     def is_missing(pair: Pair) -> bool:

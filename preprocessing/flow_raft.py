@@ -1,7 +1,7 @@
-"""All-pairs flow by RAFT-large, each i→j started from the low-resolution flow of i→j−1 (backwards i→j+1).
+"""All-pairs flow by RAFT-large, each i→j initialised with the low-resolution flow of i→j−1 (backwards i→j+1).
 
-The network is torchvision's. Its forward pass takes no start, so its parts are called here. Inside this module flow is
-[B,2,H,W] in pixels, or [B,2,h,w] in cells of 8 pixels (low resolution); B are pairs that are estimated together.
+The network is torchvision's. Its forward pass accepts no initial flow, so this module calls its parts. Flow is here
+[B,2,H,W] in pixels, or [B,2,h,w] in cells of 8 pixels (low resolution), of B pairs that are estimated together.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,25 +20,25 @@ from utils.coords import pixel_grid
 
 NUM_UPDATES = 20  # as in the released preprocessing
 CELL = 8  # pixels
-MIN_SIDE = 16 * CELL  # the correlation pyramid halves the cells three times and needs two of them left
+MIN_SIDE = 16 * CELL  # the correlation pyramid halves the cells three times, and at least two must remain
 MAX_BLOCK = 16
-# Bytes: what the correlations of a block may take, and the encoded frames that are kept.
+# Limits in bytes: correlations of a block, and cached encoded frames.
 CORRELATION_MEMORY, ENCODED_MEMORY = 2**31, 2**30
-# Bytes of a pair for each pair of cells while its correlations are computed: the finest level twice, because
-# torchvision scales a copy of it, and the coarser ones.
+# Bytes per pair of cells while a pair's correlations are computed: the finest level twice, because torchvision scales a
+# copy of it, and the coarser levels.
 CORRELATION_BYTES = 10
 
 
 class RaftFlow:
     """RAFT as a `FlowEstimator`.
 
-    Each frame is encoded once, if the features of all frames fit into `ENCODED_MEMORY` (160 frames of 854x480), else
-    once for each block.
+    Each frame is encoded once if the features of all frames fit into `ENCODED_MEMORY` (160 frames of 854x480),
+    otherwise once per block.
 
     Args:
         read: Returns the frame of an index, uint8 [H,W,3].
         network: RAFT, on the device to use.
-        block: Pairs that are estimated together; None: as many as `CORRELATION_MEMORY` holds, from 1 to `MAX_BLOCK`.
+        block: Pairs estimated together; None: as many as fit into `CORRELATION_MEMORY`, from 1 to `MAX_BLOCK`.
     """
 
     workers = 1  # one device
@@ -50,7 +50,7 @@ class RaftFlow:
         padded, self.corner = pad_frames(self._frame(0))
         cells = padded[0, 0].numel() // CELL**2
         self.block = block or max(1, min(MAX_BLOCK, CORRELATION_MEMORY // (CORRELATION_BYTES * cells**2)))
-        # Each cell has 256 float32 features. A block needs those of its sources and of one more target.
+        # Each cell has 256 float32 features. A block needs the features of its sources and of one more target.
         frames = max(self.block + 1, ENCODED_MEMORY // (256 * 4 * cells))
         self.features = lru_cache(frames)(lambda index: self._encode(self.network.feature_encoder, index))
         self.context = lru_cache(self.block)(lambda index: self._encode(self.network.context_encoder, index))
@@ -79,7 +79,7 @@ class RaftFlow:
             features: Features of the sources [B,256,h,w].
             context: Context of the sources [B,256,h,w].
             target: Features of the targets [B,256,h,w].
-            start: Low-resolution flow [B,2,h,w] to start from; None: zero.
+            start: Initial low-resolution flow [B,2,h,w]; None: zero.
 
         Returns:
             Flow [B,2,H,W], and the low-resolution flow [B,2,h,w] that it was upsampled from.
@@ -97,7 +97,7 @@ class RaftFlow:
                 hidden, delta = network.update_block(hidden, context, correlation, coords - grid)
                 coords = coords + delta.float()
             mask = network.mask_predictor(hidden)
-        network.corr_block.corr_pyramid = []  # frees it before the next one is built
+        network.corr_block.corr_pyramid = []  # frees the pyramid before the next one is built
         low = coords - grid
         return upsample_flow(low, mask.float()), low
 

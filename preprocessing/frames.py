@@ -1,7 +1,7 @@
-"""Making a sequence folder with `color/` of a video, a folder of images or another sequence folder.
+"""Make a sequence folder with `color/` from a video, a folder of images or another sequence folder.
 
 A copy lies in `data_root/<name>`, or in `data_root/<name>_<max_side>` if it was reduced in size. It is written under a
-hidden name and renamed when complete, so a folder that exists is complete.
+hidden name and renamed when complete, so that an existing folder is complete.
 """
 
 import json
@@ -46,7 +46,7 @@ def prepare_sequence(source: Path, max_side: int | None, data_root: Path = Path(
         data_root: Folder in which copies are made.
 
     Raises:
-        InputError: `source` holds nothing usable or frames that are too small, or another copy is in the way.
+        InputError: `source` holds nothing usable or frames that are too small, or its copy's folder is occupied.
     """
     source = Path(source)
     frames = source_files(source)
@@ -97,7 +97,7 @@ def _target_folder(source: Path, max_side: int | None, data_root: Path) -> Path:
 
 
 def fingerprint(source: Path, frames: list[Path], max_side: int | None) -> Record:
-    """Return what identifies the present state of a source, to compare with what a copy was made from.
+    """Return a record of the present state of a source, to compare with the record of a copy.
 
     Args:
         source: The video file or folder.
@@ -117,7 +117,7 @@ def fingerprint(source: Path, frames: list[Path], max_side: int | None) -> Recor
 
 
 def _check_copy(target: Path, origin: Record) -> None:
-    """Refuse a folder that was not made from this origin, or has lost frames since."""
+    """Raise an InputError if a folder was not made from this source, or frames have been removed since."""
     found = read_source_record(SequencePaths(target))
     differing = [key for key, value in origin.items() if found.get(key) != value]
     if not differing and found.get("num_frames") != len(image_files(target / "color")):
@@ -131,7 +131,7 @@ def _check_copy(target: Path, origin: Record) -> None:
 
 
 def read_source_record(paths: SequencePaths) -> Record:
-    """Read what a copy was made from (its `source.json`); empty for a folder that is no copy."""
+    """Read the record of a copy's source (`source.json`); empty for a folder that is no copy."""
     try:
         record = read_json(paths.root / "source.json")
     except (OSError, ValueError):
@@ -177,7 +177,7 @@ def _write_frames(images: Iterable[np.ndarray], paths: SequencePaths, max_side: 
 
 
 def _copy_masks(source: SequencePaths, frames: list[Path], target: SequencePaths, old: Size, new: Size) -> None:
-    """Copy the masks that are named after a frame, resized without interpolation."""
+    """Copy masks that are named after a frame, resized without interpolation."""
     by_stem = {path.stem: path for path in image_files(source.mask)}
     for index, frame in enumerate(frames):
         if frame.stem not in by_stem:

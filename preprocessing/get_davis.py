@@ -52,7 +52,7 @@ def write_davis(archive: zipfile.ZipFile, out: Path, sequences: list[str] | None
 
 
 def _members(archive: zipfile.ZipFile, pattern: re.Pattern[str]) -> dict[str, list[str]]:
-    """Return the members that match `pattern` by sequence; a missing sequence has none."""
+    """Return the members that match `pattern`, by sequence; a missing sequence has an empty list."""
     found = defaultdict(list)
     for name in archive.namelist():
         if match := pattern.fullmatch(name):

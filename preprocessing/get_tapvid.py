@@ -27,9 +27,9 @@ def write_sequence(name: str, sequence: dict, paths: SequencePaths, size: int) -
     """Write `color/%05d.png` and `gt_tracks.npz`, whose tracks are in pixels of the written frames.
 
     Args:
-        name: What messages call the sequence.
+        name: Name of the sequence in messages.
         sequence: `video` uint8 [T,H,W,3] or T encoded images, `points` [N,T,2] in 0..1, `occluded` [N,T].
-        paths: Its folder, which exists.
+        paths: The sequence's folder, which must exist.
         size: Side of the written frames, pixels; 0 keeps their size.
 
     Raises:

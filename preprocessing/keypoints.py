@@ -1,7 +1,7 @@
-"""Matches of SIFT keypoints between frames. They find points again that flow has lost behind an occluder.
+"""Matches of SIFT keypoints between frames, to recover points that flow has lost behind an occluder.
 
-Lowe, "Distinctive Image Features from Scale-Invariant Keypoints", IJCV 2004, with the square roots of Arandjelović and
-Zisserman (CVPR 2012).
+Lowe, "Distinctive Image Features from Scale-Invariant Keypoints", IJCV 2004, with the square roots of descriptors
+(RootSIFT) by Arandjelović and Zisserman (CVPR 2012).
 """
 
 from collections.abc import Callable
@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 MAX_KEYPOINTS, MIN_CONTRAST = 2000, 0.01
-SMALL_FRAME = 400 * 300  # pixels; smaller frames are doubled, beyond SIFT's own doubling: 5 to 6 times the keypoints
-# Length that descriptors, rounded to whole numbers, are scaled to: sums of their products are exact in float32, so the
-# distances do not depend on the number of threads.
+SMALL_FRAME = 400 * 300  # pixels; smaller frames are doubled before SIFT doubles them: 5 to 6 times the keypoints
+# Descriptors are scaled to this length and rounded to whole numbers. Sums of their products are then exact in float32,
+# so distances do not depend on the number of threads.
 DESCRIPTOR_LENGTH = 512
-MAX_RATIO = 0.8  # Lowe's: distance to the nearest descriptor by that to the second nearest
-# A match is kept if, among its nearest others, enough move as it does: within MIN_TOLERANCE px (the localization error
-# of keypoints) and a share of their distance.
+MAX_RATIO = 0.8  # Lowe's ratio: distance to the nearest descriptor over that to the second nearest
+# A match is kept if enough of its nearest matches move alike: within MIN_TOLERANCE px (the localisation error of
+# keypoints) plus a share of their distance.
 NEIGHBOURS, MIN_AGREEING, MIN_TOLERANCE, TOLERANCE_SHARE = 8, 3, 2.0, 0.25
-# Shares of the image's longer side: how far flow may differ from a match, and the radius around a match in which it is
-# replaced. Chosen once, not tuned; docs/preprocessing.md has their effect on two scenes.
+# Shares of the image's longer side: largest deviation of flow from a match, and the radius around a match in which
+# deviating flow is replaced. Not tuned; docs/preprocessing.md has their effect on two scenes.
 MAX_DEVIATION, RADIUS = 1 / 64, 1 / 16
 
 
@@ -60,7 +60,7 @@ class KeypointMatches:
         return points[agree], flow[agree]
 
     def correct(self, flow: NDArray[np.float32], source: int, target: int) -> NDArray[np.float32]:
-        """Replace flow around the matches that it differs from.
+        """Replace the flow around matches from which it differs.
 
         Args:
             flow: [H,W,2] px from `source` to `target`.
@@ -68,7 +68,8 @@ class KeypointMatches:
             target: Index of another frame.
 
         Returns:
-            [H,W,2] px; a pixel takes the flow of its nearest match if that is near and contradicts the flow there.
+            [H,W,2] px; a pixel gets the flow of its nearest match if the match is near and contradicts the flow at its
+            own position.
         """
         points, moved = self.match(source, target)
         height, width = flow.shape[:2]
@@ -98,7 +99,7 @@ def detect_keypoints(grey: np.ndarray) -> tuple[NDArray[np.float32], NDArray[np.
     """
     scale = 2 if grey.size < SMALL_FRAME else 1
     enlarged = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
-    # Without the precise upscale SIFT's own doubling shifts every keypoint by a quarter of a pixel.
+    # Without the precise upscale, SIFT's doubling shifts every keypoint by a quarter of a pixel.
     sift = cv2.SIFT.create(MAX_KEYPOINTS, contrastThreshold=MIN_CONTRAST, enable_precise_upscale=True)
     found, descriptors = sift.detectAndCompute(enlarged, None)
     if not found:
@@ -121,7 +122,7 @@ def squared_distances(a: NDArray[np.int16], b: NDArray[np.int16]) -> NDArray[np.
 
 
 def agrees_with_neighbours(points: NDArray[np.float32], flow: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Return which matches [M] move as enough of their nearest others do.
+    """Return which matches [M] move like enough of their nearest matches.
 
     Args:
         points: [M,2] px.

@@ -5,14 +5,14 @@ python preprocessing/main_processing.py --data_dir SEQUENCE_OR_VIDEO [--flow dis
 
 import os
 
-# Waiting threads must not spin: beside other programs they would slow everything down. Set before torch starts them.
+# Waiting threads must not spin: beside other programs that slows everything down. Set before torch starts them.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a script finds only its own folder by itself
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a script finds only modules in its own folder
 
 from preprocessing.settings import Settings
 from utils.config import SWITCH, flags_of, select
@@ -20,7 +20,7 @@ from utils.errors import OneLineErrorParser, exit_on_input_error
 
 
 def parse_flags(arguments: list[str] | None) -> argparse.Namespace:
-    """Parse the command line (None: that of the process)."""
+    """Parse the given arguments, or those of the process if None."""
     parser = OneLineErrorParser(description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
     add = parser.add_argument
     add("--data_dir", type=Path, required=True, help="video, folder of frames, or sequence folder with color/")
@@ -30,7 +30,7 @@ def parse_flags(arguments: list[str] | None) -> argparse.Namespace:
     for flag in flags_of(Settings):
         flag.add_to(add, shown=True)
         parser.set_defaults(**{flag.name: flag.default})
-    add("--redo", **SWITCH, default=False, help="remake products of other settings instead of refusing them")
+    add("--redo", **SWITCH, default=False, help="remake products made with other settings instead of refusing them")
     add("--device", default="auto", help="auto, cuda, cuda:1, mps or cpu")
     return parser.parse_args(arguments)
 

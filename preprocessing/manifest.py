@@ -1,7 +1,7 @@
-"""The record `preprocess.json`: how the products in a sequence folder were made, so that no folder mixes two ways.
+"""The record `preprocess.json` of how a sequence folder's products were made, so that no folder mixes settings.
 
-Each stage depends on its own settings and on the stages before it. A setting that has changed is refused by name, or,
-with `redo`, what depends on it is deleted and remade. Versions of packages are recorded, not compared.
+Each stage depends on its own settings and on the stages before it. A changed setting is refused by name; with `redo`,
+the products that depend on it are deleted and remade. Versions of packages are recorded, but not compared.
 """
 
 import hashlib
@@ -23,27 +23,27 @@ from utils.atomic import write_atomic
 from utils.data_files import read_json
 from utils.errors import InputError
 
-StageSettings = dict[str, dict[str, object]]  # stage: {setting: value}; None where a setting has no bearing
+StageSettings = dict[str, dict[str, object]]  # stage: {setting: value}; None where a setting has no effect
 
-# The stages that have to be remade when a setting of the stage changes.
+# The stages to remake when a setting of the stage changes.
 DEPENDENTS = {
     "features": ("features", "filter", "chain"),
     "flow": ("flow", "filter", "chain"),
     "filter": ("filter", "chain"),
     "chain": ("chain",),
 }
-PAIR_SETTINGS = (("flow", "pairs"), ("flow", "window"))  # they choose which pairs there are, not what a pair holds
-FORMAT = {"raft": 2, "dis": 3}  # of the flow files; 3: DIS starts from keypoints, too
-DOWNLOADED, BY_MEMORY = "the download", "by memory"  # recorded where no file of weights and no batch is given
+PAIR_SETTINGS = (("flow", "pairs"), ("flow", "window"))  # they select pairs, but do not change a pair's products
+FORMAT = {"raft": 2, "dis": 3}  # of the flow files; 3: keypoints correct the initial flow of DIS
+DOWNLOADED, BY_MEMORY = "the download", "by memory"  # recorded if no weights file or no batch is given
 WEIGHTS = (("flow", "raft_weights"), ("features", "dino_weights"))
 PRECISION = ("raft_half", "dino_half")
 ROUNDING = (*PRECISION, "raft_batch", "dino_batch")  # these change only the last digits of the products
-ADVICE = "add --redo to remake what depends on it, or give the settings of what is there"
+ADVICE = "add --redo to remake what depends on it, or give the recorded settings"
 PACKAGES = ("torch", "torchvision", "kornia", "numpy", "scipy")
 
 
 class Difference(NamedTuple):
-    """A recorded value that is not the wanted one. For `stage` "frames" `setting` is a file name, `wanted` words."""
+    """A recorded value that differs from the wanted one; for stage "frames": a file name and what happened to it."""
 
     stage: str
     setting: str
@@ -52,7 +52,7 @@ class Difference(NamedTuple):
 
 
 def stage_settings(settings: Settings, half: bool = False) -> StageSettings:
-    """Return the values that decide each stage's products.
+    """Return the values that determine each stage's products.
 
     Args:
         settings: What to make, and how.
@@ -134,24 +134,24 @@ def check_record(paths: SequencePaths, names: list[str], wanted: StageSettings, 
         if setting in PRECISION:
             before, now = ("float16" if half else "float32" for half in (recorded, value))
             raise InputError(
-                f"preprocessing of {paths.root} began in {before}, but this device computes in {now}: continue on a "
-                "device of the same kind (--device), or add --redo to begin anew"
+                f"preprocessing of {paths.root} was started in {before}, but this device uses {now}: continue on a "
+                "device of the same kind (--device), or add --redo to start anew"
             )
-        raise InputError(f"{paths.root} was preprocessed with {setting} {recorded}, but {value} is asked for: {ADVICE}")
+        raise InputError(f"{paths.root} was preprocessed with {setting} {recorded}, but {value} is requested: {ADVICE}")
 
 
 def stale_stages(paths: SequencePaths, names: list[str], wanted: StageSettings, finished: set[str]) -> set[str]:
-    """Return the stages whose products `delete_stale` deletes completely. Arguments: see `check_record`."""
+    """Return the stages whose products `delete_stale` deletes completely; arguments as in `check_record`."""
     differences = _differences(paths, names, wanted, finished)
     stages = {found.stage for found in differences if (found.stage, found.setting) not in PAIR_SETTINGS}
     return set(PRODUCTS) if "frames" in stages else {later for stage in stages for later in DEPENDENTS[stage]}
 
 
 def delete_stale(paths: SequencePaths, names: list[str], wanted: StageSettings, finished: set[str]) -> None:
-    """Delete what was made with other settings, and all that depends on it; after changed frames that is everything.
+    """Delete products made with other settings and all that depend on them; if frames have changed, delete all.
 
-    Where only the choice of pairs has changed, near pairs stay: every choice contains them. Arguments: see
-    `check_record`.
+    If only the selection of pairs has changed, near pairs are kept, because every selection contains them. Arguments
+    as in `check_record`.
 
     Raises:
         InputError: Published flow would be deleted.
@@ -166,14 +166,14 @@ def delete_stale(paths: SequencePaths, names: list[str], wanted: StageSettings, 
 def write_record(
     paths: SequencePaths, names: list[str], wanted: StageSettings, finished: set[str], complete: bool
 ) -> None:
-    """Write settings, versions and frames, before the products are made; call `check_record` or `delete_stale` first.
+    """Write settings, versions and frames before the products are made; call `check_record` or `delete_stale` first.
 
     Args:
         paths: The sequence.
         names: Frame file names in order.
         wanted: From `stage_settings`.
-        finished: Stages whose products stay, and with them the recorded batch, precision and weights.
-        complete: Whether nothing is left to make: then the recorded versions stay.
+        finished: Stages whose products are kept, and with them the recorded batch, precision and weights.
+        complete: Whether nothing is left to make; then the recorded versions are kept.
     """
     found = read_record(paths)
     settings = {stage: dict(values) for stage, values in wanted.items()}
@@ -204,7 +204,7 @@ def _differences(paths: SequencePaths, names: list[str], wanted: StageSettings, 
     if not paths.manifest.is_file():
         return []
     record = read_record(paths)
-    if "settings" not in record:  # of an early version, whose files differ
+    if "settings" not in record:  # made by an early version, whose files differ
         record = {"settings": {"flow": {"format": 0}}, "frames": {}}
     found = _frame_differences(paths, names, record["frames"])
     for stage, values in wanted.items():
@@ -213,7 +213,8 @@ def _differences(paths: SequencePaths, names: list[str], wanted: StageSettings, 
             skipped = stage in finished and _is_optional(stage, name, value)
             if None not in (recorded, value) and recorded != value and not skipped:
                 found.append(Difference(stage, name, recorded, value))
-    return sorted(found, key=lambda difference: difference.setting == "format")  # another method is the better reason
+    # A changed method is reported rather than a changed format.
+    return sorted(found, key=lambda difference: difference.setting == "format")
 
 
 def _frame_differences(paths: SequencePaths, names: list[str], recorded: dict[str, str]) -> list[Difference]:

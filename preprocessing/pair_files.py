@@ -1,4 +1,4 @@
-"""Files of masks, counts and statistics, written by filtering and by chaining."""
+"""Files of masks, counts and statistics, which filtering and chaining write."""
 
 import json
 
@@ -29,7 +29,7 @@ def missing_masks(paths: SequencePaths, pairs: list[tuple[str, str]]) -> list[tu
 
 
 def counts_missing(paths: SequencePaths, names: list[str], pairs: Pairs) -> bool:
-    """Return whether a count map is missing, or the statistics are of other pairs (such as those of a longer clip)."""
+    """Return whether a count map is missing, or the statistics have other pairs (as of a longer clip)."""
     return _counted_pairs(paths) != set(pairs.named(names)) or not all(paths.count_map(n).is_file() for n in names)
 
 
@@ -45,7 +45,7 @@ def _counted_pairs(paths: SequencePaths) -> set[tuple[str, str]]:
 def write_counts(
     paths: SequencePaths, names: list[str], pairs: Pairs, label: str, context: Context = SINGLE_PROCESS
 ) -> None:
-    """Write count maps and `flow_stats.json` from the masks, unless they are there.
+    """Write count maps and `flow_stats.json` from the masks, unless they exist.
 
     Valid pixels are cycle-consistent or rescued. A count map [H,W] holds for each pixel the number of pairs in which it
     is valid. Rank 0 writes, the other ranks wait.
@@ -75,6 +75,6 @@ def write_counts(
             write_image(paths.count_map(a), count)
         if not any(sum(row.values()) for row in stats.values()):
             raise InputError(f"no flow in {paths.root} is valid anywhere: look at the frames, or try another --flow")
-        # Last, because complete statistics stand for complete count maps.
+        # Last, because existing statistics imply that the count maps are complete.
         write_atomic(paths.flow_stats, json.dumps(stats).encode())
     context.barrier()

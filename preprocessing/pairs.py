@@ -1,8 +1,8 @@
-"""Which ordered pairs of frames have flow, and in which order it is estimated.
+"""The ordered pairs of frames that have flow, and the order of their estimation.
 
-Mode "all": every pair, as released. A flow starts from the one to the frame before. Mode "sparse": every gap up to
-`WINDOW`, then doubled gaps (16, 32, …), so that the number of pairs grows as N log N. A flow over a doubled gap starts
-from its two halves.
+Mode "all" has every pair, as released; each flow is initialised with the flow to the frame before. Mode "sparse" has
+every gap up to `WINDOW`, then doubled gaps (16, 32, …), so that the number of pairs grows as N log N; a flow over a
+doubled gap is initialised with its two halves.
 
 A sweep is a source frame and its targets in one direction, by growing gap: (5, [6, 7, 8]) or (5, [4, 3]).
 """
@@ -23,11 +23,11 @@ class Pairs:
 
     @property
     def window(self) -> int:
-        """Largest gap up to which every gap occurs."""
+        """Largest gap of the sweeps, up to which every gap occurs."""
         return self.num_frames - 1 if self.mode == "all" else min(WINDOW, self.num_frames - 1)
 
     def doubled_gaps(self) -> list[int]:
-        """Return the gaps beyond the window, growing."""
+        """Return the gaps beyond the window, ascending."""
         gaps, gap = [], 2 * self.window
         while gap < self.num_frames:
             gaps.append(gap)

@@ -45,19 +45,19 @@ def preprocess(
     redo: bool = False,
     context: Context = SINGLE_PROCESS,
 ) -> None:
-    """Do what is missing of the preprocessing. A killed run is continued by the same call.
+    """Run the missing stages of preprocessing; after a killed run, the same call resumes.
 
     Args:
         paths: Sequence folder with `color/`.
         settings: What to make, and how.
-        device: Where RAFT, DINO, filtering and chaining compute.
+        device: Device for RAFT, DINO, filtering and chaining.
         num_frames: Use only the first frames.
-        redo: Delete and remake what was made with other settings or frames, instead of refusing it.
+        redo: Delete and remake products of other settings or frames, instead of refusing them.
         context: The processes that share the work.
 
     Raises:
-        InputError: Unusable frames or weights, products of other settings, another process at work in the folder
-            (all before any long work), or a full disk.
+        InputError: Unusable frames or weights, products of other settings, another process that uses the folder (all
+            found before any long work), or a full disk.
     """
     names = [path.name for path in list_frames(paths.color)[: None if num_frames is None else max(0, num_frames)]]
     if len(names) < 2:
@@ -68,7 +68,7 @@ def preprocess(
     with explain_failed_writes(paths.root), ExitStack() as lock:
 
         def prepare() -> None:
-            # Runs that find everything in place only read, and may do so at the same time.
+            # Runs that find all products only read, so they need no lock.
             if redo or describe_missing(paths, names, settings) or not picture.exists():
                 lock.enter_context(locked(paths.root))
                 remove_partial(paths.root)
@@ -84,7 +84,7 @@ def preprocess(
 
 
 def require_complete(paths: SequencePaths, names: list[str], settings: Settings) -> None:
-    """Raise InputError unless training has all it needs, made with these settings from these frames."""
+    """Raise InputError unless all products for training exist, made with these settings from these frames."""
     if missing := describe_missing(paths, names, settings):
         unchained = settings.chain and not describe_missing(paths, names, replace(settings, chain=False))
         advice = "drop the flag, or preprocess first" + (", or give --chain false" if unchained else "")
@@ -96,11 +96,11 @@ def require_complete(paths: SequencePaths, names: list[str], settings: Settings)
 def _prepare(
     paths: SequencePaths, names: list[str], settings: Settings, device: torch.device | str, redo: bool
 ) -> None:
-    """Refuse unusable input, delete what `redo` remakes, and record what will be made, all before any work."""
+    """Refuse unusable input, delete what `redo` remakes, and record what will be made, before any long work."""
     refuse_unknown_origin(paths, names)
     if describe_missing(paths, names, settings):
         for _ in iter_frames([paths.color / name for name in names]):
-            pass  # an unusable frame is found before hours of work
+            pass  # finds an unusable frame before hours of work
     wanted = manifest.stage_settings(settings, computes_in_half(device))
     finished = finished_estimates(paths, names, settings)
     if not redo:
@@ -117,7 +117,7 @@ def _prepare(
 
 
 def _refuse_unusable_weights(settings: Settings, stages: set[str]) -> None:
-    """Load the networks of the stages, before anything is recorded as theirs or deleted for them."""
+    """Try to load the networks of the stages, before their products are recorded or deleted."""
     if settings.flow == "raft" and "flow" in stages:
         load_raft(settings.raft_weights, "cpu")
     if settings.features == "dino" and "features" in stages:
@@ -127,7 +127,7 @@ def _refuse_unusable_weights(settings: Settings, stages: set[str]) -> None:
 def _run_stages(
     paths: SequencePaths, names: list[str], settings: Settings, device: torch.device | str, context: Context
 ) -> None:
-    """Run the stages in order. Networks are loaded before anything is computed."""
+    """Run the stages in order; all networks are loaded before the first stage."""
     pairs, extract, estimator = Pairs(len(names), settings.pairs), None, None
     finished = finished_estimates(paths, names, settings)
     if "flow" not in finished:

@@ -1,4 +1,4 @@
-"""Products of preprocessing in a sequence folder: which there are, and which are missing."""
+"""Products of preprocessing in a sequence folder: find which exist or are missing, and delete them."""
 
 import shutil
 from pathlib import Path
@@ -11,7 +11,7 @@ from preprocessing.sequence_paths import SequencePaths
 from preprocessing.settings import Settings
 from utils.errors import InputError
 
-# What each stage writes.
+# Files and folders that each stage writes.
 PRODUCTS = {
     "features": ("features",),
     "flow": ("raft_exhaustive",),
@@ -22,7 +22,7 @@ ESTIMATES = {"flow", "features"}  # the stages that a network or another estimat
 
 
 def describe_missing(paths: SequencePaths, names: list[str], settings: Settings) -> str:
-    """Return in words what training still lacks; empty if nothing is missing. Published data need no chaining."""
+    """Describe the first products that training lacks, "" if none; published data need no chaining."""
     if is_published(paths, names):
         return ""
     pairs = Pairs(len(names), settings.pairs)
@@ -58,7 +58,7 @@ def finished_estimates(paths: SequencePaths, names: list[str], settings: Setting
 
 
 def refuse_unknown_origin(paths: SequencePaths, names: list[str]) -> None:
-    """Refuse products without a record that are not a complete published set: ours would be mixed with them.
+    """Refuse products without a record, unless they are a complete published set: new ones would mix with them.
 
     Raises:
         InputError: Naming what was found.

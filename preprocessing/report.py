@@ -1,4 +1,4 @@
-"""Report on the correspondences that preprocessing found, before hours of training: how many, and where too few."""
+"""Report on the correspondences that preprocessing found: how many, and which frames have too few for training."""
 
 from pathlib import Path
 
@@ -10,8 +10,8 @@ from utils.data_files import read_json
 from utils.figures import figure_image
 from utils.images import decode_image, write_image
 
-# A frame has few correspondences if this share or less of its pixels is valid, on average in its pairs of up to
-# NEAR_GAPS frames' distance; chosen by eye, not measured.
+# A frame has few correspondences if less than the share FEW_VALID of its pixels is valid, on average over its pairs up
+# to NEAR_GAPS frames apart. Chosen by eye, not measured.
 NEAR_GAPS, FEW_VALID = 4, 0.3
 MAX_MAPS, COLUMNS = 12, 4  # count maps shown
 

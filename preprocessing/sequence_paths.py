@@ -1,4 +1,4 @@
-"""Where the files of a sequence lie on disk: the released layout, so that published data can be read as they are."""
+"""Paths of the files of a sequence, in the released layout, so that published data can be read."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,6 +1,6 @@
 """Settings of preprocessing; the command-line flags are made from them.
 
-This module imports no torch, so that a command's `--help` answers at once.
+This module imports no torch, so that a command's `--help` does not wait for it.
 """
 
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from utils.errors import InputError
 FLOWS = ("raft", "dis")
 FEATURES = ("auto", "dino", "sift")
 PAIRS = ("all", "sparse")
-# Flow without weights goes with features without weights, so that `--flow dis` needs no download.
+# Flow without weights is combined with features without weights, so that `--flow dis` needs no download.
 AUTO_FEATURES = {"raft": "dino", "dis": "sift"}
 
 

@@ -1,4 +1,4 @@
-"""The original frames of a sequence: full-size ones if the sequence is a reduced copy whose source is still there."""
+"""Original frames of a sequence: of full size if it is a reduced copy and its source still exists."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from utils.video import read_video
 
 @dataclass(frozen=True)
 class FrameReader:
-    """Frames that are read when they are needed: a long clip at full size need not fit into memory.
+    """Frames that are read on demand: a long clip at full size need not fit into memory.
 
     Args:
         size: (height, width).

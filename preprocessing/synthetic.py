@@ -95,7 +95,7 @@ def _draw_points(
     for t in range(num_frames):
         px = rng.uniform(0, 1, (4 * NUM_POINTS, 2)) * [width - 1, height - 1]
         owner = topmost(layers, px, t)
-        # Within a pixel of an outline, it would be ambiguous which side a query means.
+        # Points this close to an outline are skipped: their layer would be ambiguous.
         clear = (topmost(layers, px[:, None] + ring, t) == owner[:, None]).all(-1)
         for index, layer in enumerate(layers):
             wanted = math.ceil(NUM_POINTS * (t + 1) / num_frames / len(layers)) - counts[index]
@@ -107,7 +107,7 @@ def _draw_points(
 
 
 def write_scene(scene: Scene, paths: SequencePaths) -> None:
-    """Write a scene as a sequence folder, completely or not at all; a folder that already holds it stays as it is.
+    """Write a scene as a sequence folder, completely or not at all; a folder that already holds it is kept.
 
     The files are `color/%05d.png`, `mask/%05d.png` (0 or 255) and `gt_tracks.npz`.
 
@@ -128,7 +128,7 @@ def write_scene(scene: Scene, paths: SequencePaths) -> None:
 
 def _require_same(scene: Scene, paths: SequencePaths) -> None:
     """Raise an InputError unless the folder holds all of this scene."""
-    advice = "give another folder, or remove this one to have it written anew"
+    advice = "give another folder, or remove this one so that it is rewritten"
     names = {f"{t:05d}.png" for t in range(len(scene.video))}
     if not paths.gt_tracks.is_file():
         raise InputError(f"{paths.root} exists and holds no demo scene (no {paths.gt_tracks.name}): {advice}")

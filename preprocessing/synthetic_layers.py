@@ -28,8 +28,8 @@ class Role:
     turn: float  # rotation over the clip, radians
     growth: float  # largest change of the scale's logarithm
     bend: float  # strength of the deformation: 0 = rigid, below 1, so that it stays invertible
-    ramp: str  # colors from the troughs to the peaks of the noise, hexadecimal
-    marks: str  # color of the stripes or spots painted over it
+    ramp: str  # colours from the troughs to the peaks of the noise, hexadecimal
+    marks: str  # colour of the stripes or spots painted over it
     stripes: bool  # warped stripes instead of spots
 
 
@@ -54,10 +54,10 @@ class Layer:
         ripples: Amplitude (fraction of the radius) and phase of the outline's harmonics 2..M+1, [M,2].
         centers: Positions of the layer's origin, pixels [T,2].
         angles: Rotations, radians [T].
-        scales: Pixels in the image for each pixel of the layer, [T].
+        scales: Image pixels per layer pixel, [T].
         waves: Angular frequencies of the deformation's waves, [K,2].
-        swing: Their amplitudes, pixels [T,K].
-        phases: Their phases, radians [K].
+        swing: Amplitudes of the waves, pixels [T,K].
+        phases: Phases of the waves, radians [K].
     """
 
     texture: np.ndarray
@@ -101,7 +101,7 @@ class Layer:
         return _distance_from_rim(u, self.radius, self.ripples) >= 0
 
     def colors(self, u: np.ndarray) -> np.ndarray:
-        """Return the texture's colors [M,3] in 0..1 at layer coordinates [M,2]."""
+        """Return the texture's colours [M,3] in 0..1 at layer coordinates [M,2]."""
         texels = u * TEXELS_PER_PX + (len(self.texture) - 1) / 2
         return sample_bilinear(torch.from_numpy(self.texture)[None], torch.from_numpy(texels).float()[None])[0].numpy()
 

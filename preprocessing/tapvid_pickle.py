@@ -1,4 +1,4 @@
-"""TAP-Vid's pickles, read without running pickled code."""
+"""Reader of TAP-Vid's pickles that runs no pickled code."""
 
 import _codecs
 import pickle
@@ -49,7 +49,7 @@ def _frombuffer(data: bytes, kind: _NumberType, shape: tuple[int, ...], order: L
     return np.frombuffer(data, kind.dtype()).reshape(shape, order=order).copy()
 
 
-# All names that a pickled array refers to, under both of numpy's module names (protocols below 3 write bytes as text,
+# The names to which a pickled array refers, under both of numpy's module names (protocols below 3 write bytes as text,
 # protocol 5 a buffer). `ndarray` is only an argument of `_reconstruct`, so a text can stand for it.
 ALLOWED = {("numpy", "ndarray"): "ndarray", ("numpy", "dtype"): _NumberType, ("_codecs", "encode"): _codecs.encode}
 for core in ("numpy.core", "numpy._core"):

@@ -1,4 +1,4 @@
-"""Pretrained networks: weights from a file or a URL, and the precision that they compute in."""
+"""Pretrained networks: load weights from a file or a URL, and choose the precision of inference."""
 
 import hashlib
 import pickle
@@ -36,17 +36,17 @@ def load_pretrained(
     """Load pretrained weights into a network, freeze it and set it to evaluation mode.
 
     Args:
-        network: On the CPU.
+        network: The network, on the CPU.
         weights: File to read; None: download `url`, or take it from torch's cache.
         url: The published weights.
         rename: Function from the published state dict to the network's names.
-        alternative: What to do where no download is possible.
+        alternative: Advice for the message if the download fails.
 
     Returns:
         The network.
 
     Raises:
-        InputError: Unusable weights, a failed download, or one that has changed since its first use.
+        InputError: Unusable weights, a failed download, or a downloaded file that has changed since its first use.
     """
     state = _download(url, alternative) if weights is None else read_state_dict(weights)
     try:
@@ -111,5 +111,5 @@ def check_unchanged(path: Path) -> None:
     elif (first := note.read_text().strip()) != digest.hexdigest():
         raise InputError(
             f"{path} has SHA-256 {digest.hexdigest()[:16]}…, but had {first[:16]}… when it was downloaded: delete both "
-            "that file and its .sha256, and it is downloaded again"
+            "that file and its .sha256, and it will be downloaded again"
         )

@@ -1,4 +1,4 @@
-"""Zip files from elsewhere, opened with checks."""
+"""Zip files from untrusted sources, opened with checks."""
 
 import errno
 import zipfile
@@ -12,7 +12,7 @@ from utils.errors import InputError
 
 @contextmanager
 def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
-    """Open a zip file; damage that is found later, while members are read inside the context, is reported alike.
+    """Open a zip file; damage found while members are read inside the context raises the same error.
 
     Raises:
         InputError: The file is not a zip, is damaged or encrypted, or a member's name leads out of its folder.

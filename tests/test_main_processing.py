@@ -151,7 +151,7 @@ def test_the_first_frames_alone_can_be_done(paths):
 def test_another_method_on_the_same_folder_is_refused_by_name(paths):
     preprocess(paths, Settings(flow="dis", chain=False))
     before = snapshot(paths)
-    with pytest.raises(InputError, match="preprocessed with flow dis, but raft is asked for: add --redo"):
+    with pytest.raises(InputError, match="preprocessed with flow dis, but raft is requested: add --redo"):
         preprocess(paths, Settings(flow="raft"))
     with pytest.raises(InputError, match="preprocessed with pairs all, but sparse"):
         preprocess(paths, Settings(flow="dis", pairs="sparse"))
@@ -204,7 +204,7 @@ def test_the_batch_of_raft_is_compared_while_flow_is_missing(paths, tmp_path):
     preprocess(paths, Settings(raft_weights=weights, raft_batch=2))  # complete
     paths.manifest.write_text(json.dumps(record))
     paths.flow(NAMES[0], NAMES[1]).unlink()
-    with pytest.raises(InputError, match="preprocessed with raft_batch by memory, but 2 is asked for"):
+    with pytest.raises(InputError, match="preprocessed with raft_batch by memory, but 2 is requested"):
         preprocess(paths, Settings(raft_weights=weights, raft_batch=2))
 
 
@@ -279,7 +279,7 @@ def test_weights_are_compared_where_they_matter(paths, tmp_path):
     with pytest.raises(InputError, match="preprocessed with raft_weights"):
         preprocess(paths, Settings(raft_weights=other))
     paths.flow(NAMES[0], NAMES[1]).unlink()
-    with pytest.raises(InputError, match=r"raft_weights .* but the download is asked for"):
+    with pytest.raises(InputError, match=r"raft_weights .* but the download is requested"):
         preprocess(paths, Settings())
 
 

@@ -136,7 +136,7 @@ def test_an_unfinished_flow_continues_in_its_precision_alone(folder_with, monkey
     paths, names = folder_with(RAFT_RECORD)
     paths.flow(names[0], names[1]).unlink()
     before = snapshot(paths)
-    with pytest.raises(InputError, match=r"began in float32, but this device computes in float16.*--device.*--redo"):
+    with pytest.raises(InputError, match=r"started in float32, but this device uses float16.*--device.*--redo"):
         preprocess(paths, SETTINGS["raft"])
     assert snapshot(paths) == before
 
