@@ -1,1 +1,1 @@
-"""Ground truth, trackers, metrics and tables."""
+"""Evaluation: ground truth, trackers, metrics and tables."""

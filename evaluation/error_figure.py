@@ -1,4 +1,4 @@
-"""A picture of where tracks go wrong: at which queries, at which frame gaps, on which layer."""
+"""A figure of track errors by query, by frame gap, and by foreground or background."""
 
 from collections.abc import Mapping
 
@@ -19,11 +19,11 @@ Masks = dict[str, NDArray[np.bool_]]  # layer → which queries lie on it, [Q]
 def error_figure(
     video: NDArray[np.uint8], predictions: Mapping[str, TrackPredictions], on_foreground: NDArray[np.bool_] | None
 ) -> NDArray[np.uint8]:
-    """Draw the last tracker's queries coloured by mean error, above all trackers' median error by frame gap.
+    """Draw the last tracker's queries, coloured by mean error, above the median errors of all trackers by frame gap.
 
     Args:
         video: Frames [T,H,W,3].
-        predictions: Of the trackers to compare, for the same Q queries.
+        predictions: Predictions of the trackers to compare, for the same Q queries.
         on_foreground: Which of the queries lie on the foreground, [Q]; None draws all as one layer.
 
     Returns:
@@ -40,7 +40,7 @@ def error_figure(
     for axes, occluded in zip(panels, (False, True), strict=True):
         _draw_errors_by_gap(axes, predictions, layers, occluded)
     lines = panels[0].get_legend_handles_labels()
-    # Outside the panels, where it covers no lines.
+    # Outside the panels, so that it covers no curves.
     below.legend(*lines, loc="outside lower center", ncols=len(predictions) * len(layers))
     return figure_image(figure)
 

@@ -1,4 +1,4 @@
-"""Baselines that track by flow alone: the direct flow from the query frame, or adjacent flows chained.
+"""Baselines that track only by flow: the direct flow from the query frame, or chained adjacent flows.
 
 Both mark a point as occluded if its forward-backward cycle does not close or if it leaves the image.
 """
@@ -15,7 +15,7 @@ from loaders.flow_store import FlowStore
 from preprocessing.consistency import CYCLE_THRESHOLD
 from utils.coords import is_inside_image, sample_bilinear
 
-CACHE_BYTES = 2**29  # of flows kept in memory
+CACHE_BYTES = 2**29  # of cached flow
 
 
 class FlowTracker(ABC):
@@ -41,10 +41,10 @@ class FlowTracker(ABC):
 
     @abstractmethod
     def _follow(self, src_id: int, src_px: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """Yield every other frame's id, the positions [N,2] in it of points [N,2], and which have been lost [N]."""
+        """Yield for every other frame its id, the positions [N,2] of the points in it, and which are lost, bool [N]."""
 
     def _step(self, i: int, j: int, px: Tensor) -> tuple[Tensor, Tensor]:
-        """Map points px [N,2] of frame i to frame j by one flow; return them and which cycles do not close [N]."""
+        """Map points [N,2] of frame i to frame j by one flow; return them and which cycles do not close, bool [N]."""
         landed = px + sample_bilinear(self._flow(i, j), px.unsqueeze(0))[0]
         returned = landed + sample_bilinear(self._flow(j, i), landed.unsqueeze(0))[0]
         return landed, (returned - px).norm(dim=-1) > CYCLE_THRESHOLD
@@ -54,7 +54,7 @@ class FlowTracker(ABC):
 
 
 class DirectFlowTracker(FlowTracker):
-    """Reaches each frame by one flow from the query frame, or by the fewest where that pair has none."""
+    """Reaches each frame by one flow from the query frame, or by as few flows as possible if the pair has none."""
 
     def _follow(self, src_id: int, src_px: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
         for tgt_id in range(len(self.store.names)):

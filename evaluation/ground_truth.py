@@ -20,7 +20,7 @@ from utils.data_files import read_arrays, read_json
 from utils.errors import InputError
 from utils.images import image_files, list_frames, read_frame, read_mask
 
-MAX_ASPECT_DEVIATION = 0.01  # of two aspect ratios, explained by rounding a resized frame's sides
+MAX_ASPECT_DEVIATION = 0.01  # of two aspect ratios, as caused by rounding the sides of a resized frame
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class TrackTruth:
 
     @property
     def benchmark(self) -> Benchmark:
-        """Which benchmark's metrics apply."""
+        """The benchmark whose metrics apply."""
         return "tracks" if self.exact else "tapvid"
 
 
@@ -65,8 +65,8 @@ def find_truth(
     """Read the truth of a video.
 
     Args:
-        options: The kind and the file of the truth; without a file it is in `data_dir` or beside the frames.
-        data_dir: The video as the user named it; `paths` may be a resized copy.
+        options: Kind and file of the truth; without a file, it is looked up in `data_dir` or beside the frames.
+        data_dir: The video as given by the user; `paths` may be a resized copy.
         paths: The sequence folder of the clip's frames.
         names: File names of these frames.
         size: Their height and width.
@@ -99,12 +99,12 @@ def exact_tracks(path: Path, size: Size, num_frames: int | None = None) -> Track
     """Read `points` [N,T,2] and `occluded` [N,T] of an npz file.
 
     Args:
-        path: The file; its pixels are those of `color/` beside it, or without that folder of the clip's frames.
+        path: The file; its positions are pixels of the frames in `color/` beside it, otherwise of the clip's frames.
         size: Size of the clip's frames.
         num_frames: Number of the clip's frames, to which the tracks are cut; None keeps all.
 
     Raises:
-        InputError: Missing, unreadable, of other arrays, or of fewer frames.
+        InputError: The file is missing or unreadable, or has other arrays or fewer frames.
     """
     if not path.is_file():
         raise InputError(f"{path} is missing: scores need exact tracks (points [N,T,2], occluded [N,T])")
@@ -126,7 +126,7 @@ def tapvid_tracks(path: Path, video: str, size: Size, num_frames: int | None = N
     """Read a video's annotated points from a TAP-Vid pickle, its zip, or the npz file of `get_tapvid.py`.
 
     Raises:
-        InputError: Unreadable, a pickle of more than arrays, no such video, or of fewer frames.
+        InputError: The file is unreadable, holds more than arrays, lacks the video, or has fewer frames.
     """
     if path.suffix == ".npz":
         truth = exact_tracks(path, size, num_frames)
@@ -159,7 +159,7 @@ def badja_keypoints(
     """Read BADJA's labels (`joint_annotations/<video>.json`) of the clip's frames, matched by file stems.
 
     Args:
-        path: The labels. Their `visibility` decides: where it is false, a position is a guess or of another frame.
+        path: The labels. Where their `visibility` is false, positions are guesses or from other frames.
         names: File names of the clip's frames, in order.
         mask_dir: Folder of their foreground masks.
         size: Size of the frames.

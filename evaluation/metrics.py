@@ -45,7 +45,7 @@ class ErrorSummary:
 
     @classmethod
     def of(cls, distances: np.ndarray) -> "ErrorSummary":
-        """Summarize distances [M]."""
+        """Summarise distances [M]."""
         return cls(*map(float, np.percentile(distances, (50, 90)))) if distances.size else cls(math.nan, math.nan)
 
 
@@ -57,7 +57,7 @@ def tap_vid_metrics(predictions: TrackPredictions, where: np.ndarray | None = No
     the image as occluded.
 
     Args:
-        predictions: Of Q queries in T frames.
+        predictions: Predictions for Q queries in T frames.
         where: Entries to score, bool [Q,T]; None scores all that the query mode evaluates.
     """
     counted = predictions.evaluated if where is None else predictions.evaluated & where
@@ -89,7 +89,7 @@ def temporal_coherence(predictions: TrackPredictions) -> float:
 
 
 def position_errors(predictions: TrackPredictions) -> tuple[ErrorSummary, ErrorSummary]:
-    """Summarize distances from predicted to true positions, whatever visibility was predicted.
+    """Summarise distances from predicted to true positions, whatever visibility was predicted.
 
     Returns:
         The summary over visible entries, and over those occluded inside the image. The latter needs exact tracks: other
@@ -105,8 +105,8 @@ def position_errors(predictions: TrackPredictions) -> tuple[ErrorSummary, ErrorS
 def badja_metrics(pred: np.ndarray, gt: np.ndarray, visible: np.ndarray, areas: np.ndarray) -> BadjaMetrics:
     """Return the fractions of keypoints found, of those that were queried in the first annotated frame.
 
-    Queried are the keypoints visible there; counted are the later annotated frames in which they are visible, whatever
-    visibility was predicted.
+    The keypoints visible in that frame are queried, and scored in the later annotated frames in which they are visible,
+    whatever visibility was predicted.
 
     Args:
         pred: Predicted pixels [K,F,2] of K keypoints in the F annotated frames; any values where not queried.

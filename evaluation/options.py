@@ -1,4 +1,4 @@
-"""How predictions are scored: the options that every evaluation has."""
+"""Options of every evaluation."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,7 +9,7 @@ QueryMode = Literal["first", "strided"]
 
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """The kind of truth, its file (empty: the one of the sequence), and which frames points are queried in."""
+    """Kind of ground truth, its file (empty: that of the sequence), and the frames in which points are queried."""
 
     benchmark: Benchmark = "tracks"
     gt: str = ""

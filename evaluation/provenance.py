@@ -1,4 +1,4 @@
-"""What makes a measurement traceable: which code, when, on which machine."""
+"""Provenance of a measurement: commit, date and machine."""
 
 import os
 import platform
@@ -27,7 +27,7 @@ def provenance() -> dict[str, str | int | None]:
     }
 
 
-@cache  # the loaded code's commit, whatever is committed while it runs
+@cache  # so that later commits do not change it: the code is already loaded
 def _commit() -> str | None:
     try:
         head, changes = (

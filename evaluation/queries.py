@@ -1,7 +1,7 @@
-"""TAP-Vid's queries to a tracker, and its predictions beside the ground truth.
+"""TAP-Vid's queries, and a tracker's predictions for them with the ground truth.
 
 Tracks are [N,T,2] (x, y) in pixels, integer = pixel centre. Occlusion is bool, True = occluded. A query point is
-(t, x, y). N counts points of the truth, Q queries: in `strided` mode one point may be queried in several frames.
+(t, x, y). N is the number of true points, Q of queries: in `strided` mode one point may be queried in several frames.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ Tracker = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 @dataclass(frozen=True)
 class TrackPredictions:
-    """A tracker's predictions for Q queries beside the truth.
+    """A tracker's predictions for Q queries, and the ground truth.
 
     Raises:
         ValueError: The shapes disagree, or the query mode is unknown.
@@ -46,7 +46,7 @@ class TrackPredictions:
 
     @property
     def frame_gaps(self) -> np.ndarray:
-        """Frames since the query, negative before it; [Q,T]."""
+        """Number of frames since the query, negative before it, [Q,T]."""
         return np.arange(self.gt_occluded.shape[1]) - np.asarray(self.query_frames)[:, None]
 
     @property

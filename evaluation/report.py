@@ -1,4 +1,4 @@
-"""The scores of an evaluation: as text for the terminal and as `scores.json`."""
+"""The scores of an evaluation, as text for the terminal and as `scores.json`."""
 
 import json
 import math
@@ -19,7 +19,7 @@ Results = dict[str, dict[str, Scores]]  # video → tracker → its scores
 
 @dataclass
 class Report:
-    """The scores of videos by one benchmark; its clock starts with it."""
+    """Scores of videos by one benchmark; the time since its creation is written with them."""
 
     query_mode: QueryMode
     results: Results = field(default_factory=dict)
@@ -42,7 +42,7 @@ class Report:
         self.benchmark, self.title = other.benchmark, other.title
 
     def text(self) -> str:
-        """Return tables for each video, in all and by frame gap, and the mean of several videos."""
+        """Return tables of each video, over all frames and by frame gap, and the mean over several videos."""
         parts = [self.title]
         for video, trackers in self.results.items():
             parts.append(f"{video}\n{format_table({name: scores.row for name, scores in trackers.items()})}")

@@ -29,12 +29,12 @@ class Run:
     """A trained run: where its clip and its checkpoints are, and how it was trained."""
 
     data_dir: Path
-    folder: Path  # of its checkpoints and results
-    config: ModelConfig  # of any clip size: that of the clip takes its place
+    folder: Path  # folder of its checkpoints and results
+    config: ModelConfig  # its clip size is replaced by that of the clip
     tracking: TrackingOptions
     uses_flow: bool  # whether it was trained on flow, which is then scored as well
     settings: dict[str, Any]  # flags to write beside its scores
-    ckpt_path: str = ""  # instead of the newest checkpoint in the folder
+    ckpt_path: str = ""  # checkpoint to use instead of the newest in the folder
     max_side: int | None = None
     num_imgs: int = 250
     device: str = "auto"
@@ -65,12 +65,12 @@ def evaluate_runs(
         The scores, and the file that holds all of them.
 
     Raises:
-        InputError: A run has no checkpoint, one checkpoint is given for several, or clip or truth are unusable.
+        InputError: A run has no checkpoint, one checkpoint is given for several runs, or clip or truth are unusable.
     """
     if len(runs) > 1 and runs[0].ckpt_path:
         root = runs[0].data_dir.parent
         raise InputError(f"--ckpt_path is one checkpoint, but {root} holds {len(runs)} videos: name one of them")
-    # Found before the first is scored, for a mistake is told at once and a training that goes on writes newer ones.
+    # Found before any scoring, so that a missing one is reported at once, and a running training changes none.
     checkpoints = [find_trained_checkpoint(run.folder, run.ckpt_path) for run in runs]
     total = Report(options.query_mode)
     for run, checkpoint in zip(runs, checkpoints, strict=True):

@@ -1,4 +1,4 @@
-"""Scores of trackers on a clip: a trained model beside the flow that it was trained on."""
+"""Scores of trackers on a clip: a trained model, compared with the flow that it was trained on."""
 
 from dataclasses import dataclass, field, replace
 
@@ -16,14 +16,14 @@ from loaders.flow_store import FlowStore
 from networks.omnimotion import OmniMotion, TrackingOptions
 from preprocessing.sequence_paths import SequencePaths
 
-VALIDATION_POINTS = 60  # evenly picked: enough to see the trend during training
+VALIDATION_POINTS = 60  # evenly picked; enough to show the trend during training
 GAPS = ((1, 2), (3, 4), (5, 8), (9, 16), (17, 32), (33, 10**9))  # frames from the query, both ends included
 MODEL = "OmniMotion"  # the model's name among the trackers
 
 
 @dataclass(frozen=True)
 class Scores:
-    """A tracker's metrics on one video, in all and by frame gap, and its predictions where the truth are tracks."""
+    """A tracker's metrics on one video, overall and by frame gap, and its predictions (None for keypoints)."""
 
     row: Row
     by_gap: dict[str, Row] = field(default_factory=dict)
@@ -52,7 +52,7 @@ def model_tracker(model: OmniMotion, tracking: TrackingOptions) -> Tracker:
 def trackers_of(
     model: OmniMotion, paths: SequencePaths, names: list[str], uses_flow: bool, tracking: TrackingOptions
 ) -> dict[str, Tracker]:
-    """Return the trackers to compare by name: if the model was trained on flow the two baselines, then the model."""
+    """Return the trackers to compare, by name: two baselines if the model was trained on flow, then the model."""
     trackers: dict[str, Tracker] = {}
     if uses_flow:
         store = FlowStore(paths, names, prefer_chained=False)
@@ -76,7 +76,7 @@ def score(track: Tracker, truth: Truth, query_mode: QueryMode = "strided") -> Sc
 
 
 def score_model(model: OmniMotion, truth: TrackTruth, tracking: TrackingOptions) -> dict[str, float]:
-    """Return `AJ`, `d_avg` and `OA` (0..1) on a subset of the tracks, quick enough for the course of a training."""
+    """Return `AJ`, `d_avg` and `OA` (0..1) on a subset of the tracks, fast enough to run during training."""
     step = max(1, len(truth.points) // VALIDATION_POINTS)
     subset = replace(truth, points=truth.points[::step], occluded=truth.occluded[::step])
     metrics = tap_vid_metrics(run_tracker(model_tracker(model, tracking), subset.points, subset.occluded, subset.size))

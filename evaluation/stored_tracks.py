@@ -1,4 +1,4 @@
-"""Scores of tracks that any tracker left in a file: N tracks, the predictions for N queries in their order."""
+"""Score tracks from a file of any tracker: N tracks, the predictions for N queries in the same order."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,13 +16,13 @@ from utils.conventions import RASTER, Size, raster_from_px
 from utils.errors import InputError
 from utils.images import list_frames
 
-# In its query's frame a track starts at the query, or near it if the tracker predicts that frame, too. A median beyond
-# this (pixels of the 256x256 raster) means tracks in another order or of another size.
+# In its query's frame, a track lies at the query, or near it if the tracker predicts that frame, too. A larger median
+# distance (pixels of the 256x256 raster) means that the tracks are in another order or of another size.
 MAX_START_OFFSET = 16.0
 
 
 def stored_tracker(path: Path, num_frames: int, size: Size) -> Tracker:
-    """Return a file's N tracks (layouts: `loaders.track_file`) as a tracker for exactly N queries.
+    """Return a tracker that answers exactly N queries with the N tracks of a file (layouts: `loaders.track_file`).
 
     Args:
         path: The npz file.
@@ -56,12 +56,12 @@ def stored_tracker(path: Path, num_frames: int, size: Size) -> Tracker:
 def evaluate_stored(source: Path, options: EvaluationOptions, settings: Mapping[str, object]) -> tuple[Report, Path]:
     """Score stored tracks and write `scores.json` beside them.
 
-    A TAP-Vid pickle holds many videos, and a file of tracks is named after its video. Any other truth is of one video,
-    and a file is named after its tracker.
+    A TAP-Vid pickle holds many videos: each file of tracks is named after its video. Any other truth belongs to one
+    video: each file is named after its tracker.
 
     Args:
         source: An npz file of tracks, or a folder of such files.
-        options: How to score; the file of the truth is needed.
+        options: How to score; the file of the truth must be given.
         settings: Flags to write beside the scores.
 
     Returns:
@@ -73,10 +73,10 @@ def evaluate_stored(source: Path, options: EvaluationOptions, settings: Mapping[
     gt = Path(options.gt)
     if not gt.is_file():
         found = f"--gt {gt} does not exist" if options.gt else "--gt is not given"
-        raise InputError(f"{found}: to score stored --tracks give the truth's file")
+        raise InputError(f"{found}: to score stored --tracks, give their ground truth")
     files = sorted(source.glob("*.npz")) if source.is_dir() else [source]
     if not files:
-        raise InputError(f"{source} holds no npz file: store tracks there, those of a pickle's videos as <video>.npz")
+        raise InputError(f"{source} holds no npz file: store tracks there; for a pickle, one <video>.npz per video")
     report = Report(options.query_mode)
     for file in files:
         video, tracker, truth = _truth_for(file.stem, gt, options)

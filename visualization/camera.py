@@ -1,4 +1,4 @@
-"""Camera motion estimated from tracks of the static scene: for every frame a map into the first frame's pixels.
+"""Camera motion, estimated from tracks of the static scene: a map from each frame to the first frame's pixels.
 
 Maps are homographies [F,3,3] float64 of pixels (x, y, 1), frame f → frame 0; `tracks` [F,N,2] pixels.
 """
@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-RANSAC_PX = 2.0  # pixels that a static point may be off: about the error of a track
+RANSAC_PX = 2.0  # pixels by which a static point may deviate: about the error of a track
 MIN_POINTS = 8  # for a homography, twice the four that determine one
 
 
@@ -19,7 +19,7 @@ def translation(shift: ArrayLike) -> NDArray[np.float64]:
 
 
 def camera_by_median(tracks: NDArray) -> NDArray[np.float64]:
-    """Accumulate the median steps of points known to be background, as shifts; without points, no motion."""
+    """Return the accumulated median steps of background points, as shifts; without points, no motion."""
     motion = np.zeros((len(tracks), 2))
     if tracks.shape[1]:
         motion[1:] = np.cumsum(np.median(np.diff(tracks.astype(float), axis=0), axis=1), axis=0)
@@ -29,7 +29,7 @@ def camera_by_median(tracks: NDArray) -> NDArray[np.float64]:
 def camera_by_homographies(tracks: NDArray, occluded: NDArray) -> NDArray[np.float64]:
     """Fit a homography by RANSAC to each step of points all over the image.
 
-    A step that most points contradict, or that too few points show, is the median shift.
+    If most points contradict the homography, or too few points are visible, the step is their median shift.
 
     Args:
         tracks: Points [F,N,2].
@@ -45,7 +45,7 @@ def camera_by_homographies(tracks: NDArray, occluded: NDArray) -> NDArray[np.flo
 
 
 def _step(before: NDArray, after: NDArray) -> NDArray[np.float64]:
-    """The homography `after` → `before`, points [N,2]."""
+    """Return the homography `after` → `before` of points [N,2]."""
     if len(before) >= MIN_POINTS:
         homography, inliers = cv2.findHomography(
             after.astype(np.float64), before.astype(np.float64), cv2.RANSAC, RANSAC_PX
@@ -56,14 +56,14 @@ def _step(before: NDArray, after: NDArray) -> NDArray[np.float64]:
 
 
 def apply_homography(homography: NDArray, px: ArrayLike) -> NDArray[np.float64]:
-    """Move points by a homography.
+    """Map points by a homography.
 
     Args:
         homography: [3,3], or [F,3,3] with one for each of the F leading entries of `px`.
         px: Points [*,2], or [F,*,2].
 
     Returns:
-        The points moved, of the same shape.
+        The mapped points, of the same shape.
     """
     px = np.asarray(px, float)
     homography = homography.reshape(*homography.shape[:-2], *(1,) * (px.ndim - homography.ndim + 1), 3, 3)

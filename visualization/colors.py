@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 DEPTH_COLORMAP = "Spectral"  # near (small) is red, far is blue
 TINY = 1e-6  # smallest divisor: constant depth, no motion or a single point must not divide by zero
-# The wheel from dx > 0 on over dy > 0: how many of its 55 steps lead from each colour to the next one.
+# The wheel from dx > 0 towards dy > 0: number of its 55 steps from each colour to the next one.
 WHEEL = [("red", 15), ("yellow", 6), ("lime", 4), ("cyan", 11), ("blue", 13), ("magenta", 6), ("red", 0)]
 
 
@@ -27,15 +27,15 @@ def point_colors(px: NDArray, height: float, width: float) -> NDArray[np.uint8]:
 
     Args:
         px: Points [N,2]; one outside the image gets the colour of the nearest position inside.
-        height: Of the image, in pixels.
-        width: Of the image, in pixels.
+        height: Height of the image, in pixels.
+        width: Width of the image, in pixels.
 
     Returns:
         uint8 [N,3]; points at different positions differ, close ones differ little.
     """
     x, y = (np.asarray(px, float) / (max(width - 1, 1), max(height - 1, 1))).clip(0, 1).T
     along, across = (x + y) / 2, (x - y)[:, None]
-    rainbow = matplotlib.colormaps["turbo"](0.08 + 0.84 * along)[:, :3]  # turbo's very ends are near black
+    rainbow = matplotlib.colormaps["turbo"](0.08 + 0.84 * along)[:, :3]  # without turbo's ends, which are near black
     light = rainbow + (1 - rainbow) * 0.55 * across.clip(0, 1)
     return to_uint8(light * (1 - 0.45 * (-across).clip(0, 1)))
 
@@ -57,7 +57,7 @@ def angle_colors(px: NDArray) -> NDArray[np.uint8]:
 
 
 def jet_colors(px: NDArray) -> NDArray[np.uint8]:
-    """Colour points [N,2] by matplotlib's `jet` in the order of their height, top blue to bottom red."""
+    """Colour points [N,2] by matplotlib's `jet` in the order of y, from blue at the top to red at the bottom."""
     rank = np.argsort(np.argsort(px[:, 1], kind="stable"))
     return to_uint8(matplotlib.colormaps["jet"](rank / max(len(px) - 1, 1))[:, :3])
 
@@ -91,7 +91,7 @@ def flow_to_color(flow: NDArray, max_magnitude: float | None = None) -> NDArray[
 
 @functools.cache
 def _wheel() -> LinearSegmentedColormap:
-    """The wheel's colours over one turn, 0 … 1."""
+    """Return the wheel as a colour map over one turn, 0 … 1."""
     steps = np.array([steps for _, steps in WHEEL])
     starts = (np.cumsum(steps) - steps) / steps.sum()
     stops = [(float(start), color) for start, (color, _) in zip(starts, WHEEL, strict=True)]

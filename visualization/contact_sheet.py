@@ -13,8 +13,8 @@ from utils.images import read_frame, write_image
 from utils.video import write_video
 from visualization.marks import DARK, title_plate
 
-FRAMES, COLUMNS = 6, 3  # on a contact sheet, in all and in a row
-WIDE = 2.5  # width / height above which frames would be too small three in a row
+FRAMES, COLUMNS = 6, 3  # number of frames on a contact sheet, and per row
+WIDE = 2.5  # width / height above which a row has two frames, since three would be too small
 SHEET_WIDTH = 1920  # pixels, at most
 OVERVIEW_WIDTH = 960  # pixels, of each of the overview's two columns
 
@@ -22,11 +22,11 @@ OVERVIEW_WIDTH = 960  # pixels, of each of the overview's two columns
 def save_with_sheet(
     out_dir: Path, name: str, frames: Iterable[NDArray[np.uint8]], frame_ids: Sequence[int], fps: float
 ) -> list[Path]:
-    """Write a video `<name>.mp4` and its contact sheet `<name>.png`, which shows it at a glance.
+    """Write a video `<name>.mp4` and its contact sheet `<name>.png`, which shows some of its frames.
 
     Args:
-        out_dir: Folder of both.
-        name: Of both files, without suffix.
+        out_dir: Folder of both files.
+        name: Name of both files, without suffix.
         frames: Pictures [H,W,3], one for each of `frame_ids`; one at a time is in memory.
         frame_ids: Numbers of the frames, written above them in the contact sheet.
         fps: Frames per second.
@@ -50,7 +50,7 @@ def save_with_sheet(
 
 
 def _with_title(frame: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
-    """`frame` as large as fits a contact sheet, under a band with `text`."""
+    """Resize a frame for a contact sheet, and put a band with `text` above it."""
     columns = 2 if frame.shape[1] > WIDE * frame.shape[0] else COLUMNS
     width = min(frame.shape[1], SHEET_WIDTH // columns)
     return _put_under(text, _resize_to_width(frame, width), max(0.5, width / 1300))
@@ -64,7 +64,7 @@ def _put_under(text: str, image: NDArray[np.uint8], scale: float) -> NDArray[np.
 
 
 def _tile(frames: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """Frames [H,W,3] of one size, row by row."""
+    """Tile frames [H,W,3] of one size, row by row."""
     columns = min(COLUMNS, SHEET_WIDTH // frames[0].shape[1], len(frames))
     rows = math.ceil(len(frames) / columns)
     blank = [np.full_like(frames[0], 255)] * (rows * columns - len(frames))

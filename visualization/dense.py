@@ -27,7 +27,7 @@ CPU_WORK = 4e11  # multiplications allowed for one dense picture on a CPU: about
 
 @dataclass(frozen=True)
 class Rendered:
-    """The model's rendering of F frames, at h·w points spread evenly over the image."""
+    """Renderings of F frames by the model, at h·w points spread evenly over the image."""
 
     colors: NDArray[np.uint8]  # [F,h,w,3]
     depths: NDArray[np.float32]  # [F,h,w]
@@ -47,14 +47,14 @@ def evenly_spread_px(size: tuple[int, int], longest_side: int | None = None) -> 
 
 
 def affordable_side(model: OmniMotion) -> int | None:
-    """Return the longest side of dense pictures, in pixels: on a CPU what `CPU_WORK` allows, else None (no limit)."""
+    """Return the longest side of dense pictures in pixels: on a CPU limited by `CPU_WORK`, else None (no limit)."""
     if model.device.type != "cpu":
         return None
     return max(1, round(math.sqrt(CPU_WORK / work_per_ray(model))))
 
 
 def work_per_ray(model: OmniMotion) -> int:
-    """Estimate the multiplications that one ray costs: each parameter once for each sample."""
+    """Estimate the number of multiplications for one ray: each parameter once for each sample."""
     return sum(p.numel() for p in model.parameters()) * model.config.num_samples_ray
 
 
@@ -73,7 +73,7 @@ def render_frames(model: OmniMotion, frame_ids: Sequence[int], longest_side: int
 def _render_frame(
     model: OmniMotion, frame_id: int, px: Tensor, chunk_size: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float16]]:
-    """Colours [N,3], depths [N] and canonical coordinates [N,3] at pixels [N,2], from one pass over the rays."""
+    """Return colours [N,3], depths [N] and canonical coordinates [N,3] at pixels [N,2], from one pass over the rays."""
     pieces = []
     for piece in px.to(model.device).split(chunk_size):
         rays = model.render_rays(model.rays(piece)[None], torch.tensor([frame_id]))
@@ -100,8 +100,8 @@ def depth_frames(depths: NDArray, size: tuple[int, int]) -> Iterator[NDArray[np.
 def canonical_frames(canonical: NDArray, size: tuple[int, int]) -> Iterator[NDArray[np.uint8]]:
     """Draw canonical coordinates (x, y, z) [F,h,w,3] as (red, green, blue), each from low to high over all frames.
 
-    A point of the scene has one position in the canonical volume, so it must keep its colour through the clip; where
-    it does not, the model has lost it.
+    A point of the scene has one position in the canonical volume, so it should keep its colour through the clip; where
+    it does not, the model has lost track of it.
     """
     low, high = np.percentile(canonical.reshape(-1, 3).astype(np.float32), (1, 99), axis=0)
     for positions in canonical.astype(np.float32):
@@ -110,11 +110,11 @@ def canonical_frames(canonical: NDArray, size: tuple[int, int]) -> Iterator[NDAr
 
 def flow_frames(flow: NDArray, size: tuple[int, int]) -> Iterator[NDArray[np.uint8]]:
     """Draw flow [F,h,w,2] in Middlebury colours of one scale, with its wheel; pixels of an image of `size` (H, W)."""
-    scale = float(np.percentile(np.linalg.norm(flow.astype(np.float32), axis=-1), 99))  # nor must stray points here
+    scale = float(np.percentile(np.linalg.norm(flow.astype(np.float32), axis=-1), 99))  # stray points must not set it
     for frame in flow.astype(np.float32, copy=False):
         yield with_flow_wheel(enlarge(_resize(flow_to_color(frame, scale), size))[0], scale)
 
 
 def _resize(image: NDArray, size: tuple[int, int]) -> NDArray:
-    """A picture evaluated at `evenly_spread_px`, enlarged to (H, W)."""
+    """Enlarge a picture that was evaluated at `evenly_spread_px` to (H, W)."""
     return cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR)

@@ -1,6 +1,6 @@
 """Tracks, flow, depth and geometry of a trained model as files for other programs.
 
-Files that belong to one frame are named after its number: frame 0 has that of `first_frame`, five digits at least.
+Files of one frame are named after its number, with at least five digits; frame 0 has the number `first_frame`.
 """
 
 import math
@@ -27,7 +27,7 @@ from visualization.export_nuke import write_nuke
 from visualization.export_tracks import TrackTable, write_csv, write_npz, write_tapvid
 from visualization.tracking import track_points
 
-CLOUD_RAYS = 200_000  # of all frames together: a point cloud of more is no clearer
+CLOUD_RAYS = 200_000  # of all frames together: more do not make a point cloud clearer
 TRACK_FILES: dict[str, tuple[str, Callable[[Path, TrackTable], None]]] = {
     "npz": ("tracks.npz", write_npz),
     "csv": ("tracks.csv", write_csv),
@@ -56,11 +56,11 @@ def export(
         video: The frames [T,H,W,3], which give the points their colours.
         query_points: [N,3] (t, x, y) in pixels, the points of the track files.
         formats: Some of `EXPORT_FORMATS` (visualization/export_formats.py).
-        out_dir: Where to; made if missing.
+        out_dir: Folder of the files; created if missing.
         query_frame: Frame in which dense motion (`flow`, `exr`) starts.
         first_frame: Number of frame 0 in file names and in Nuke.
-        fps: Of the video, NaN where unknown.
-        density_th: Density σ below which the point cloud has no point.
+        fps: Frames per second of the video, NaN if unknown.
+        density_th: Smallest density σ of a point in the point cloud.
         tracking: How points are tracked, and when they are occluded (None: the defaults).
 
     Returns:
@@ -93,7 +93,7 @@ def export(
 
 
 def number_in_name(name: str) -> int:
-    """Return the number at the end of a frame's file name, 0 where there is none: `plate.1001.png` → 1001."""
+    """Return the number at the end of a frame's file name, 0 if there is none: `plate.1001.png` → 1001."""
     digits = re.search(r"\d+$", Path(name).stem)
     return int(digits[0]) if digits else 0
 
@@ -125,7 +125,7 @@ def _track_table(
 def _save_motion(
     model: OmniMotion, query: int, formats: list[str], out_dir: Path, number: Callable[[int], str], chunk_size: int
 ) -> list[Path]:
-    """Flow and STMaps between the query frame and every frame, one frame in memory at a time; their folders."""
+    """Write flow and STMaps between the query frame and every frame, one at a time; return their folders."""
     size = model.config.height, model.config.width
     grid = pixel_grid(*size).numpy()
     frames = model.dense_tracks(query, None, chunk_size)
@@ -145,7 +145,7 @@ def _save_motion(
 
 
 def _save_depth(model: OmniMotion, folder: Path, number: Callable[[int], str], chunk_size: int) -> Path:
-    """Composited depth of every frame: float32 npy, and 16-bit png with 0 … 65535 for the ends of the rays."""
+    """Write every frame's composited depth as float32 npy, and as 16-bit png with 0 … 65535 from near to far."""
     near, far = model.config.min_depth, model.config.max_depth
     for t in trange(model.config.num_frames, desc="depth", unit="frame"):
         depth = model.depth(t, chunk_size).cpu().numpy()
@@ -157,9 +157,9 @@ def _save_depth(model: OmniMotion, folder: Path, number: Callable[[int], str], c
 
 @torch.no_grad()
 def _save_cloud(model: OmniMotion, path: Path, density_th: float, chunk_size: int) -> Path:
-    """The surface points of all frames' rays (their heaviest samples) as a coloured point cloud.
+    """Write the surface points of all frames' rays (samples of largest weight) as a coloured point cloud.
 
-    Surfaces alone: the density behind them was never supervised, because no frame shows it.
+    It has only surfaces, because no frame supervises the density behind them.
     """
     config = model.config
     step = math.ceil(math.sqrt(config.num_frames * config.height * config.width / CLOUD_RAYS))

@@ -16,7 +16,7 @@ def write_flo(path: Path, flow: NDArray) -> None:
     """Write flow as Middlebury's `.flo`: magic, width, height, little-endian float32.
 
     Args:
-        path: Of the file.
+        path: Path of the file.
         flow: [H,W,2] (dx, dy) in pixels, y down.
     """
     height, width = flow.shape[:2]
@@ -29,9 +29,9 @@ def write_exr(path: Path, channels: dict[str, NDArray], comment: str) -> None:
     Needs the package OpenEXR: see `export_formats.check_formats`.
 
     Args:
-        path: Of the file.
-        channels: [H,W] by name (R, G, …).
-        comment: Written into its header.
+        path: Path of the file.
+        channels: Channels [H,W] by name (R, G, …).
+        comment: Comment for the header.
     """
     import OpenEXR  # optional
 
@@ -47,11 +47,11 @@ def write_ply(path: Path, points: NDArray, colors: NDArray, density: NDArray, co
     """Write a point cloud as binary PLY.
 
     Args:
-        path: Of the file.
+        path: Path of the file.
         points: float32 [N,3].
         colors: uint8 RGB [N,3].
         density: float32 [N].
-        comment: Written into its header.
+        comment: Comment for the header.
     """
     kinds = {"x": "<f4", "y": "<f4", "z": "<f4", "red": "u1", "green": "u1", "blue": "u1", "density": "<f4"}
     vertices = np.empty(len(points), list(kinds.items()))

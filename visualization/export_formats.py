@@ -1,4 +1,4 @@
-"""The formats of `export.export`; without torch, so that the flags can list them at once."""
+"""The formats of `export.export`; imports no torch, so that `--help` does not wait for it."""
 
 from collections.abc import Collection
 from importlib.metadata import PackageNotFoundError, version
@@ -12,7 +12,7 @@ def check_formats(formats: Collection[str]) -> None:
     """Refuse an unknown format, and `exr` without the optional package that writes it.
 
     Raises:
-        InputError: There is one of these.
+        InputError: A format is unknown, or `exr` cannot be written.
     """
     if unknown := sorted(set(formats) - set(EXPORT_FORMATS)):
         raise InputError(f"there is no export format {unknown[0]}: choose some of {', '.join(EXPORT_FORMATS)}")
@@ -25,7 +25,7 @@ def check_formats(formats: Collection[str]) -> None:
 
 
 def _writes_exr() -> bool:
-    """Whether an OpenEXR is installed that writes into memory, as those before 3.5 do not."""
+    """Return whether OpenEXR 3.5 or newer is installed: older versions cannot write into memory."""
     try:
         major, minor, *_ = version("OpenEXR").split(".")
     except PackageNotFoundError:

@@ -27,12 +27,12 @@ COLUMNS = (
     ((2, 1, 0), ("key_track_x", "key_track_y", "key_track_r", "key_track_t")),
     ((2, 1, 0), ("key_centre_offset_x", "key_centre_offset_y")),
 )
-TITLES = {"enable": "e"}  # where the column's title is not its name
+TITLES = {"enable": "e"}  # columns whose title differs from their name
 NUM_UNUSED = 11  # the last columns: keys of Nuke's own tracking
 
 
 def write_nuke(path: Path, table: TrackTable) -> None:
-    """Write a `.nk` script, to open or to paste into Nuke: a key in every frame; a track is off where not visible."""
+    """Write a `.nk` script to open or paste in Nuke, with a key in every frame; tracks are disabled where occluded."""
     num_frames, num_points = table.visibility.shape
     first, (height, width) = table.first_frame, table.size
     columns = [
@@ -61,7 +61,7 @@ def write_nuke(path: Path, table: TrackTable) -> None:
 
 
 def _track(n: int, positions: NDArray, visible: NDArray, first: int) -> str:
-    """A row of the table: positions [T,2] in Nuke's coordinates, visible [T], number of the first frame."""
+    """Return a row of the table for positions [T,2] in Nuke's coordinates, visible [T], from frame number `first`."""
     keys = [0, *(np.flatnonzero(np.diff(visible)) + 1).tolist()]  # `K`: constant until the next key
     enable = " ".join(f"x{first + t} {int(visible[t])}" for t in keys)
     x, y = (" ".join(f"x{first + t} {value:.4f}" for t, value in enumerate(axis.tolist())) for axis in positions.T)

@@ -1,6 +1,6 @@
 """Tracks as files for other programs: an npz with a readme inside, CSV, the arrays of TAP-Vid.
 
-Inside, positions are pixels (x, y), integer = pixel centre, y down; `utils.conventions` converts to what a file needs.
+In memory, positions are pixels (x, y), integer = pixel centre, y down; `utils.conventions` converts them for files.
 """
 
 import csv
@@ -27,14 +27,14 @@ class TrackTable:
     queries: NDArray  # float32 [N,3] (t, x, y)
     colors: NDArray  # uint8 [N,3] RGB of the video at the queries
     size: Size  # (height, width) of the frames
-    fps: float  # frames a second, NaN where unknown
+    fps: float  # frames per second, NaN if unknown
     first_frame: int  # the number that other programs give to frame 0
 
 
 TRACKS_README = (
     "Tracks of points through a video. T frames, N points; load with numpy.load(file), nothing in it is pickled.",
     "Positions are pixels (x, y): x to the right, y down, (0, 0) is the CENTRE of the upper left pixel.",
-    "tracks float32 [T,N,2]: where each point is in each frame, also where it is occluded.",
+    "tracks float32 [T,N,2]: position of each point in each frame, also where it is occluded.",
     "visibility bool [T,N]: true where it is visible: inside the image and not occluded.",
     "occlusion_score float32 [T,N]: 0 = nothing in front of it, 1 = occluded (outside the image it means nothing).",
     "depth float32 [T,N]: pseudo-depth, without unit, small = near; to be compared within a frame.",

@@ -1,4 +1,4 @@
-"""Points marked in two frames beside each other: a query frame and every other one, or one pair joined by lines.
+"""Draw points in two adjacent pictures: the query frame and every frame, or one pair joined by lines.
 
 Images are uint8 RGB [H,W,3], points pixels (x, y). Visible points are dots, occluded ones crosses.
 """
@@ -27,13 +27,13 @@ def draw_grid(
 
     Args:
         query: The query frame [H,W,3].
-        title: Written into the query frame.
+        title: Text to write into the query frame.
         query_px: Points [N,2] of the query frame.
         frames: F pictures [H,W,3].
-        tracks: The points [F,N,2] in these; those outside, or not a number, are left out.
+        tracks: The points [F,N,2] in these pictures; points that are outside or NaN are not drawn.
         occluded: bool [F,N].
         colors: uint8 [N,3].
-        radius: Of the marks, in pixels of the pictures.
+        radius: Radius of the marks, in pixels of the pictures.
 
     Yields:
         uint8 [h,2w+2,3]; h, w the frames' size or, if small, a whole multiple of it.
@@ -41,8 +41,8 @@ def draw_grid(
     left = _with_marks(query, query_px, np.zeros(len(query_px), bool), colors, radius)
     plate = title_plate(title, max(left.shape[:2]) / 1300)[: left.shape[0], : left.shape[1]]
     left[: plate.shape[0], : plate.shape[1]] = plate
-    for frame, px, occluded_here in zip(frames, tracks, occluded, strict=True):
-        yield beside(left, _with_marks(frame, px, occluded_here, colors, radius))
+    for frame, px, occluded_points in zip(frames, tracks, occluded, strict=True):
+        yield beside(left, _with_marks(frame, px, occluded_points, colors, radius))
 
 
 def _with_marks(
@@ -61,7 +61,7 @@ def draw_correspondences(
 
     Args:
         frame1: [H,W,3].
-        frame2: Of the same size.
+        frame2: [H,W,3] of the same size.
         px1: Points [N,2] in `frame1`.
         px2: The same points in `frame2`.
         occluded: bool [N], in `frame2`.

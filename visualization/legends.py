@@ -29,7 +29,7 @@ def with_flow_wheel(image: NDArray[np.uint8], max_magnitude: float) -> NDArray[n
 
 @functools.lru_cache(maxsize=8)  # the frames of a video share one bar
 def _depth_bar(height: int, low: float, high: float, label: str) -> NDArray[np.uint8]:
-    """A labelled vertical bar, uint8 [height,100,3], with the smallest (nearest) value on top."""
+    """Return a labelled vertical bar, uint8 [height,100,3], with the smallest (nearest) value on top."""
     figure = Figure(figsize=(1.0, height / 100), dpi=100)
     axes = figure.add_axes((0.15, 0.05, 0.2, 0.87))
     bar = figure.colorbar(ScalarMappable(Normalize(low, high), DEPTH_COLORMAP), cax=axes)
@@ -41,7 +41,7 @@ def _depth_bar(height: int, low: float, high: float, label: str) -> NDArray[np.u
 
 @functools.lru_cache(maxsize=8)  # the frames of a video share one wheel
 def _flow_wheel(height: int, max_magnitude: float) -> NDArray[np.uint8]:
-    """The wheel above its radius in words, uint8 [height,WHEEL_WIDTH,3]."""
+    """Return the wheel with its radius written below, uint8 [height,WHEEL_WIDTH,3]."""
     legend = np.full((height, WHEEL_WIDTH, 3), 255, np.uint8)
     radius = min(50, (height - 1) // 2)
     y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]

@@ -2,7 +2,7 @@
 
 Images are uint8 RGB [H,W,3], pixels (x, y), integer = pixel centre. Marks are drawn anti-aliased and with sub-pixel
 accuracy. Small images are enlarged by a whole factor first, because a mark or a number needs some pixels to be legible;
-`enlarge` moves the points along.
+`enlarge` transforms the points accordingly.
 """
 
 import math
@@ -24,7 +24,7 @@ def enlargement(height: int, width: int) -> int:
 
 
 def enlarge(image: NDArray[np.uint8], px: NDArray | None = None) -> tuple[NDArray[np.uint8], NDArray]:
-    """Enlarge a small image by a whole factor so that marks on it are legible, and move its points along.
+    """Enlarge a small image by a whole factor so that marks on it are legible, and transform its points accordingly.
 
     Args:
         image: [H,W,3].
@@ -39,7 +39,7 @@ def enlarge(image: NDArray[np.uint8], px: NDArray | None = None) -> tuple[NDArra
     if scale > 1:
         size = width * scale, height * scale
         image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_CUBIC), np.uint8)
-    return image, (px + 0.5) * scale - 0.5  # a pixel's area, not its centre, is what scales
+    return image, (px + 0.5) * scale - 0.5  # outer edges, not pixel centres, stay in place
 
 
 def mark_radius(height: int, width: int) -> float:
@@ -90,7 +90,7 @@ def draw_line(canvas: NDArray[np.uint8], start: NDArray, end: NDArray, color: Ar
 
 
 def title_plate(text: str, scale: float) -> NDArray[np.uint8]:
-    """Return `text` in white on a dark plate [h,w,3] of its size; `scale` is that of OpenCV's fonts."""
+    """Return `text` in white on a dark plate [h,w,3] of its size; `scale` is the size of OpenCV's font."""
     (width, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
     (_, height), _ = cv2.getTextSize("0123456789", cv2.FONT_HERSHEY_SIMPLEX, scale, 1)  # one height for all plates
     margin = round(height / 2)
@@ -106,11 +106,11 @@ def beside(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> NDArray[np.uint
 
 
 def _to_fixed_point(point: NDArray) -> tuple[int, int]:
-    """A point in units of 2^-FRACTION_BITS pixels."""
+    """Convert a point to units of 2^-FRACTION_BITS pixels."""
     x, y = np.clip(point, -FAR, FAR)
     return round(float(x) * 2**FRACTION_BITS), round(float(y) * 2**FRACTION_BITS)
 
 
 def _to_ints(color: ArrayLike) -> Sequence[int]:
-    """A colour as cv2 takes it: plain integers."""
+    """Convert a colour to plain integers, as cv2 needs."""
     return tuple(int(value) for value in np.asarray(color))

@@ -1,4 +1,4 @@
-"""The interactive page: one file that plays the clip and shows the track of any pixel under the pointer."""
+"""The interactive page: one HTML file that plays the clip and shows the track of the pixel under the pointer."""
 
 import itertools
 import math
@@ -20,9 +20,9 @@ from visualization.page_file import STEPS_PER_PIXEL, PageFile, block_size, encod
 from visualization.page_tracks import POINTS_AT_A_TIME, track_facts, write_tracks
 from visualization.view import View
 
-PAGE_BYTES = 24_000_000  # of the whole page: opens at once and can be sent by mail
-FRAME_BYTES = PAGE_BYTES // 2  # of the frames at most
-META_BYTES = 500_000  # kept free for settings and curves
+PAGE_BYTES = 24_000_000  # largest size of the page: opens quickly and fits in a mail
+FRAME_BYTES = PAGE_BYTES // 2  # largest size of the frames
+META_BYTES = 500_000  # reserved for settings and curves
 CPU_DEPTH_WORK = 1e12  # multiplications allowed on a CPU: about a minute of one core
 DEPTH_SIDE = 160  # pixels: longest side of the depth pictures
 DEPTH_QUALITY = 80
@@ -68,7 +68,7 @@ def save_page(view: View, name: str, checkpoint: Path, metrics: Path) -> Path:
 
 
 def _write_frames(page: PageFile, video: NDArray[np.uint8]) -> tuple[str, str]:
-    """Append the frames as WebP, in the best quality that fits; returns the fact about them."""
+    """Append the frames as WebP in the best quality that fits; return the entry about them for the page's facts."""
     sample = video[:: max(1, len(video) // 8)]
 
     def fits(choice: tuple[int, int]) -> bool:
@@ -92,7 +92,7 @@ def _reduce(frame: NDArray[np.uint8], shrink: int) -> NDArray[np.uint8]:
 
 
 def _write_depths(page: PageFile, model: OmniMotion, chunk_size: int) -> tuple[dict, tuple[str, str]]:
-    """Append the depth of every frame as a small picture; returns their common scale and the fact about them."""
+    """Append the depth of every frame as a small picture; return their common scale and the entry for the facts."""
     num_frames, height, width = model.config.num_frames, model.config.height, model.config.width
     side = DEPTH_SIDE
     if model.device.type == "cpu":
@@ -111,12 +111,12 @@ def _write_depths(page: PageFile, model: OmniMotion, chunk_size: int) -> tuple[d
 
 
 def _wheel() -> list[list[int]]:
-    """The colours of full-length motions in all directions, from dx > 0 on over dy > 0."""
+    """Return the colours of motions of full length in all directions, from dx > 0 towards dy > 0."""
     angles = np.linspace(0, 2 * np.pi, WHEEL_COLORS, endpoint=False)
     return flow_to_color(np.stack([np.cos(angles), np.sin(angles)], -1)[None], 1.0)[0].tolist()
 
 
 def _settings(checkpoint: Mapping) -> list[tuple[str, str]]:
-    """Step and flags of the training, as far as the checkpoint holds them."""
+    """Return step and flags of the training, as far as the checkpoint holds them."""
     settings = {"step": checkpoint.get("step", "not in the checkpoint"), **checkpoint.get("flags", {})}
     return [(name, str(value)) for name, value in settings.items()]

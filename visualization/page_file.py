@@ -1,7 +1,7 @@
-"""The interactive page as a file: HTML with its data inside, as base64 of small binary blocks.
+"""The interactive page as a file: HTML that contains its data as base64 of small binary blocks.
 
-Names and flags are written as JSON in which no character can end a script or start a tag. A content security policy
-makes the browser run the page's own script only and load nothing.
+Names and flags are written as JSON in which no character can end a script or start a tag. With its content security
+policy, a browser runs only the page's own script and loads nothing else.
 """
 
 import base64
@@ -22,12 +22,12 @@ from utils.atomic import atomic_path
 TEMPLATE = Path(__file__).resolve().parent / "page_template"
 SCRIPTS = ("tracks.js", "drawing.js", "details.js", "player.js", "app.js")
 STEPS_PER_PIXEL = 8  # positions are rounded to 1/STEPS_PER_PIXEL pixels
-# As text for JSON.parse these are the same; as part of HTML they are only text.
+# JSON.parse reads the escapes as the same characters; in HTML they have no meaning.
 ESCAPES = {character: f"\\u{ord(character):04x}" for character in "<>&"}
 
 
 class PageFile:
-    """A page that is being written; `size` is its present size in bytes."""
+    """A page that is being written; `size` is its current size in bytes."""
 
     def __init__(self, file: BinaryIO):
         self._file, self.size = file, 0
@@ -39,18 +39,18 @@ class PageFile:
         self.size += len(data)
 
     def write_block(self, name: str, data: bytes) -> None:
-        """Append a binary block, which the script finds by its name."""
+        """Append a binary block, which the page's script finds by name."""
         text = base64.b64encode(data).decode("ascii")
         self.write_html(f'<script type="text/plain" id="data-{name}">{text}</script>\n')
 
     def write_json(self, name: str, value: object) -> None:
-        """Append plain data (no infinite numbers), whatever text it holds."""
+        """Append plain data with finite numbers; its strings may hold any text."""
         self.write_html(f'<script type="application/json" id="data-{name}">{escape_json(value)}</script>\n')
 
 
 @contextmanager
 def open_page(path: Path) -> Iterator[PageFile]:
-    """Write the page `path`, whole or not at all, around the blocks that are appended while the context is open."""
+    """Write the page `path`, completely or not at all, with the blocks that are appended inside the context."""
     style = (TEMPLATE / "page.css").read_text(encoding="utf-8")
     script = "".join((TEMPLATE / name).read_text(encoding="utf-8") for name in SCRIPTS)
     page = (TEMPLATE / "page.html").read_text(encoding="utf-8")
@@ -71,12 +71,12 @@ def escape_json(value: object) -> str:
 
 
 def _digest(text: str) -> str:
-    """The hash by which a content security policy allows this script or style."""
+    """Return the hash with which a content security policy allows this script or style."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
 
 
 def quantize_positions(px: NDArray) -> NDArray[np.int16]:
-    """Round pixels to int16 in units of 1/STEPS_PER_PIXEL; positions beyond ±4095.9 pixels are moved there."""
+    """Round pixels to int16 in units of 1/STEPS_PER_PIXEL; positions beyond ±4095.9 pixels are clamped."""
     largest = np.iinfo(np.int16).max
     return np.rint(np.clip(px * STEPS_PER_PIXEL, -largest, largest)).astype(np.int16)
 
@@ -115,5 +115,5 @@ def encode_webp(rgb: NDArray[np.uint8], quality: int) -> bytes:
 
 
 def block_size(num_bytes: int) -> int:
-    """Return the bytes of the page that a block of so many bytes takes."""
+    """Return the size in the page, in bytes, of a block of `num_bytes`."""
     return -(-num_bytes // 3) * 4 + 60  # base64, and the element around it

@@ -1,6 +1,6 @@
-"""Tracks in the interactive page: a grid of points of some query frames, tracked beforehand into all frames.
+"""Tracks of the interactive page: a grid of points in some query frames, precomputed for all frames.
 
-How fine the grid is, and how many query frames there are, depends on the room in the page and, on a CPU, on time.
+The spacing of the grid and the number of query frames depend on the space in the page and, on a CPU, on time.
 """
 
 import math
@@ -17,16 +17,16 @@ from visualization.dense import work_per_ray
 from visualization.page_file import STEPS_PER_PIXEL, PageFile, block_size, pack_tracks, quantize_positions
 
 MAX_QUERY_FRAMES = 6
-COARSE_SPACING = 4  # pixels; a grid coarser than that only if there is a single query frame
+COARSE_SPACING = 4  # pixels; the grid is coarser only if there is a single query frame
 # Base64 in the page for one point in one frame, estimated beforehand: 0.64 for the demo, 0.96 for DAVIS's dog.
 BYTES_PER_POSITION = 1.0
 CPU_TRACK_WORK = 1e13  # multiplications allowed on a CPU: some five minutes of one core
-POINTS_AT_A_TIME = 1000  # few enough for the bar to move, and for memory
+POINTS_AT_A_TIME = 1000  # limits memory, and keeps the progress bar moving
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Points on every `spacing`-th pixel of a frame, from (left, top) on."""
+    """Points on every `spacing`-th pixel of a frame, starting at (left, top)."""
 
     frame: int
     spacing: int
@@ -59,9 +59,9 @@ def write_tracks(
     """Append the tracks from as many query frames as fit.
 
     Args:
-        page: Gets a block for each query frame.
-        model: Gives the tracks.
-        first_frame: The query frame that is in the page in any case.
+        page: The page, to which a block is appended for each query frame.
+        model: Model that predicts the tracks.
+        first_frame: The query frame that is always included.
         tracking: How points are tracked, and when they are occluded.
         room: Bytes of the page that the tracks may take.
 
@@ -99,14 +99,14 @@ def write_tracks(
 def plan_grids(model: OmniMotion, room: float) -> tuple[int, int]:
     """Choose the spacing of the grids in pixels, and the number of query frames.
 
-    As many query frames as are possible with a grid of at most `COARSE_SPACING`, each as fine as can be.
+    Prefers as many query frames as fit with a spacing of at most `COARSE_SPACING`, then the finest spacing for them.
 
     Args:
-        model: Gives the clip's size and, on a CPU, the time that a track takes.
+        model: Determines the clip's size and, on a CPU, the time per track.
         room: Bytes of the page that the tracks may take.
 
     Returns:
-        Spacing and number.
+        The spacing and the number of query frames.
     """
     config = model.config
     budget = max(1.0, min(room / BYTES_PER_POSITION, _affordable_positions(model)))
@@ -119,8 +119,8 @@ def plan_grids(model: OmniMotion, room: float) -> tuple[int, int]:
 
 
 def _affordable_positions(model: OmniMotion) -> float:
-    """Number of points times frames for which there is time."""
-    # The ray is rendered once; in every frame a point is mapped, and half a ray, that in front of it, is rendered.
+    """Return the number of positions (points times frames) that the time limit allows."""
+    # The source ray is rendered once; in every frame a point is mapped, and the half ray in front of it is rendered.
     return CPU_TRACK_WORK / (work_per_ray(model) / 2) if model.device.type == "cpu" else math.inf
 
 
@@ -146,7 +146,7 @@ def spread_frames(first: int, num_frames: int, count: int) -> list[int]:
 def _track_grid(
     model: OmniMotion, grid: Grid, tracking: TrackingOptions, bar: tqdm
 ) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
-    """Positions [T,2,rows,columns] in 1/STEPS_PER_PIXEL pixels; unseen (occluded or outside) [T,rows,columns]."""
+    """Return positions [T,2,rows,columns] in 1/STEPS_PER_PIXEL px; unseen (occluded or outside) [T,rows,columns]."""
     height, width, queries = model.config.height, model.config.width, grid.queries()
     positions = np.empty((model.config.num_frames, 2, len(queries)), np.int16)
     unseen = np.empty((model.config.num_frames, len(queries)), bool)
@@ -160,7 +160,7 @@ def _track_grid(
 
 
 def _flow_scale(grid: Grid, positions: NDArray[np.int16], unseen: NDArray[np.bool_]) -> float:
-    """Length in pixels of the motion that the flow overlay shows in full colour: all but the longest hundredth."""
+    """Return the length in pixels of the motion in full colour of the flow overlay: the 99th percentile."""
     motion = positions.astype(np.float32) - positions[grid.frame]
     lengths = np.hypot(motion[:, 0], motion[:, 1])[~unseen] / STEPS_PER_PIXEL
     return max(0.1, round(float(np.percentile(lengths, 99)), 1))

@@ -12,9 +12,9 @@ from utils.coords import with_time
 from utils.data_files import read_arrays
 from utils.errors import InputError
 
-MAX_POINTS = 10_000  # more marks than that cover each other, and tracking them takes a CPU many minutes
+MAX_POINTS = 10_000  # more marks would cover each other, and take a CPU many minutes to track
 COLUMN_NAMES = r"\s*[A-Za-z_]\w*([\s,]+[A-Za-z_]\w*)*\s*"  # a first line that names the columns
-DEFAULT_POINTS = 250  # of a grid without a stated interval
+DEFAULT_POINTS = 250  # of a grid without a given interval
 
 
 def query_points(
@@ -27,16 +27,16 @@ def query_points(
     random: int | None = None,
     seed: int = 0,
 ) -> NDArray[np.float32]:
-    """Return the query points of a clip: those that are named, or a grid or random points of the query frame.
+    """Return the query points of a clip: given points, or a grid or random points of the query frame.
 
     Args:
-        clip: Its frames and the query frame's foreground, on which points are chosen where it is known.
+        clip: The clip; points are chosen on the query frame's foreground if it is known.
         query_frame_id: Frame in which points are chosen.
         points: The points themselves, as `read_queries` takes them.
         region: (x0, y0, x1, y1), points are chosen in pixels x0 to x1 − 1 and y0 to y1 − 1.
         grid_interval: Pixels between two points of a grid; by default one of about 250 points.
         random: Number of random points instead of a grid.
-        seed: Of the random points.
+        seed: Seed of the random points.
 
     Returns:
         float32 [N,3] (t, x, y).
@@ -48,7 +48,7 @@ def query_points(
     if points:
         if region or random or grid_interval:
             raise InputError(
-                "--points names the points itself: drop --region, --random and --grid_interval, or --points"
+                "--points gives all query points: drop --region, --random and --grid_interval, or --points"
             )
         queries = read_queries(points)
     else:
@@ -73,13 +73,13 @@ def _region_mask(region: tuple[int, int, int, int], height: int, width: int) -> 
 def read_queries(source: str) -> NDArray[np.float32]:
     """Read query points from `t,x,y;t,x,y;…`, a text file of such lines, or an npz with `queries` [N,3].
 
-    In a text file blank lines, `#` comments and a first line of names are passed over; spaces may separate, too.
+    In a text file, blank lines, `#` comments and a first line of names are skipped; spaces may also separate numbers.
 
     Returns:
         float32 [N,3] (t, x, y).
 
     Raises:
-        InputError: No such file, something else in it, no point at all, or a time that is not a whole number.
+        InputError: No such file, other content, no point, or a frame number t that is not whole.
     """
     path = Path(source)
     if ";" in source or (source.count(",") == 2 and not path.exists()):
@@ -155,7 +155,7 @@ def choose_points(
         mask: bool [H,W].
         interval: Pixels between two points of the grid.
         random: Number of random pixels instead of a grid.
-        seed: Of the random pixels.
+        seed: Seed of the random pixels.
 
     Returns:
         float32 [N,2] (x, y), whole pixels.
@@ -176,7 +176,7 @@ def choose_points(
     grid = _grid(height, width, interval)
     chosen = grid[mask[grid[:, 1], grid[:, 0]]]
     if len(chosen) == 0:
-        raise InputError(f"a grid of --grid_interval {interval} has no point there: give a smaller interval")
+        raise InputError(f"a grid of --grid_interval {interval} has no point on the mask or region: give a smaller one")
     return chosen.astype(np.float32)
 
 
@@ -184,10 +184,10 @@ def grid_points(height: int, width: int, num: int, mask: NDArray | None = None) 
     """Return about `num` points on a regular grid, over the image or over the part of it that `mask` selects.
 
     Args:
-        height: Of the image, in pixels.
-        width: Of the image, in pixels.
-        num: How many points.
-        mask: bool [H,W]; the grid is the denser the smaller its area, so a small object gets `num` points too.
+        height: Height of the image, in pixels.
+        width: Width of the image, in pixels.
+        num: Number of points.
+        mask: bool [H,W]; the grid is denser for a smaller area, so that a small object also gets about `num` points.
 
     Returns:
         float32 [N,2] (x, y), whole pixels; empty only for an empty mask.
@@ -195,13 +195,13 @@ def grid_points(height: int, width: int, num: int, mask: NDArray | None = None) 
     mask = np.ones((height, width), bool) if mask is None else mask
     grid = _grid(height, width, max(1.0, np.sqrt(mask.sum() / num)))
     chosen = grid[mask[grid[:, 1], grid[:, 0]]]
-    if len(chosen) == 0:  # a mask so thin that the grid steps over it: all of it, thinned
+    if len(chosen) == 0:  # the grid misses a thin mask: take every n-th of its pixels
         chosen = np.argwhere(mask)[:: max(1, int(mask.sum()) // num), ::-1]
     return chosen.astype(np.float32)
 
 
 def _grid(height: int, width: int, spacing: float) -> NDArray[np.int64]:
-    """Whole pixels [N,2], row by row, `spacing` apart and half of it from the border."""
+    """Return whole pixels [N,2], row by row, `spacing` apart and half of it from the border."""
     xs, ys = (np.arange(spacing / 2, size, spacing).astype(int) for size in (width, height))
     return np.stack(np.meshgrid(xs, ys), -1).reshape(-1, 2)
 

@@ -1,4 +1,4 @@
-"""The pictures that TensorBoard shows of a training."""
+"""The pictures of a training run for TensorBoard."""
 
 import numpy as np
 import torch
@@ -15,10 +15,10 @@ from visualization.grid import draw_correspondences
 from visualization.legends import with_depth_bar
 from visualization.query_points import grid_points
 
-CORRESPONDENCES = 40  # lines between two frames; more cannot be followed by eye
-LOG_SIDE = {"cpu": 80}  # pixels: longest side of the dense pictures logged in training, seconds instead of minutes
+CORRESPONDENCES = 40  # lines between two frames; more would not be legible
+LOG_SIDE = {"cpu": 80}  # pixels: longest side of dense pictures, which then take seconds instead of minutes
 DEFAULT_LOG_SIDE = 240
-MAX_GROUPS = 28  # in the weight figure; more would not be legible
+MAX_GROUPS = 28  # of the weight figure; more would not be legible
 TINY = 1e-12  # ends of the figure's logarithmic axes: zero and infinite weights must not break the picture
 
 
@@ -37,9 +37,9 @@ def training_images(
     Args:
         model: The networks in training.
         video: The frames [T,H,W,3].
-        store: The flow that supervises, None without any.
-        step: Of the training; draws the frames that are shown.
-        seed: Of this draw.
+        store: The input flow, None without any.
+        step: Training step; with `seed`, it determines the random frames.
+        seed: Seed of the random frames.
         start_interval: Largest frame gap of the pair that is shown as `trained`.
         tracking: How points are tracked, and when they are occluded.
 
@@ -75,7 +75,7 @@ def _correspondences(
 def _dense_images(
     model: OmniMotion, video: NDArray[np.uint8], store: FlowStore | None, i: int, tracking: TrackingOptions
 ) -> dict[str, NDArray[np.uint8]]:
-    """Flow to the next frame, depth and colour of frame i, at a reduced size."""
+    """Draw flow to the next frame, depth and colour of frame i, at a reduced size."""
     _, height, width, _ = video.shape
     px, (rows, cols) = evenly_spread_px((height, width), LOG_SIDE.get(model.device.type, DEFAULT_LOG_SIDE))
     tracks = model.map_points(i, px, [i + 1], tracking.use_max_loc, tracking.chunk_size, with_occlusion=False)
@@ -141,6 +141,6 @@ def parameter_groups(module: nn.Module) -> dict[str, list[Tensor]]:
 
 
 def _stats(tensors: list[Tensor]) -> tuple[float, float, float]:
-    """Mean, population standard deviation and largest magnitude of all values together."""
+    """Return mean, population standard deviation and largest magnitude of all values together."""
     values = torch.cat([tensor.flatten().float() for tensor in tensors])
     return values.mean().item(), values.std(correction=0).item(), values.abs().max().item()

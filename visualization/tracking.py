@@ -16,7 +16,7 @@ def track_points(
 ) -> Tracks:
     """Track query points [N,3] (t, x, y) into frames (None: all of them).
 
-    In its own frame a point is exactly at the query, and visible.
+    In its query's frame, a point lies exactly at the query and is visible.
 
     Raises:
         InputError: Queries that are not finite, or frames outside the clip.

@@ -1,7 +1,7 @@
 """Trails: point tracks drawn over a video, with the path that each point took relative to the background.
 
 Works on arrays, so that tracks of a model or of a file can be drawn: `tracks` [F,N,2] (x, y) pixels, `occluded` bool
-[F,N], `frames` F pictures uint8 RGB [H,W,3], read one after the other. Positions that are not a number are not drawn.
+[F,N], and F `frames` uint8 RGB [H,W,3], read one after the other. NaN positions are not drawn.
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,7 +14,7 @@ from visualization.camera import apply_homography
 from visualization.marks import draw_line, draw_marks, enlarge, enlargement, mark_radius
 
 OPACITY = 0.9  # of the newest step of a trail
-REACH = 2  # image sizes around the first frame in which trails are kept while the camera looks elsewhere
+REACH = 2  # image sizes around the first frame within which trails are kept while the camera has moved away
 
 
 def draw_trails(
@@ -27,7 +27,7 @@ def draw_trails(
     length: int | None,
     radius: float | None = None,
 ) -> Iterator[NDArray[np.uint8]]:
-    """Draw the points with the paths of their last frames, relative to the background.
+    """Draw the points with their recent paths relative to the background.
 
     A static point has no trail however the camera moves. Every step is drawn once, into a layer that is fixed to the
     scene. Each frame fades the layer and maps it into its camera, so that the work per frame does not grow with the
@@ -41,7 +41,7 @@ def draw_trails(
         camera: Homographies [F,3,3], frame → first frame (`visualization.camera`).
         colors: uint8 [N,3].
         length: Frames until a step has faded; None: never.
-        radius: Of the marks, in pixels of the pictures.
+        radius: Radius of the marks, in pixels of the pictures.
 
     Yields:
         uint8 [h,w,3]; h, w the frames' size or, if small, a whole multiple of it.
@@ -50,7 +50,7 @@ def draw_trails(
     height, width = size[0] * scale, size[1] * scale
     to_large = np.array([[scale, 0, (scale - 1) / 2], [0, scale, (scale - 1) / 2], [0, 0, 1.0]])
     camera = to_large @ camera @ np.linalg.inv(to_large)
-    radius = 0.85 * mark_radius(height, width) if radius is None else radius  # trails take room, too
+    radius = 0.85 * mark_radius(height, width) if radius is None else radius  # trails take space, too
     paths = apply_homography(camera, apply_homography(to_large, tracks))
     layer = _TrailLayer(paths, camera, height, width, max(1, round(0.6 * radius)))
     for f, frame in enumerate(frames):
@@ -63,10 +63,10 @@ def draw_trails(
 
 
 class _TrailLayer:
-    """A picture of the steps drawn so far, with the frame in which each of its pixels was drawn last."""
+    """A layer with the steps drawn so far, and for each of its pixels the frame in which it was last drawn."""
 
     def __init__(self, paths: NDArray, camera: NDArray, height: int, width: int, thickness: int):
-        # As large as the paths reach and a frame sees: points that run away must not cost memory.
+        # Large enough for paths and frames, but clipped to what frames show: stray points must not cost memory.
         known = paths[np.isfinite(paths).all(-1)].reshape(-1, 2)
         known = known if len(known) else np.zeros((1, 2))
         corners = np.array([[0, 0], [width, 0], [0, height], [width, height]])
@@ -85,7 +85,7 @@ class _TrailLayer:
         """Draw the step of every point from frame f − 1 to frame f."""
         new = np.zeros_like(self.ink)
         for start, end, color in zip(starts - self.origin, ends - self.origin, colors, strict=True):
-            draw_line(new, start, end, (*color, 255), self.thickness)  # on zeros, smooth rims come out premultiplied
+            draw_line(new, start, end, (*color, 255), self.thickness)  # on zeros, antialiased edges are premultiplied
         ys, xs = np.nonzero(new[..., 3])
         new = new[ys, xs]
         covered = self.ink[ys, xs] * (1 - new[:, 3:] / 255)
@@ -93,7 +93,7 @@ class _TrailLayer:
         self.drawn_in[ys, xs] = f
 
     def over(self, image: NDArray[np.uint8], f: int, length: int | None, camera: NDArray) -> NDArray[np.uint8]:
-        """Return `image` [h,w,3] of frame f with the layer over it, as that frame's camera sees it."""
+        """Return `image` [h,w,3] of frame f with the layer over it, mapped into the frame's camera."""
         fade = np.ones((1, 1)) if length is None else (1 - (f - self.drawn_in) / length).clip(0, 1)
         ink = (self.ink * np.float32(OPACITY) * fade.astype(np.float32)[..., None]).round().astype(np.uint8)
         left, top = self.origin

@@ -1,4 +1,4 @@
-"""What is drawn of a trained model: the clip, the query points, and what several styles need of them."""
+"""A trained model with the clip and query points to draw, and the results that several styles share."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -22,17 +22,17 @@ from visualization.dense import Rendered, affordable_side, render_frames
 from visualization.query_points import grid_points
 from visualization.tracking import track_points
 
-BACKGROUND_POINTS = 400  # tracked for the camera's motion only
-DEFAULT_FPS = 10.0  # where the source has no frame rate
+BACKGROUND_POINTS = 400  # tracked only to estimate the camera's motion
+DEFAULT_FPS = 10.0  # if the source has no frame rate
 
 
 @dataclass(frozen=True)
 class ViewOptions:
-    """What of a model is drawn, how, and where to.
+    """Options of drawing: which frames, how, and into which folder.
 
     Attributes:
         out_dir: Folder of the pictures.
-        query_frame_id: Frame whose pixels the style `flow` follows, and whose background gives the camera's motion.
+        query_frame_id: Frame whose pixels the style `flow` tracks, and whose background gives the camera's motion.
         vis_occlusion: Draw occluded points as crosses instead of leaving them out.
         frames: (a, b) for the frames a to b − 1, None for all.
         fps: Frames per second of the videos, None for that of the source.
@@ -55,7 +55,7 @@ def check_frames(frames: tuple[int, int] | None, num_frames: int) -> None:
     """Refuse `--frames` that end after the clip.
 
     Raises:
-        InputError: They do.
+        InputError: The last frame is not in the clip.
     """
     if frames and frames[1] > num_frames:
         raise InputError(f"--frames ends at {frames[1]}, expected at most {num_frames}, as many as the clip has")
@@ -63,13 +63,13 @@ def check_frames(frames: tuple[int, int] | None, num_frames: int) -> None:
 
 @dataclass(frozen=True)
 class View:
-    """A model and what is drawn of it; what several styles need is computed once, at its first use.
+    """A model, its clip and query points to draw; results that several styles share are computed once, on demand.
 
     Attributes:
         model: The networks of the clip.
         clip: The frames that are tracked, and their foreground.
         queries: Query points [N,3] (t, x, y), in pixels of these frames.
-        options: What is drawn, how, and where to.
+        options: Options of drawing.
     """
 
     model: OmniMotion
@@ -84,17 +84,17 @@ class View:
 
     @cached_property
     def originals(self) -> FrameReader:
-        """The frames to draw on: those of the source, which may be larger than the ones that are tracked."""
+        """The frames to draw on: those of the source, which may be larger than the tracked frames."""
         return original_frames(self.clip.paths, self.clip.video)
 
     @property
     def working_size(self) -> tuple[int, int]:
-        """(H, W) of the frames that are tracked."""
+        """(H, W) of the tracked frames."""
         _, height, width, _ = self.clip.video.shape
         return height, width
 
     def to_original_px(self, px: NDArray) -> NDArray:
-        """Convert pixels of the frames that are tracked to pixels of `originals`."""
+        """Convert pixels of the tracked frames to pixels of `originals`."""
         return scale_points(px, self.working_size, self.originals.size)
 
     @cached_property
@@ -118,7 +118,7 @@ class View:
         return camera_by_homographies(px, occluded) if background is None else camera_by_median(px)
 
     def _track(self, queries: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """As `tracks`, for any queries [N,3]."""
+        """Return what `tracks` holds, for any queries [N,3]."""
         tracks = track_points(self.model, queries, self.frame_ids, self.options.tracking)
         occluded = tracks.occluded(self.options.tracking.occlusion_th, *self.working_size)
         return self.to_original_px(tracks.px.cpu().numpy()), occluded.cpu().numpy()
@@ -128,7 +128,7 @@ class View:
         """Colour, depth and canonical coordinates of every frame, on a CPU at fewer points than pixels."""
         side = affordable_side(self.model)
         if side is not None and side < max(self.working_size):
-            print(f"on this CPU colour, depth and canonical coordinates are rendered {side} pixels wide or high")
+            print(f"on this CPU, colour, depth and canonical coordinates are at most {side} pixels wide or high")
         return render_frames(self.model, self.frame_ids, side, self.options.tracking.chunk_size)
 
     @property
@@ -146,5 +146,5 @@ class View:
         return save_with_sheet(self.options.out_dir, name, frames, self.frame_ids, self.fps)
 
     def file_prefix(self, query_frames: Sequence[int]) -> str:
-        """Return how files of queries in these frames begin: with the frame's name, or `points` for several frames."""
+        """Return the prefix of file names for queries in these frames: the frame's name, or `points` for several."""
         return Path(self.clip.names[query_frames[0]]).stem if len(query_frames) == 1 else "points"
