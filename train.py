@@ -147,7 +147,7 @@ def _open_log(args: Namespace, folder: Path, start: Path | None, checkpoint: dic
     earlier = set_aside(folder, start)
     if earlier:
         print(f"moved the checkpoints of an earlier run to {earlier}")
-    write_config(args, folder)
+    write_config(args, folder, expname=args.expname)  # the copy's own name must not name a run
     if checkpoint:
         is_done = checkpoint["step"] >= args.num_iters
         done = f"; all {args.num_iters} steps are done, so only the pictures are drawn again" if is_done else ""

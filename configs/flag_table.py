@@ -41,7 +41,11 @@ def rectangle(text: str) -> tuple[int, int, int, int]:
 TRAINED_RUN = (Flag("run", "", "folder of a run; flags that are not given are taken from its training"),)
 RUN = (
     Flag("data_dir", "", "video file, folder of frames, or sequence folder with color/"),
-    Flag("expname", "", "name of the experiment; the run's folder is <save_dir>/<expname>_<sequence>"),
+    Flag(
+        "expname",
+        "",
+        "name of the experiment (default: the config file's); the run's folder is <save_dir>/<expname>_<sequence>",
+    ),
     Flag("save_dir", "out/", "folder of all runs"),
     Flag("ckpt_path", "", "checkpoint to start from instead of the run's newest"),
     Flag("device", "auto", "auto, cuda, cuda:1, mps or cpu"),
@@ -126,7 +130,7 @@ LOGGING = (
 )
 PICTURES = (
     Flag("style", ["all"], f"what to draw: {STYLES} or all", choices=(*STYLE_NAMES, "all"), parse=str, several=True),
-    Flag("out", "", "folder of the pictures (default: vis/ in the run's folder)"),
+    Flag("out", "", "folder of the pictures or exports (default: vis/ or export/ in the run's folder)"),
     Flag("points", "", "query points: a file of lines t,x,y, an npz with queries [N,3], or 't,x,y;t,x,y'"),
     Flag("grid_interval", None, "pixels between query points on a grid (default: about 250 points)", 1, parse=int),
     Flag("random", None, "this many random query points instead of a grid", 1, parse=int),

@@ -33,7 +33,7 @@ def parse_train(argv: list[str] | None = None) -> Namespace:
         ],
         {"run": table.RUN, "clip": table.CLIP, **table.TRAINING},
     )
-    command_line, config = parser.parse_given(argv)
+    command_line, config = _parse_given(parser, argv)
     args = Namespace(**parser.defaults | config | command_line)
     if not args.data_dir:
         raise InputError(
@@ -69,7 +69,7 @@ def parse_viz(argv: list[str] | None = None) -> Namespace:
             "export": table.EXPORT,
         },
     )
-    command_line, config = parser.parse_given(argv)
+    command_line, config = _parse_given(parser, argv)
     args = _with_training(parser, config | command_line)
     if args.random and args.grid_interval:
         raise InputError("--random and --grid_interval are both given, expected one of them: drop the other")
@@ -99,7 +99,7 @@ def parse_evaluate(argv: list[str] | None = None) -> Namespace:
             f"tracking{AS_TRAINED}": table.TRACKING,
         },
     )
-    command_line, config = parser.parse_given(argv)
+    command_line, config = _parse_given(parser, argv)
     given = config | command_line
     trained_on_tracks = given.get("dataset_types", "flow") != "flow" and (given.get("run") or given.get("data_dir"))
     if given.get("tracks") and not trained_on_tracks:
@@ -134,6 +134,13 @@ def _parser(description: str, examples: list[str], shown: Mapping[str, Iterable[
     trained = [flag for flags in table.TRAINING.values() for flag in flags if flag.name not in parser.defaults]
     parser.add("training", trained, shown=False)
     return parser
+
+
+def _parse_given(parser: FlagParser, argv: list[str] | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the given flags as `FlagParser.parse_given`; a config file's name becomes the default of `--expname`."""
+    command_line, config = parser.parse_given(argv)
+    parser.defaults["expname"] = Path(command_line["config"]).stem
+    return command_line, config
 
 
 def _with_training(parser: FlagParser, given: dict[str, Any]) -> Namespace:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from configs.flags import parse_train, run_name
+from configs.flags import parse_evaluate, parse_train, parse_viz, run_name
 from preprocessing.main_processing import parse_flags
 from tests.conftest import REPOSITORY
 from utils.config import Flag, FlagParser, config_chain, write_config
@@ -70,9 +70,8 @@ def test_configs_differ_from_the_defaults_in_these_values_alone(name, differs):
 
 def test_the_released_config_sets_what_the_released_one_does():
     ((_, settings),) = config_chain(CONFIGS / "default.txt")
-    released = {"num_pairs", "num_pts", "use_affine", "use_error_map", "use_count_map", "use_max_loc", "vis_occlusion"}
-    assert settings.keys() == released | {"expname"}
-    assert (settings["num_pairs"], settings["num_pts"]) == ("8", "256")
+    switches = ("use_affine", "use_error_map", "use_count_map", "use_max_loc", "vis_occlusion")
+    assert settings == {"num_pairs": "8", "num_pts": "256"} | dict.fromkeys(switches, "true")
 
 
 def test_configs_repeat_nothing_of_their_base():
@@ -132,7 +131,7 @@ def test_a_file_may_set_flags_of_the_other_commands(write):
 def test_the_copy_in_the_run_needs_no_base(write, tmp_path):
     write("base.txt", "num_pts = 2", "dataset_types = flow+tracks", "tracks = a b.npz", "use_affine = true")
     args = parse_train(write("own.txt", "base = base.txt", "num_pts = 3", "dataset_weights = [0.25, 0.75]"))
-    write_config(args, tmp_path / "run")
+    write_config(args, tmp_path / "run", expname=args.expname)
     copy = tmp_path / "run" / "config.txt"
     assert vars(parse_train(["--config", str(copy), "--data_dir", "x"])) == vars(args) | {"config": str(copy)}
     assert "base" not in copy.read_text()
@@ -157,6 +156,8 @@ def test_mistakes_name_their_file(write):
     write("base.txt", "base = own.txt")
     with pytest.raises(InputError, match=r"own\.txt builds on itself: delete the line `base = own.txt` of .*base\.txt"):
         parse_train(write("own.txt", "base = base.txt"))
+    with pytest.raises(InputError, match=r"base is empty in .*own\.txt: name a config file, or delete the line"):
+        parse_train(write("own.txt", "base =", "num_pairs = 1"))
     with pytest.raises(InputError, match="unrecognized arguments: --num_pair 4"):
         parse_train(["--data_dir", "x", "--num_pair", "4"])
 
@@ -218,6 +219,19 @@ def test_the_run_is_named_after_the_sequence(tmp_path):
     (tmp_path / "my clip.mp4").write_bytes(b"")
     assert run_name(parse_train(["--data_dir", str(tmp_path / "my clip.mp4"), "--expname", "a"])) == "a_my clip"
     assert run_name(parse_train(["--data_dir", f"{tmp_path}/", "--expname", "a"])) == f"a_{tmp_path.name}"
+
+
+@pytest.mark.parametrize("parse", [parse_train, parse_viz, parse_evaluate])
+def test_the_run_is_named_after_its_config_file_unless_expname_is_given(write, parse):
+    for path in CONFIGS.glob("*.txt"):
+        assert run_name(parse(["--config", str(path), "--data_dir", "clip"])) == f"{path.stem}_clip"
+    write("base.txt", "num_pts = 2")
+    assert run_name(parse(write("own.txt", "base = base.txt"))) == "own_x"
+    assert run_name(parse([*write("own.txt"), "--expname", "a"])) == "a_x"
+    assert run_name(parse(write("own.txt", "expname = b"))) == "b_x"
+    write("base.txt", "expname = c")
+    assert run_name(parse(write("own.txt", "base = base.txt"))) == "c_x"
+    assert run_name(parse(["--data_dir", "x"])) == "_x"
 
 
 def test_the_demo_scene_is_made_in_the_folder_of_its_config_alone(write):

@@ -160,7 +160,7 @@ def config_chain(path: Path) -> list[tuple[Path, dict[str, Any]]]:
     """Return a config file and its bases with their settings, the farthest base first.
 
     Raises:
-        InputError: A file cannot be read, or is its own base.
+        InputError: A file cannot be read, names no base after `base =`, or is its own base.
     """
     chain: list[tuple[Path, dict[str, Any]]] = []
     named_by = "--config"
@@ -179,6 +179,8 @@ def config_chain(path: Path) -> list[tuple[Path, dict[str, Any]]]:
         chain.insert(0, (path, {name.removeprefix("--"): value for name, value in settings.items()}))
         if base is None:
             return chain
+        if not base:
+            raise InputError(f"base is empty in {path}: name a config file, or delete the line")
         path, named_by = path.parent / str(base), str(path)
 
 
@@ -188,12 +190,12 @@ def select(kind: type[T], source: argparse.Namespace, **given: Any) -> T:
     return kind(**{name: value for name, value in vars(source).items() if name in names} | given)
 
 
-def write_config(args: argparse.Namespace, folder: Path) -> None:
-    """Write all flags as `args.txt`, and the settings of the config file and its bases as `config.txt`."""
+def write_config(args: argparse.Namespace, folder: Path, **added: str) -> None:
+    """Write all flags as `args.txt`, and the settings of the config file and its bases, and `added`, as `config.txt`."""
     lines = "".join(f"{name} = {value}\n" for name, value in sorted(vars(args).items()))
     write_atomic(folder / "args.txt", lines.encode())  # a path may hold any letter
     if args.config:
         settings: dict[str, Any] = {}
         for _, each in config_chain(Path(args.config)):
             settings |= each
-        write_atomic(folder / "config.txt", DefaultConfigFileParser().serialize(settings).encode())
+        write_atomic(folder / "config.txt", DefaultConfigFileParser().serialize(settings | added).encode())
