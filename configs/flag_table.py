@@ -8,7 +8,7 @@ import argparse
 from itertools import chain
 
 from networks.model_config import ModelConfig
-from preprocessing.settings import Settings
+from preprocessing.settings import DATA_DIR, DEVICE, MAX_SIDE, REDO, Settings
 from utils.config import Flag, flags_of
 from visualization.export_formats import EXPORT_FORMATS, parse_formats
 from visualization.style_names import STYLE_NAMES
@@ -40,19 +40,15 @@ def rectangle(text: str) -> tuple[int, int, int, int]:
 
 TRAINED_RUN = (Flag("run", "", "folder of a run; flags that are not given are taken from its training"),)
 RUN = (
-    Flag("data_dir", "", "video file, folder of frames, or sequence folder with color/"),
-    Flag(
-        "expname",
-        "",
-        "name of the experiment (default: the config file's); the run's folder is <save_dir>/<expname>_<sequence>",
-    ),
+    DATA_DIR,
+    Flag("expname", "", "the run's folder is <save_dir>/<expname>_<sequence> (default: the config file's name)"),
     Flag("save_dir", "out/", "folder of all runs"),
     Flag("ckpt_path", "", "checkpoint to start from instead of the run's newest"),
-    Flag("device", "auto", "auto, cuda, cuda:1, mps or cpu"),
+    DEVICE,
 )
 CLIP = (
     Flag("num_imgs", 250, "use at most this many frames", 2),  # motion needs two
-    Flag("max_side", None, "working resolution: longer side in pixels (default: that of the frames)", 1, parse=int),
+    MAX_SIDE,
 )
 TRACKING = (
     Flag("use_max_loc", False, "map the sample with the largest weight, not the composite of all"),
@@ -68,7 +64,7 @@ QUERIES = (
 PREPROCESSING = (
     Flag("preprocess", "auto", "do what is missing, or refuse to train if something is", choices=("auto", "never")),
     *flags_of(Settings),
-    Flag("redo", False, "remake products made with other settings instead of refusing them"),
+    REDO,
     Flag("synthetic", False, "make the demo scene in data_dir (set by a config file: in that file's data_dir only)"),
 )
 SUPERVISION = (

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from preprocessing.sequence_paths import SequencePaths
 from preprocessing.weights import check_unchanged
 from utils.atomic import atomic_folder, atomic_path
+from utils.config import SWITCH
 from utils.errors import InputError, OneLineErrorParser
 from utils.images import to_rgb
 
@@ -25,7 +26,7 @@ def archive_parser(description: str, url: str) -> argparse.ArgumentParser:
     parser = OneLineErrorParser(description=description)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--archive", type=Path, help="the archive, already downloaded")
-    source.add_argument("--download", action="store_true", help=f"download {url} to --out unless it is there")
+    source.add_argument("--download", **SWITCH, default=False, help=f"download {url} to --out unless it is there")
     parser.add_argument(
         "--out",
         type=Path,

@@ -10,28 +10,31 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a script finds only modules in its own folder
 
-from preprocessing.settings import Settings
-from utils.config import SWITCH, flags_of, select
+from preprocessing.settings import DATA_DIR, DEVICE, MAX_SIDE, REDO, Settings
+from utils.config import Flag, flags_of, select
 from utils.errors import OneLineErrorParser, exit_on_input_error
+
+FLAGS = (
+    Flag("data_root", "data", "folder for copies of the frames"),
+    MAX_SIDE,
+    Flag("num_frames", None, "use only the first frames (default: all)", 2, parse=int),  # motion needs two
+    *flags_of(Settings),
+    REDO,
+    DEVICE,
+)
 
 
 def parse_flags(arguments: list[str] | None) -> argparse.Namespace:
     """Parse the given arguments, or those of the process if None."""
     parser = OneLineErrorParser(description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
-    add = parser.add_argument
-    add("--data_dir", type=Path, required=True, help="video, folder of frames, or sequence folder with color/")
-    add("--data_root", type=Path, default=Path("data"), help="folder for copies of the frames (default: data)")
-    add("--max_side", type=int, help="working resolution: longer side in pixels (default: that of the frames)")
-    add("--num_frames", type=int, help="use only the first frames")
-    for flag in flags_of(Settings):
-        flag.add_to(add, shown=True)
-        parser.set_defaults(**{flag.name: flag.default})
-    add("--redo", **SWITCH, default=False, help="remake products made with other settings instead of refusing them")
-    add("--device", default="auto", help="auto, cuda, cuda:1, mps or cpu")
+    DATA_DIR.add_to(partial(parser.add_argument, required=True), shown=True)
+    for flag in FLAGS:
+        flag.add_to(partial(parser.add_argument, default=flag.default), shown=True)
     return parser.parse_args(arguments)
 
 
@@ -48,8 +51,9 @@ def main(arguments: list[str] | None = None) -> None:
 
     context = Context.join()
     device = context.device(pick_device(args.device))
-    context.on_rank0(lambda: prepare_sequence(args.data_dir, args.max_side, args.data_root))
-    paths = prepare_sequence(args.data_dir, args.max_side, args.data_root)
+    source = Path(args.data_dir), args.max_side, Path(args.data_root)
+    context.on_rank0(lambda: prepare_sequence(*source))
+    paths = prepare_sequence(*source)
     preprocess(paths, settings, device=device, num_frames=args.num_frames, redo=args.redo, context=context)
     if context.rank == 0:
         print(f"ready: {paths.root}")

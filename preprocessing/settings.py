@@ -1,4 +1,4 @@
-"""Settings of preprocessing; the command-line flags are made from them.
+"""Settings of preprocessing, from which command-line flags are made, and flags that all commands share.
 
 This module imports no torch, so that a command's `--help` does not wait for it.
 """
@@ -6,6 +6,7 @@ This module imports no torch, so that a command's `--help` does not wait for it.
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from utils.config import Flag
 from utils.errors import InputError
 
 FLOWS = ("raft", "dis")
@@ -13,6 +14,11 @@ FEATURES = ("auto", "dino", "sift")
 PAIRS = ("all", "sparse")
 # Flow without weights is combined with features without weights, so that `--flow dis` needs no download.
 AUTO_FEATURES = {"raft": "dino", "dis": "sift"}
+
+DATA_DIR = Flag("data_dir", "", "video file, folder of frames, or sequence folder with color/")
+MAX_SIDE = Flag("max_side", None, "working resolution: longer side in pixels (default: the frames')", 1, parse=int)
+REDO = Flag("redo", False, "remake products made with other settings instead of refusing them")
+DEVICE = Flag("device", "auto", "auto, cuda, cuda:1, mps or cpu")
 
 
 @dataclass(frozen=True)

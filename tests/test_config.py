@@ -3,6 +3,7 @@
 import pytest
 
 from configs.flags import parse_evaluate, parse_train, parse_viz, run_name
+from preprocessing.archives import archive_parser
 from preprocessing.main_processing import parse_flags
 from tests.conftest import REPOSITORY
 from utils.config import Flag, FlagParser, config_chain, write_config
@@ -104,6 +105,34 @@ def test_warm_up_and_loss_schedules_follow_the_length_of_the_run(flags, steps, s
 def test_a_switch_is_written_alike_in_all_commands(text, value):
     for parse in (parse_train, parse_flags):
         assert parse(["--data_dir", "x", *text.split()]).chain is value
+
+
+@pytest.mark.parametrize(
+    "words", ["--download", "--download true", "--download=on", "--archive a.zip --download false", "--archive a.zip"]
+)
+def test_a_benchmark_is_downloaded_or_given(words):
+    args = archive_parser("", "").parse_args(words.split())
+    assert args.download is (args.archive is None)
+
+
+@pytest.mark.parametrize("words", ["", "--download false", "--download --archive a.zip", "--download perhaps"])
+def test_a_benchmark_is_from_one_source(words, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        archive_parser("", "").parse_args(words.split())
+    assert stopped.value.code == 2 and "--download" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flags", ["--max_side 0", "--num_frames 1", "--raft_batch 0"])
+def test_preprocessing_has_the_bounds_of_training(flags, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        parse_flags(["--data_dir", "x", *flags.split()])
+    name, value = flags.split()
+    error = capsys.readouterr().err
+    assert (
+        stopped.value.code == 2
+        and f"{name}: found {value}, expected a whole number" in error
+        and error.count("\n") == 1
+    )
 
 
 @pytest.fixture

@@ -191,7 +191,7 @@ def select(kind: type[T], source: argparse.Namespace, **given: Any) -> T:
 
 
 def write_config(args: argparse.Namespace, folder: Path, **added: str) -> None:
-    """Write all flags as `args.txt`, and the settings of the config file and its bases, and `added`, as `config.txt`."""
+    """Write all flags as `args.txt`; the settings of the config file and its bases, and `added`, as `config.txt`."""
     lines = "".join(f"{name} = {value}\n" for name, value in sorted(vars(args).items()))
     write_atomic(folder / "args.txt", lines.encode())  # a path may hold any letter
     if args.config:
