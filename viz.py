@@ -2,7 +2,8 @@
 
 Draws the given styles (default: all) into `<run folder>/vis` or `--out`. Each style is a video with a contact sheet,
 and `overview.png` shows all contact sheets; the style `page` is `index.html`, for a browser. With `--export npz,flow,…`
-it writes files for other programs into `<run folder>/export` instead. It needs only the checkpoint and the frames.
+it writes files for other programs instead, into `<run folder>/export` or `--out`. It needs only the checkpoint and
+the frames.
 """
 
 import os
@@ -62,7 +63,7 @@ def open_view(args: Namespace) -> tuple["View", Path]:
     checkpoint = find_trained_checkpoint(folder, args.ckpt_path)
     config = select(ModelConfig, args, num_frames=num_frames, height=height, width=width)
     model = load_trained(checkpoint, clip.video, config, device)
-    out_dir = Path(args.out) if args.out else folder / "vis"
+    out_dir = Path(args.out) if args.out else folder / ("export" if args.export else "vis")
     options = select(ViewOptions, args, out_dir=out_dir, tracking=select(TrackingOptions, args))
     return View(model, clip, queries, options), checkpoint
 
@@ -87,7 +88,7 @@ def _export(view: "View", args: Namespace) -> list[Path]:
         view.clip.video,
         view.queries,
         args.export,
-        run_dir(args) / "export",
+        view.options.out_dir,
         query_frame=args.query_frame_id,
         first_frame=number_in_name(view.clip.names[0]) if args.first_frame is None else args.first_frame,
         fps=view.known_fps or math.nan,

@@ -130,6 +130,12 @@ def test_exports_take_the_place_of_pictures(run, capsys):
     assert (np.load(folder / "tracks.npz")["queries"][:, 0] == 1).all()
 
 
+def test_exports_go_to_out(run, tmp_path):
+    pictures = run("--export", "csv", "--out", str(tmp_path / "shots"))
+    assert [path.name for path in (tmp_path / "shots").iterdir()] == ["tracks.csv"]
+    assert not pictures.exists() and not pictures.with_name("export").exists()
+
+
 def test_training_does_not_start_from_networks_alone(flags):
     view, checkpoint = viz.open_view(parse_viz(flags))
     with pytest.raises(InputError, match="lacks optimizer, scheduler"):
@@ -249,12 +255,12 @@ def test_a_mask_of_any_frame_and_a_region_choose_the_points(view, tmp_path):
     [
         (["--points", "0,5,5;3,5,5"], "t from 0 to 2"),
         (["--points", "0,32,5"], "x from 0 to 31"),
-        (["--points", "0,5,5", "--random", "3"], "--points names the points"),
+        (["--points", "0,5,5", "--random", "3"], "--points gives all query points"),
         (["--region", "0,0,33,20"], "x up to 32 and y up to 20"),
         (["--random", "641"], "there are 640 pixels"),
         (["--frames", "1:4"], "expected at most 3, as many as the clip has"),
         (["--frames", "2:1"], "holds no frame"),
-        (["--fps", "0"], "expected a number from 0.001"),
+        (["--fps", "0"], "expected a number of at least 0.001 and at most 1000"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused_before_anything_is_computed(run, capsys, monkeypatch, extra, says):

@@ -31,7 +31,7 @@ class ViewOptions:
     """Options of drawing: which frames, how, and into which folder.
 
     Attributes:
-        out_dir: Folder of the pictures.
+        out_dir: Folder of the pictures or exports.
         query_frame_id: Frame whose pixels the style `flow` tracks, and whose background gives the camera's motion.
         vis_occlusion: Draw occluded points as crosses instead of leaving them out.
         frames: (a, b) for the frames a to b − 1, None for all.
@@ -118,7 +118,7 @@ class View:
         return camera_by_homographies(px, occluded) if background is None else camera_by_median(px)
 
     def _track(self, queries: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Return what `tracks` holds, for any queries [N,3]."""
+        """Return the positions and the occlusion of queries [N,3] in the drawn frames, as `tracks`."""
         tracks = track_points(self.model, queries, self.frame_ids, self.options.tracking)
         occluded = tracks.occluded(self.options.tracking.occlusion_th, *self.working_size)
         return self.to_original_px(tracks.px.cpu().numpy()), occluded.cpu().numpy()
