@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from networks.mlp import ExactLinear, exact_linear
 
+FREQUENCY_SCALE = 256.0  # of the filters' frequencies, shared among the filters, as released
+
 
 class GaborFilter(nn.Module):
     """A bank of Gabor filters.
@@ -50,12 +52,9 @@ class GaborNet(nn.Module):
         size_out: Output size.
         num_layers: Number n of hidden linear layers.
         alpha: Shape of γ's Gamma distribution, shared among the filters.
-        input_scale: Scale of the filters' frequencies, shared among the filters.
     """
 
-    def __init__(
-        self, size_in: int, width: int, size_out: int, num_layers: int, alpha: float, input_scale: float = 256.0
-    ):
+    def __init__(self, size_in: int, width: int, size_out: int, num_layers: int, alpha: float):
         super().__init__()
         num_filters = num_layers + 1
         # Created in the released order, so that a seed draws the same weights (`released_checkpoint` relies on it).
@@ -65,7 +64,7 @@ class GaborNet(nn.Module):
         for layer in self.linears:
             nn.init.uniform_(layer.weight, -math.sqrt(1 / width), math.sqrt(1 / width))
         filters = [
-            GaborFilter(size_in, width, input_scale / math.sqrt(num_filters), alpha / num_filters)
+            GaborFilter(size_in, width, FREQUENCY_SCALE / math.sqrt(num_filters), alpha / num_filters)
             for _ in range(num_filters)
         ]
         self.filters = cast(Sequence[GaborFilter], nn.ModuleList(filters))

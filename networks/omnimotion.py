@@ -18,6 +18,7 @@ from utils.errors import InputError
 
 # A target sample occludes the mapped point if it is nearer than this many sample spacings (released constant).
 OCCLUSION_MARGIN = 1.1
+CHUNK_SIZE = 10000  # points computed at a time unless given
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class TrackingOptions:
     """Whether to map only the sample of largest weight, points at a time, and the score above which one is occluded."""
 
     use_max_loc: bool = True
-    chunk_size: int = 10000
+    chunk_size: int = CHUNK_SIZE
     occlusion_th: float = 0.99
 
 
@@ -91,7 +92,7 @@ class OmniMotion(RayMarcher):
         px: Tensor,
         tgt_ids: Sequence[int],
         use_max_loc: bool = True,
-        chunk_size: int = 10000,
+        chunk_size: int = CHUNK_SIZE,
         with_occlusion: bool = True,
     ) -> Tracks:
         """Map pixels of one frame to other frames.
@@ -150,7 +151,7 @@ class OmniMotion(RayMarcher):
         query_points: Tensor,
         frames: Sequence[int] | None = None,
         use_max_loc: bool = True,
-        chunk_size: int = 10000,
+        chunk_size: int = CHUNK_SIZE,
     ) -> Tracks:
         """Track query points; in its query's frame a point lies exactly at the query and is visible.
 
@@ -179,7 +180,7 @@ class OmniMotion(RayMarcher):
 
     @torch.no_grad()
     def dense_tracks(
-        self, src_id: int, tgt_ids: Iterable[int] | None = None, chunk_size: int = 10000
+        self, src_id: int, tgt_ids: Iterable[int] | None = None, chunk_size: int = CHUNK_SIZE
     ) -> Iterator[Tensor]:
         """Map all pixels of a frame to target frames, and yield the positions [H,W,2] in one target after the other.
 
@@ -207,13 +208,13 @@ class OmniMotion(RayMarcher):
             (x_tgt,) = _in_chunks(lambda x, frame=frame: (frame.to_local(x.unsqueeze(0))[0],), chunk_size, surface)
             yield project(x_tgt, height, width).reshape(height, width, 2)
 
-    def flow(self, src_id: int, tgt_id: int, chunk_size: int = 10000) -> Tensor:
+    def flow(self, src_id: int, tgt_id: int, chunk_size: int = CHUNK_SIZE) -> Tensor:
         """Return the flow [H,W,2] in pixels from one frame to another. Raises as `dense_tracks`."""
         (px,) = self.dense_tracks(src_id, [tgt_id], chunk_size)
         return px - pixel_grid(self.config.height, self.config.width, self.device)
 
     @torch.no_grad()
-    def render(self, frame_id: int, px: Tensor | None = None, chunk_size: int = 10000) -> tuple[Tensor, Tensor]:
+    def render(self, frame_id: int, px: Tensor | None = None, chunk_size: int = CHUNK_SIZE) -> tuple[Tensor, Tensor]:
         """Return composited colours [*,3] in [0,1] and depths [*] at pixels of a frame.
 
         Args:
@@ -235,7 +236,7 @@ class OmniMotion(RayMarcher):
         rgb, depth = _in_chunks(render_chunk, chunk_size, px.to(self.device).reshape(-1, 2))
         return rgb.reshape(*px.shape[:-1], 3), depth.reshape(px.shape[:-1])
 
-    def depth(self, frame_id: int, chunk_size: int = 10000) -> Tensor:
+    def depth(self, frame_id: int, chunk_size: int = CHUNK_SIZE) -> Tensor:
         """Return the composited depth [H,W] of a frame, small = near. Raises as `render`."""
         return self.render(frame_id, chunk_size=chunk_size)[1]
 

@@ -100,6 +100,6 @@ class RayMarcher(nn.Module):
             alphas = mask_near_samples(alphas, NEAR_FRACTION)
         return RaySamples(x_canonical, alphas, render_weights(alphas), rgbs)
 
-    def render_rays(self, x_local: Tensor, frame_ids: Tensor, mask_near: bool = False) -> RaySamples:
+    def render_rays(self, x_local: Tensor, frame_ids: Tensor) -> RaySamples:
         """March rays of frames given by their ids [P]; otherwise as `march`."""
-        return self.march(self.warp.at(frame_ids), x_local, mask_near)
+        return self.march(self.warp.at(frame_ids), x_local)

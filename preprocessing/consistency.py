@@ -51,7 +51,7 @@ def targets(flow: Tensor) -> Tensor:
     return pixel_grid(height, width, flow.device) + flow
 
 
-def cycle_masks(flow: Tensor, back: Tensor, threshold: float = CYCLE_THRESHOLD) -> tuple[Tensor, Tensor]:
+def cycle_masks(flow: Tensor, back: Tensor) -> tuple[Tensor, Tensor]:
     """Check cycle consistency of a pair, and find pixels to rescue as occluded.
 
     Both masks are False where the target lies outside the image.
@@ -59,10 +59,9 @@ def cycle_masks(flow: Tensor, back: Tensor, threshold: float = CYCLE_THRESHOLD) 
     Args:
         flow: source→target [*,H,W,2].
         back: target→source [*,H,W,2].
-        threshold: Pixels.
 
     Returns:
-        consistent [*,H,W]: The first cycle closes: |f(p) + b(p + f(p))| stays below the threshold.
+        consistent [*,H,W]: The first cycle closes: |f(p) + b(p + f(p))| stays below `CYCLE_THRESHOLD`.
         rescued [*,H,W]: The first cycle ends elsewhere, but a second one from there returns to the same target. So p is
             occluded at its target, by the point that is visible there.
     """
@@ -72,8 +71,8 @@ def cycle_masks(flow: Tensor, back: Tensor, threshold: float = CYCLE_THRESHOLD) 
     returned = target + lookup(back, target)
     first = (returned - pixel_grid(height, width, flow.device)).norm(dim=-1)
     second = (returned + lookup(flow, returned) - target).norm(dim=-1)
-    consistent = inside & (first < threshold)
-    rescued = inside & (first > OCCLUSION_FACTOR * threshold) & (second < threshold)
+    consistent = inside & (first < CYCLE_THRESHOLD)
+    rescued = inside & (first > OCCLUSION_FACTOR * CYCLE_THRESHOLD) & (second < CYCLE_THRESHOLD)
     return consistent, rescued
 
 
@@ -195,13 +194,12 @@ def extend_chain(flow: Tensor, valid: Tensor, step: Tensor, step_valid: Tensor) 
     return chained, valid & step_ok & inside
 
 
-def similar_colour(image_a: Tensor, image_b: Tensor, flow: Tensor, threshold: float = RGB_THRESHOLD) -> Tensor:
-    """Return where a pixel's colour differs from that of its target by less than a threshold, bool [H,W].
+def similar_colour(image_a: Tensor, image_b: Tensor, flow: Tensor) -> Tensor:
+    """Return where a pixel's colour differs from that of its target by less than `RGB_THRESHOLD`, bool [H,W].
 
     Args:
         image_a: [H,W,3] in [0, 1].
         image_b: [H,W,3] in [0, 1].
         flow: a→b [H,W,2].
-        threshold: Euclidean distance.
     """
-    return (image_a - lookup(image_b, targets(flow))).norm(dim=-1) < threshold
+    return (image_a - lookup(image_b, targets(flow))).norm(dim=-1) < RGB_THRESHOLD

@@ -43,18 +43,17 @@ def with_time(frame_id: int, px: Tensor) -> Tensor:
     return torch.cat([torch.full_like(px[:, :1], frame_id), px], -1)
 
 
-def sample_bilinear(maps: Tensor, px: Tensor, padding_mode: str = "border") -> Tensor:
-    """Interpolate maps bilinearly at pixel positions.
+def sample_bilinear(maps: Tensor, px: Tensor) -> Tensor:
+    """Interpolate maps bilinearly at pixel positions; outside the image, the values of its border continue.
 
     Args:
         maps: Values at the pixel centres, [B,H,W,C].
         px: Pixels (x, y), [B,*,2].
-        padding_mode: Values outside the image, as in `torch.nn.functional.grid_sample`.
 
     Returns:
         Values [B,*,C].
     """
     batch, height, width, _ = maps.shape
     grid = normalize_px(px, height, width).reshape(batch, 1, -1, 2)
-    values = F.grid_sample(maps.movedim(-1, 1), grid, align_corners=True, padding_mode=padding_mode)
+    values = F.grid_sample(maps.movedim(-1, 1), grid, align_corners=True, padding_mode="border")
     return values.squeeze(2).movedim(1, -1).reshape(*px.shape[:-1], maps.shape[-1])
