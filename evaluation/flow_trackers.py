@@ -54,7 +54,7 @@ class FlowTracker(ABC):
 
 
 class DirectFlowTracker(FlowTracker):
-    """Reaches each frame by one flow from the query frame, or by as few flows as possible if the pair has none."""
+    """Tracker along one flow from the query frame to each frame, or as few as possible if the pair has none."""
 
     def _follow(self, src_id: int, src_px: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
         for tgt_id in range(len(self.store.names)):
@@ -78,7 +78,7 @@ class DirectFlowTracker(FlowTracker):
 
 
 class ChainedFlowTracker(FlowTracker):
-    """Follows adjacent flows from the query frame outwards; a point once lost stays lost."""
+    """Tracker along adjacent flows from the query frame outwards; a point once lost stays lost."""
 
     def _follow(self, src_id: int, src_px: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
         for tgt_ids in (range(src_id + 1, len(self.store.names)), range(src_id - 1, -1, -1)):

@@ -54,7 +54,7 @@ def stored_tracker(path: Path, num_frames: int, size: Size) -> Tracker:
 
 
 def evaluate_stored(source: Path, options: EvaluationOptions, settings: Mapping[str, object]) -> tuple[Report, Path]:
-    """Score stored tracks and write `scores.json` beside them.
+    """Score stored tracks and write `<file>.scores.json` beside the file, or `scores.json` into the folder.
 
     A TAP-Vid pickle holds many videos: each file of tracks is named after its video. Any other truth belongs to one
     video: each file is named after its tracker.

@@ -48,7 +48,7 @@ class DisFlow:
         self.matches = KeypointMatches(self.grey, KEYPOINT_CACHE_BYTES // (MAX_KEYPOINTS * 2 * (4 + 128)))
 
     def estimate_sweeps(self, sweeps: list[Sweep]) -> Iterator[PairFlow]:
-        """See `FlowEstimator`."""
+        """Yield the flows of the sweeps, each initialised with the flow to the target before."""
         for source, targets in sweeps:
             flow, previous = None, source
             for target in targets:
@@ -58,7 +58,7 @@ class DisFlow:
                 previous = target
 
     def estimate_from(self, pairs: list[Pair], starts: list[np.ndarray]) -> Iterator[PairFlow]:
-        """See `FlowEstimator`."""
+        """Yield the flows of the pairs, each initialised with a flow [H,W,2]."""
         for pair, start in zip(pairs, starts, strict=True):
             yield pair, self._estimate(*pair, start)
 

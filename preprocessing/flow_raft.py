@@ -56,7 +56,7 @@ class RaftFlow:
         self.context = lru_cache(self.block)(lambda index: self._encode(self.network.context_encoder, index))
 
     def estimate_sweeps(self, sweeps: list[Sweep]) -> Iterator[PairFlow]:
-        """See `FlowEstimator`."""
+        """Yield the flows of the sweeps, each initialised with the flow to the target before."""
         previous: dict[int, Tensor] = {}  # source: low-resolution flow to the target before
         for gap in range(max(len(targets) for _, targets in sweeps)):
             pairs = [(source, targets[gap]) for source, targets in sweeps if gap < len(targets)]
@@ -66,7 +66,7 @@ class RaftFlow:
             yield from zip(pairs, flow, strict=True)
 
     def estimate_from(self, pairs: list[Pair], starts: list[np.ndarray]) -> Iterator[PairFlow]:
-        """See `FlowEstimator`."""
+        """Yield the flows of the pairs, each initialised with a flow [H,W,2]."""
         flow = torch.from_numpy(np.stack(starts)).to(self.device).permute(0, 3, 1, 2)
         low = F.avg_pool2d(pad_frames(flow)[0], CELL) / CELL
         yield from zip(pairs, self._refine_pairs(pairs, low)[0], strict=True)

@@ -160,7 +160,7 @@ def _track_grid(
 
 
 def _flow_scale(grid: Grid, positions: NDArray[np.int16], unseen: NDArray[np.bool_]) -> float:
-    """Return the length in pixels of the motion in full colour of the flow overlay: the 99th percentile."""
+    """Return the motion, in pixels, that the flow overlay draws in full colour: the 99th percentile."""
     motion = positions.astype(np.float32) - positions[grid.frame]
     lengths = np.hypot(motion[:, 0], motion[:, 1])[~unseen] / STEPS_PER_PIXEL
     return max(0.1, round(float(np.percentile(lengths, 99)), 1))
