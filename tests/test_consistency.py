@@ -31,10 +31,19 @@ def test_opposite_flows_are_consistent_exactly_where_they_stay_inside():
     assert consistent[:, : W - 5].all() and not consistent[:, W - 5 :].any() and not rescued.any()
 
 
-@pytest.mark.parametrize(("miss", "accepted"), [(2.9, True), (3.1, False)])
+@pytest.mark.parametrize(("miss", "accepted"), [(2.99, True), (3.01, False)])
 def test_the_cycle_closes_within_three_pixels(miss, accepted):
     consistent, _ = cycle_masks(constant(5.0), constant(-5.0 + miss))
     assert consistent[:, 8:12].all() == consistent[:, 8:12].any() == accepted
+
+
+@pytest.mark.parametrize(("miss", "accepted"), [(4.49, False), (4.51, True)])
+def test_a_pixel_is_rescued_if_the_first_cycle_misses_by_more_than_four_and_a_half_pixels(miss, accepted):
+    flow, back = constant(5.0), constant(-5.0)
+    back[:, 10] = torch.tensor([miss - 5.0, 0.0])  # the target of column 5
+    flow[:, 6:] = torch.tensor([5.0 - miss, 0.0])  # the second cycle ends in column 10 again
+    consistent, rescued = cycle_masks(flow, back)
+    assert rescued[:, 5].all() == rescued[:, 5].any() == accepted and not consistent[:, 5].any()
 
 
 def test_a_pixel_that_becomes_occluded_is_rescued():
@@ -89,9 +98,9 @@ def test_a_chain_adds_up_and_stops_at_gaps_and_borders():
 
 
 def test_colours_are_compared_at_the_target():
-    black, half = torch.zeros(H, W, 3), torch.zeros(H, W, 3)
-    half[:, 12:, 0] = 0.4
-    similar = similar_colour(black, half, constant(4.0))
+    black, other = torch.zeros(H, W, 3), torch.zeros(H, W, 3)
+    other[..., 0], other[:, 12:, 0] = 0.29, 0.31
+    similar = similar_colour(black, other, constant(4.0))
     assert similar[:, :8].all() and not similar[:, 8:].any()
 
 

@@ -89,6 +89,35 @@ def test_each_stage_can_be_repeated_after_losing_files(tmp_path):
     assert not counts_missing(paths, names, Pairs(5)) and counts_missing(paths, [*names, "5.png"], Pairs(6))
 
 
+@pytest.mark.parametrize(
+    ("kind", "cosine", "similar"),
+    [("dino", 0.49, False), ("dino", 0.51, True), ("sift", 0.84, False), ("sift", 0.86, True)],
+)
+def test_appearance_is_compared_from_gap_three_on(tmp_path, kind, cosine, similar):
+    paths, names = make_sequence(tmp_path)
+    paths.feature(kind, names[0]).parent.mkdir(parents=True, exist_ok=True)
+    for k, name in enumerate(names):
+        feature = [1.0, 0.0] if k == 0 else [cosine, (1 - cosine**2) ** 0.5]
+        np.save(paths.feature(kind, name), np.tile(np.array(feature, np.float16), (4, 6, 1)))
+    filter_flow(paths, names, kind)
+    for gap in (1, 2, 3, 4):
+        consistent, _ = read_pair_mask(paths, names[0], names[gap])
+        inside = consistent[:, : W - 2 * gap]
+        assert inside.all() == inside.any() == (gap < 3 or similar)
+
+
+def test_only_pairs_closer_than_gap_three_rescue_pixels(tmp_path):
+    paths, names = make_sequence(tmp_path, shift=0.0)
+    for name in names[1:]:  # columns 12 to 19 are still, and what lies 8 pixels to their left moves onto them
+        write_flow(paths, name, names[0], constant(-8.0).numpy())
+        flow = constant(8.0).clone()
+        flow[:, 12:] = 0.0
+        write_flow(paths, names[0], name, flow.numpy())
+    filter_flow(paths, names, "dino")
+    rescued = [bool(read_pair_mask(paths, names[0], names[gap])[1].any()) for gap in (1, 2, 3, 4)]
+    assert rescued == [True, True, False, False]
+
+
 def test_flow_that_is_valid_nowhere_is_refused(tmp_path):
     paths, names = make_sequence(tmp_path, shift=100.0)
     with pytest.raises(InputError, match="valid anywhere"):

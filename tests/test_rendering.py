@@ -8,6 +8,8 @@ import torch
 from networks.canonical import CanonicalVolume, contract
 from networks.encoding import fourier_features
 from networks.gabor import GaborFilter
+from networks.model_config import ModelConfig
+from networks.omnimotion import OmniMotion
 from networks.rendering import (
     composite,
     density_to_alpha,
@@ -19,6 +21,8 @@ from networks.rendering import (
     render_weights,
     sample_depths,
 )
+
+SMALL = {"coupling_width": 8, "code_size": 4, "code_width": 8, "volume_width": 8, "use_affine": False}
 
 
 def test_contraction_by_hand():
@@ -82,6 +86,17 @@ def test_composite_and_max_weight_by_hand():
 def test_near_samples_are_masked():
     masked = mask_near_samples(torch.ones(2, 10), 0.2)
     assert torch.equal(masked[0], torch.tensor([0.0] * 2 + [1.0] * 8))
+
+
+@pytest.mark.parametrize(("num_samples", "num_masked"), [(4, 0), (10, 2), (14, 2), (15, 3), (32, 6)])
+def test_mask_near_switches_off_the_nearest_fifth_of_the_samples(num_samples, num_masked):
+    config = ModelConfig(num_frames=3, height=8, width=8, **SMALL, num_samples_ray=num_samples)
+    model = OmniMotion.initialised(config, seed=0)
+    x = model.rays(torch.rand(2, 5, 2) * 7)
+    with torch.no_grad():
+        whole, masked = (model.march(model.warp.at(torch.tensor([0, 2])), x, near_off) for near_off in (False, True))
+    assert (whole.alphas > 0).all() and (masked.alphas[..., :num_masked] == 0).all()
+    assert torch.equal(masked.alphas[..., num_masked:], whole.alphas[..., num_masked:])
 
 
 def test_rendering_gradients_against_finite_differences():

@@ -1,6 +1,7 @@
 """Filtering and chaining in the simplest way: each pair by itself, each map at full resolution.
 
-Oracle of the tests, and what `benchmarks.preprocess` compares with. Same thresholds, same files, same results.
+Oracle of the tests, and what `benchmarks.preprocess` compares with. Same files and results; its thresholds
+are written out.
 """
 
 import numpy as np
@@ -8,12 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from preprocessing.consistency import COSINE_THRESHOLD, CYCLE_THRESHOLD, NEAR_GAP, OCCLUSION_FACTOR, RGB_THRESHOLD
 from preprocessing.flow_files import read_flow, read_pair_mask, write_flow
 from preprocessing.pair_files import write_pair_mask
 from preprocessing.pairs import Pairs
 from preprocessing.sequence_paths import SequencePaths
 from utils.images import read_frame
+
+MIN_COSINE = {"dino": 0.5, "sift": 0.85}
 
 
 def reference_filter_and_chain(paths: SequencePaths, kind: str, names: list[str]) -> None:
@@ -32,9 +34,9 @@ def filter_pair(paths: SequencePaths, kind: str, a: str, b: str, gap: int) -> No
     returned = target + _sample(back.permute(2, 0, 1), target).permute(1, 2, 0)
     again = returned + _sample(flow.permute(2, 0, 1), returned).permute(1, 2, 0)
     first, second = (returned - grid).norm(dim=-1), (again - target).norm(dim=-1)
-    consistent = _inside(target) & (first < CYCLE_THRESHOLD)
-    rescued = _inside(target) & (first > OCCLUSION_FACTOR * CYCLE_THRESHOLD) & (second < CYCLE_THRESHOLD)
-    if gap >= NEAR_GAP:
+    consistent = _inside(target) & (first < 3.0)
+    rescued = _inside(target) & (first > 1.5 * 3.0) & (second < 3.0)
+    if gap >= 3:
         consistent, rescued = consistent & _similar(paths, kind, a, b, target), torch.zeros_like(rescued)
     write_pair_mask(paths, a, b, consistent.numpy(), rescued.numpy())
 
@@ -57,7 +59,7 @@ def chain_sweep(paths: SequencePaths, kind: str, names: list[str], i: int, targe
             target = _grid(flow) + chained
             filled = valid & (_sample(step_valid, middle)[0] > 0.9999) & _inside(middle) & _inside(target)
             colours = [torch.from_numpy(read_frame(paths.color / name)).permute(2, 0, 1) / 255 for name in (a, b)]
-            filled &= (colours[0] - _sample(colours[1], target)).norm(dim=0) < RGB_THRESHOLD
+            filled &= (colours[0] - _sample(colours[1], target)).norm(dim=0) < 0.3
             filled &= _similar(paths, kind, a, b, target) & ~direct_valid
         flow, valid = torch.where(filled[..., None], chained, direct), filled | direct_valid
         write_flow(paths.chained, a, b, torch.where(filled[..., None], chained, torch.nan).numpy())
@@ -91,4 +93,4 @@ def _similar(paths: SequencePaths, kind: str, a: str, b: str, target: Tensor) ->
         )[0]
         for name in (a, b)
     ]
-    return F.cosine_similarity(full[0], _sample(full[1], target), dim=0) > COSINE_THRESHOLD[kind]
+    return F.cosine_similarity(full[0], _sample(full[1], target), dim=0) > MIN_COSINE[kind]
