@@ -7,11 +7,10 @@ import pytest
 import torch
 from scipy.interpolate import BSpline
 
-from criterion import weighted_sum
 from networks.checkpoint_validation import validate_checkpoint
 from networks.encoding import join_coordinates, split_coordinates
 from networks.planes import PLANE_EXTENT, SpaceTimePlanes, TriPlane, sample_planes
-from tests.test_same_computation import FACTORS, PLANES, VOLUME_PLANES, make_batch, make_lively, make_model, rays_of
+from tests.test_same_computation import PLANES, VOLUME_PLANES, gradients, make_batch, make_lively, make_model, rays_of
 from trainer import batch_losses
 from utils.coords import time_code
 
@@ -90,17 +89,13 @@ def test_a_cell_changes_points_near_it_in_frames_near_it_alone():
 @pytest.mark.parametrize("how", ["checkpoint_activations", "micro_batch"])
 def test_gradients_are_the_same_with_recomputed_hidden_layers(how):
     model, batch = make_model(torch.float64, **PLANES, **VOLUME_PLANES), make_batch(torch.float64)
-    depths, parameters = rays_of(model, batch), list(model.parameters())
-
-    def gradients(micro_batch: int = 0) -> list[torch.Tensor]:
-        terms = batch_losses(model, batch, depths, micro_batch=micro_batch)
-        return list(torch.autograd.grad(weighted_sum(terms, FACTORS), parameters))
-
-    kept = gradients()
+    depths = rays_of(model, batch)
+    kept = gradients(model, batch_losses(model, batch, depths))
     assert all(gradient.abs().max() > 0 for gradient in kept)
     if how == "checkpoint_activations":
         model.checkpoint_activations()
-    again = gradients(2 if how == "micro_batch" else 0)
+    terms = batch_losses(model, batch, depths, micro_batch=2 if how == "micro_batch" else 0)
+    again = gradients(model, terms)
     torch.testing.assert_close(again, kept, rtol=1e-9, atol=1e-7)
 
 

@@ -66,7 +66,9 @@ def rays_of(model: OmniMotion, batch: Batch) -> torch.Tensor:
 
 
 def gradients(model: OmniMotion, terms: dict[str, torch.Tensor]) -> list[torch.Tensor]:
-    return list(torch.autograd.grad(weighted_sum(terms, FACTORS), list(model.parameters())))
+    """Gradients of the weighted sum of the released terms."""
+    released = {name: terms[name] for name in FACTORS}
+    return list(torch.autograd.grad(weighted_sum(released, FACTORS), list(model.parameters())))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -76,7 +78,7 @@ def test_terms_and_gradients_are_those_of_the_plain_form(kind, mask_near):
     depths = rays_of(model, batch)
     plain = plain_model.losses(model, batch, depths, mask_near)
     ours = batch_losses(model, batch, depths, mask_near=mask_near)
-    assert ours.keys() == plain.keys()
+    assert plain.keys() == FACTORS.keys() <= ours.keys()
     for name in plain:
         torch.testing.assert_close(ours[name], plain[name], rtol=1e-9, atol=1e-12, msg=name)
     torch.testing.assert_close(gradients(model, ours), gradients(model, plain), rtol=1e-8, atol=1e-9)
@@ -112,7 +114,7 @@ def test_float32_products_have_the_gradients_of_torch():
     ours = gradients(model, batch_losses(model, batch, rays_of(model, batch)))
     exact = gradients(double, batch_losses(double, wide, rays_of(double, wide)))
     errors = [(a - b).norm() / b.norm() for a, b in zip(ours, exact, strict=True)]
-    assert torch.stack(errors).median() < 1e-4  # single units at their kinks may be on another side
+    assert torch.stack(errors).median() < 1e-4  # near a ReLU's zero, rounding may choose the other side
 
 
 @pytest.mark.parametrize("kind", ["affine", "both"])
@@ -122,7 +124,7 @@ def test_tracks_are_those_of_the_plain_form(kind, use_max_loc):
     net = model.volume.net
     output = net.output if isinstance(net, GaborNet) else net.last
     with torch.no_grad():
-        output.weight[3] *= 30  # thin and dense places: the heaviest sample is not the first
+        output.weight[3] *= 30  # thin and dense regions: the heaviest sample is not the first
     px = torch.rand(40, 2, generator=torch.Generator().manual_seed(3)) * torch.tensor([55.0, 39.0])
     ours, plain = model.track(with_time(2, px), None, use_max_loc), plain_model.track(model, 2, px, use_max_loc)
     assert plain.occlusion.max() > 0.05
