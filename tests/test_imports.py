@@ -120,10 +120,25 @@ def reachable(path: Path) -> set[Path]:
 
 
 def test_namespaces_stay_in_commands():
-    """`utils.config` turns one into dataclasses; nothing else below the commands knows it."""
+    """Only `utils.config`, which turns a namespace into dataclasses, refers to it below the commands."""
     allowed = {*COMMANDS, PREPROCESSING_COMMAND, "configs/flags.py", "utils/config.py"}
-    users = {str(path) for path in product() if "Namespace" in (REPOSITORY / path).read_text(encoding="utf-8")}
-    assert users <= allowed
+    users = {str(path) for path in product() if uses_namespace((REPOSITORY / path).read_text(encoding="utf-8"))}
+    assert users - allowed - {"utils/errors.py"} == set()
+    # An override of argparse's method must have its parameters.
+    assert list(args_parameters(parsed(Path("utils/errors.py")))) == ["parse_args"]
+
+
+def uses_namespace(source: str) -> bool:
+    return "Namespace" in source or any(args_parameters(ast.parse(source)))
+
+
+def args_parameters(tree: ast.Module) -> Iterator[str]:
+    """Functions with a parameter named `args`; `*args` is none."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            named = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            if any(parameter.arg == "args" for parameter in named):
+                yield getattr(node, "name", "lambda")
 
 
 def test_networks_parse_no_flags():
@@ -160,19 +175,24 @@ def test_tests_and_benchmarks_are_imported_by_nothing_else():
     assert wrong == []
 
 
+# Type checkers' stubs, and the codec that pickles of arrays name.
+PRIVATE_MODULES = {"_typeshed", "_codecs"}
+
+
 def private_uses(tree: ast.Module) -> Iterator[str]:
-    """Names and attributes of torch that it keeps for itself."""
+    """Private names that are imported or read from another object than self, and torch.ops; dunder names are public."""
     for name in imported(tree):
-        if name.startswith("torch.") and re.search(r"\._(?!_)|^torch\.ops", name):
+        is_private = any(re.match(r"_(?!_)", part) for part in name.split("."))
+        if (is_private and name.split(".")[0] not in PRIVATE_MODULES) or name.startswith("torch.ops"):
             yield name
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute):
-            text = ast.unparse(node)
-            if text == "torch.ops" or re.fullmatch(r"torch(\.\w+)*\._(?!_)\w*", text) or node.attr == "_workers":
+            owner, text = ast.unparse(node.value), ast.unparse(node)
+            if text == "torch.ops" or (re.match(r"_(?!_)", node.attr) and owner not in ("self", "cls", "super()")):
                 yield text
 
 
-def test_torchs_private_names_are_not_used():
+def test_private_names_are_not_used():
     found = [f"{path}: {name}" for path in product() for name in private_uses(parsed(path))]
     assert found == []
 
@@ -183,7 +203,50 @@ def test_the_rules_can_be_broken():
     )
     assert imported(tree) == {"trainer", "trainer.Trainer"}
     assert set(private_uses(tree)) == {"torch._dynamo", "torch.ops", "x._workers"}
-    assert list(private_uses(ast.parse("from torch._subclasses import fake_tensor\ntorch.__version__")))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from torch._subclasses import fake_tensor",
+        "import torchvision.models._api",
+        "from torchvision.models import _api",
+        "from trainer import _all_gather",
+        "from torch import ops",
+        "self.model._modules",
+        "loader()._iterator",
+    ],
+)
+def test_each_use_of_a_private_name_is_found(source):
+    assert list(private_uses(ast.parse(source)))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from __future__ import annotations\ntorch.__version__",
+        "from _typeshed import DataclassInstance",
+        "self._a, cls._b, super()._c",
+        "x.__class__",
+    ],
+)
+def test_other_names_are_no_private_ones(source):
+    assert list(private_uses(ast.parse(source))) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("def run(args): ...", True),
+        ("def run(path, *, args=None): ...", True),
+        ("run = lambda args: args.device", True),
+        ("def run(flags: argparse.Namespace): ...", True),
+        ("def run(*args, **options): ...", False),
+        ("def run(argv): ...", False),
+    ],
+)
+def test_each_use_of_a_namespace_is_found(source, found):
+    assert uses_namespace(source) == found
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, PREPROCESSING_COMMAND])
