@@ -172,6 +172,8 @@ def test_noisy_tracks_train(scene, exact):
         "code_width": 32,
         "volume_width": 16,
         "use_affine": False,
+        "plane_size": 8,
+        "soft_bound": 1.0,
     }
     model = OmniMotion.initialised(ModelConfig(*SHAPE, num_samples_ray=4, **sizes), seed=0)
 
