@@ -14,7 +14,7 @@ import torch
 
 from benchmarks.measure import write_json
 from evaluation.tables import Row, format_table
-from tests.oracles.disturbances import KINDS, make_commands, run_trials
+from tests.oracles.faults import KINDS, make_commands, run_trials
 
 
 def main() -> None:

@@ -88,7 +88,7 @@ def points() -> bytes:
 
 @dataclass(frozen=True)
 class Reader:
-    """A reader of one file: `seed()` is a good file, `path` its place in the folder, `read(folder)` reads it."""
+    """A reader of one file: `seed()` is a good file, `path` is its relative path, `read(folder)` reads it."""
 
     seed: Callable[[], bytes]
     path: str

@@ -63,7 +63,7 @@ def assert_compiled_is_uncompiled(**sizes: Any) -> None:
         ours = batch_losses(model, batch, rays_of(model, batch), micro_batch=micro_batch)
         torch.testing.assert_close(ours, terms, rtol=1e-4, atol=1e-6)
         errors = [(a - b).norm() / b.norm() for a, b in zip(gradients(model, ours), exact, strict=True)]
-        assert torch.stack(errors).median() < 1e-3  # single units at their kinks may be on another side
+        assert torch.stack(errors).median() < 1e-3  # near a ReLU's zero, rounding may choose the other side
         model.checkpoint_activations()
     torch.testing.assert_close(model.track(with_time(2, px)).px, expected_px, rtol=0, atol=1e-2)
 

@@ -43,8 +43,8 @@ def test_npz_holds_everything_and_explains_it(table, tmp_path):
         for name, value in vars(table).items():
             np.testing.assert_array_equal(file[name], value)
         assert set(file.files) == {*vars(table), "readme"}
-        told = " ".join(file["readme"])
-        assert all(re.search(rf"\b{name}\b", told) for name in vars(table))
+        explanation = " ".join(file["readme"])
+        assert all(re.search(rf"\b{name}\b", explanation) for name in vars(table))
 
 
 def test_csv_is_the_npzs_twin(table, tmp_path):

@@ -1,4 +1,4 @@
-"""Disturbed runs end as promised, and the same command ends with an undisturbed run's bytes."""
+"""Interrupted runs end as promised; the same command, run again, ends with an uninterrupted run's bytes."""
 
 import errno
 import multiprocessing
@@ -15,7 +15,7 @@ import torch
 
 from networks.checkpoints import newest_checkpoint, read_checkpoint, save_checkpoint
 from tests.conftest import REPOSITORY
-from tests.oracles.disturbances import make_commands, run_trials
+from tests.oracles.faults import make_commands, run_trials
 from tests.oracles.process_harness import contents
 from train import main
 
@@ -134,7 +134,7 @@ def test_a_folder_of_someone_else_is_refused_in_one_sentence(tiny_flags, scene_d
     shutil.copytree(scene_dir, tmp_path / "scene")
     (tmp_path / "out").mkdir(mode=0o555)
     root = os.geteuid() == 0
-    if root:  # whom no permissions stop
+    if root:  # permissions do not apply to root
         tmp_path.chmod(0o755)
         os.seteuid(65534)
     try:

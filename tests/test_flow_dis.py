@@ -25,7 +25,7 @@ def test_composition_follows_the_first_flow():
     first = np.zeros((20, 30, 2), np.float32)
     first[..., 0] = 2
     second = np.zeros((20, 30, 2), np.float32)
-    second[..., 1] = np.arange(30)  # depends on x, so it tells where it was read
+    second[..., 1] = np.arange(30)  # depends on x, so the value shows where it was read
     composed = compose(first, second)
     assert (composed[..., 0] == 2).all()
     assert np.allclose(composed[:, :28, 1], np.arange(30)[2:], atol=1e-4)

@@ -54,11 +54,11 @@ ODD: list[object] = [None, "x", -1, 0, 2.5, 10**12, math.nan, math.inf, True, []
 ODD += [torch.zeros(()), torch.full((3,), torch.nan)]
 
 
-def places(value: Any) -> Iterator[tuple]:
+def key_paths(value: Any) -> Iterator[tuple]:
     """Keys that lead to each entry of nested dicts and lists."""
     for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
         yield (key,)
-        yield from ((key, *rest) for rest in places(value[key]))
+        yield from ((key, *rest) for rest in key_paths(value[key]))
 
 
 def test_a_checkpoint_with_any_entry_changed_is_refused_or_can_be_resumed():
@@ -69,15 +69,15 @@ def test_a_checkpoint_with_any_entry_changed_is_refused_or_can_be_resumed():
     refused = []
 
     @settings(max_examples=200, derandomize=True, deadline=None, database=None)
-    @given(st.sampled_from(list(places(whole))), st.sampled_from(ODD), st.booleans())
-    def check(place: tuple, odd: object, leave_out: bool) -> None:
+    @given(st.sampled_from(list(key_paths(whole))), st.sampled_from(ODD), st.booleans())
+    def check(keys: tuple, odd: object, leave_out: bool) -> None:
         checkpoint = entry = copy.deepcopy(whole)
-        for key in place[:-1]:
+        for key in keys[:-1]:
             entry = entry[key]
         if leave_out:
-            del entry[place[-1]]
+            del entry[keys[-1]]
         else:
-            entry[place[-1]] = odd
+            entry[keys[-1]] = odd
         refused.append(validate_checkpoint(checkpoint))
         if refused[-1] is None and {"optimizer", "scheduler", "step"} <= checkpoint.keys():
             again = OmniMotion(ModelConfig(**checkpoint["model_config"]))

@@ -31,7 +31,7 @@ def test_points_are_pixels_whose_integers_are_centres(tmp_path):
     points, occluded = tracks(tmp_path / "data" / "goat")
     assert points.dtype == np.float32 and points.shape == (5, 2, 2)
     assert points[[0, 1, 2, 4], 1].tolist() == [[0, 0], [255, 255], [-0.5, -0.5], [127.5, 127.5]]
-    assert np.isnan(points[3, 1]).all()  # hidden: nobody annotated where it is
+    assert np.isnan(points[3, 1]).all()  # occluded: its position is not annotated
     assert occluded.dtype == bool and np.array_equal(occluded, sequence["occluded"])
     assert np.allclose(raster_from_px(points, (256, 256))[~occluded], sequence["points"][~occluded] * 256, atol=1e-4)
 

@@ -277,7 +277,7 @@ def test_odd_clips_are_trained_and_drawn(tiny_flags, tmp_path, monkeypatch, kind
 
 
 def forget_flow_of(paths: SequencePaths, frame: int) -> None:
-    """Call no flow from or to a frame valid; of noise itself the cycle check believes most, on frames this small."""
+    """Mark all flow from and to a frame invalid; on frames this small, most flow of noise passes the cycle check."""
     names = [file.name for file in list_frames(paths.color)]
     nothing = np.zeros(read_frame(paths.color / names[0]).shape[:2], bool)
     for products in (paths, paths.chained):

@@ -68,7 +68,7 @@ def test_matches_are_mutual(monkeypatch):
     described = {0: np.eye(9, 128) * DESCRIPTOR_LENGTH, 1: np.eye(9, 128) * DESCRIPTOR_LENGTH}
     described[1][1:] = np.eye(128)[40:48] * DESCRIPTOR_LENGTH  # of nine only the first is alike
     described[0][1:, 0] = DESCRIPTOR_LENGTH * 0.9  # and all of the others look somewhat like it
-    places = np.random.default_rng(0).uniform(0, 100, (9, 2)).astype(np.float32)
+    positions = np.random.default_rng(0).uniform(0, 100, (9, 2)).astype(np.float32)
     matches = KeypointMatches([].__getitem__, 2)
     kept = []
 
@@ -76,10 +76,10 @@ def test_matches_are_mutual(monkeypatch):
         kept.append(points)
         return points[:, 0] > 0
 
-    monkeypatch.setattr(matches, "_keypoints", lambda index: (places, described[index].astype(np.int16)))
+    monkeypatch.setattr(matches, "_keypoints", lambda index: (positions, described[index].astype(np.int16)))
     monkeypatch.setattr("preprocessing.keypoints.agrees_with_neighbours", agree)
     matches.match(0, 1)
-    assert (kept[0] == places[:1]).all()
+    assert (kept[0] == positions[:1]).all()
 
 
 def test_distances_are_exact():

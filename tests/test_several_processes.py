@@ -132,7 +132,7 @@ def test_a_killed_process_ends_the_others_in_a_sentence(tiny_flags, lost):
     output = process.communicate(timeout=120)[0]
     assert process.returncode != 0 and f"[rank{1 - lost}]" not in output, output  # no traceback of the other one's
     step = read_checkpoint(newest_checkpoint(RUN))["step"]
-    if lost == 1:  # the first goes on to save its last whole step
+    if lost == 1:  # rank 0 then saves its last complete step
         assert "another of the 2 processes that train together was lost" in output and step == len(losses())
     assert step >= 5
     again = torchrun(tiny_flags, "--num_iters", str(step + 1), "--i_print", "1")

@@ -1,4 +1,4 @@
-"""The demo scene is what it says: exact tracks, honest visibility, the same for the same seed."""
+"""The demo scene has exact tracks and exact visibility, and is the same for the same seed."""
 
 from typing import Any
 

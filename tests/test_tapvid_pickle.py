@@ -30,7 +30,9 @@ def named(module: str, name: str) -> bytes:
 
 
 ADDRESSES = b"C\x20" + b"A" * 32
-OBJECTS = named("numpy", "dtype") + text("O") + b"\x89\x88\x87R"  # dtype("O", False, True), then told it has none
+OBJECTS = (
+    named("numpy", "dtype") + text("O") + b"\x89\x88\x87R"
+)  # dtype("O", False, True), then its object flag cleared
 DISGUISED = OBJECTS + b"(K\x03" + text("|") + b"NNN" + b"J\xff\xff\xff\xff" * 2 + b"K\x00tb"
 START = named("numpy.core.multiarray", "_reconstruct") + named("numpy", "ndarray") + b"K\x00\x85C\x01b\x87R"
 FORGED = {

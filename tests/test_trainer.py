@@ -249,8 +249,8 @@ def test_a_run_can_restart_from_an_earlier_checkpoint(tiny_flags):
 
 
 def test_other_pictures_under_the_same_name_are_refused(tiny_flags, scene_dir, tmp_path, capsys):
-    for place, shade in (("a", 0), ("b", 255)):
-        folder = tmp_path / place / "clip"
+    for parent, shade in (("a", 0), ("b", 255)):
+        folder = tmp_path / parent / "clip"
         shutil.copytree(scene_dir, folder)
         video = load_video(SequencePaths(folder))[1]
         write_image(folder / "color" / "00002.png", np.full_like(video[0], shade))
@@ -322,7 +322,7 @@ def test_an_official_checkpoint_is_trained_on(tiny_flags, golden, monkeypatch, s
     checkpoint = golden / "model_000060.pth"
     result = train(flags, "--use_affine", "--num_iters", "62", "--ckpt_path", str(checkpoint))
     assert result["step"] == 62 and result["scheduler"]["last_epoch"] == 62
-    assert result["optimizer"]["param_groups"][1]["lr"] == 1e-3, "the released run's own rate goes on"
+    assert result["optimizer"]["param_groups"][1]["lr"] == 1e-3, "the released run's learning rate is kept"
 
 
 def test_checkpoint_is_ready_for_inference(tiny_flags):

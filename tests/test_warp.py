@@ -94,11 +94,11 @@ def test_seed_decides_weights_and_order_and_nothing_else():
     config = ModelConfig(num_frames=3, height=8, width=8, coupling_width=8, volume_width=8, code_size=4, code_width=8)
     torch.manual_seed(5)
     first = OmniMotion.initialised(config, seed=1)
-    undisturbed = torch.rand(1)
+    drawn = torch.rand(1)
     second, other = OmniMotion.initialised(config, seed=1), OmniMotion.initialised(config, seed=2)
     assert first.config == second.config
     for (name, a), (_, b) in zip(first.named_parameters(), second.named_parameters(), strict=True):
         assert torch.equal(a, b), name
     assert not torch.equal(first.warp.code_net.output.weight, other.warp.code_net.output.weight)
     torch.manual_seed(5)
-    assert torch.equal(undisturbed, torch.rand(1))
+    assert torch.equal(drawn, torch.rand(1))

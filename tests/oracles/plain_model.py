@@ -57,8 +57,8 @@ def waves(x: Tensor, num_freqs: int) -> list[Tensor]:
 def planes_of(planes: SpaceTimePlanes, time: Tensor) -> Tensor:
     """Return planes [P,C,h,w] at time codes [P]: sums over all moments, weighted by a B-spline of the distance."""
     frame = (time * planes.num_frames - 1).clamp(0, planes.num_frames - 1)
-    place = frame / (planes.num_frames - 1) * (len(planes.features) - 3)
-    weights = cubic_hat(place[:, None] + 1 - torch.arange(len(planes.features)))
+    moment = frame / (planes.num_frames - 1) * (len(planes.features) - 3)
+    weights = cubic_hat(moment[:, None] + 1 - torch.arange(len(planes.features)))
     return (weights[:, :, None, None, None] * planes.features).sum(1)
 
 

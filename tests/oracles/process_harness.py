@@ -1,6 +1,6 @@
-"""A command that can be disturbed: started in a fork, watched by its CPU time, compared with an undisturbed run.
+"""A command that can be interrupted: started in a fork, watched by its CPU time, compared with a reference run.
 
-Moments are fractions of the CPU time that the undisturbed command takes, so that a busy machine changes little.
+Moments are fractions of the CPU time that the reference run takes, so that a busy machine changes little.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ MADE_AS_A_WHOLE = {"count_maps", "flow_stats.json", "report.png", "vis", "error_
 class Command:
     """`main(flags)` in a folder like `template`; in a fork of this process, which need not import torch again.
 
-    `run_undisturbed` comes first: it sets what the other methods compare with.
+    `run_reference` comes first: it sets what the other methods compare with.
     """
 
     name: str
@@ -64,13 +64,13 @@ class Command:
             os.dup2(sys.stdout.fileno(), stream)
         self.main(self.flags)
 
-    def run_undisturbed(self, folder: Path) -> None:
-        """Run it once, and remember the files, the CPU time and the disk's blocks."""
+    def run_reference(self, folder: Path) -> None:
+        """Run it once without a fault, and remember the files, the CPU time and the disk's blocks."""
         self.reference = folder
         shutil.copytree(self.template, folder)
         before = _children_seconds()
         if self.finish(folder) != 0:
-            sys.exit(f"{self.name} fails undisturbed: {last_line(log_of(folder))}")
+            sys.exit(f"{self.name} fails without a fault: {last_line(log_of(folder))}")
         self.cpu_seconds, self.expected = _children_seconds() - before, contents(folder)
         self.blocks = num_blocks(folder) - num_blocks(self.template)
 
@@ -81,10 +81,10 @@ class Command:
         return process.is_alive()
 
     def repeat(self, folder: Path, stopped: bool) -> dict[str, float]:
-        """Run the command again after a disturbance; return how the files differ and what was done twice.
+        """Run the command again after a fault; return how the files differ and what was done twice.
 
         Args:
-            folder: Where the command was disturbed.
+            folder: Where the command was interrupted.
             stopped: Whether it could still save its state, as a killed process cannot.
         """
         before = _stamps(folder)

@@ -1,7 +1,7 @@
-"""Ways to disturb preprocessing and training of a tiny scene: signals, full and read-only disks, second runs.
+"""Faults injected into preprocessing and training of a tiny scene: signals, full and read-only disks, second runs.
 
 After each, the same command is run again. A trial's row counts what must not happen: a status or sentence other than
-the promised one, files that differ from an undisturbed run's or are left over; and how much work was repeated: finished
+the promised one, files that differ from the reference run's or are left over; and how much work was repeated: finished
 files (at most those of the sweeps that threads were chaining) and steps (at most those since the last checkpoint).
 Linux; the disks need root.
 """
@@ -145,21 +145,21 @@ KINDS: dict[str, Trial] = {
 
 
 def make_commands(root: Path) -> dict[str, Command]:
-    """Return the commands, each run undisturbed once, by name."""
+    """Return the commands by name, each with its reference run done."""
     bare, ready = root / "bare", root / "ready"
     write_scene(make_scene(6, 40, 56, seed=3), SequencePaths(bare / "scene"))
     (bare / "scene" / "gt_tracks.npz").unlink()  # scores take long and write nothing
     preparing = Command("preprocessing", main_processing.main, INPUT, bare)
-    preparing.run_undisturbed(ready)
+    preparing.run_reference(ready)
     training = Command("training", train_without_pictures, [*INPUT, *TINY, "--num_workers", "0"], ready)
     shared = Command("training", train_without_pictures, [*INPUT, *TINY, "--num_workers", "2"], ready)
-    training.run_undisturbed(root / "trained")
-    shared.run_undisturbed(root / "trained by workers")
+    training.run_reference(root / "trained")
+    shared.run_reference(root / "trained by workers")
     return {"preprocessing": preparing, "training": training, "training with workers": shared}
 
 
 def run_trials(command: Command, kind: str, count: int, rng: np.random.Generator, root: Path) -> Row:
-    """Disturb a command `count` times, not counting runs that ended before the moment.
+    """Inject a fault into `count` runs of a command, not counting runs that ended before the moment.
 
     Returns:
         The number of trials and the sums of their rows; of repeated work the largest.
