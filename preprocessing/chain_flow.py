@@ -62,15 +62,9 @@ def chain_flow(
     pairs: Pairs | None = None,
     context: Context = SINGLE_PROCESS,
 ) -> None:
-    """Write chained flow, masks and counts into `paths.chained`; sweeps whose files all exist are skipped.
+    """Write chained flow, masks and counts of a filtered sequence into `paths.chained`; arguments as in `filter_flow`.
 
-    Args:
-        paths: Filtered sequence.
-        names: Frame file names in order.
-        features: Kind of features, a key of `COSINE_THRESHOLD`.
-        device: Where to compute.
-        pairs: The pairs that have flow; None: all.
-        context: The processes that share the work.
+    Sweeps whose files all exist are skipped.
     """
     pairs = pairs or Pairs(len(names))
     chain = Chain(paths, names, features, device)
