@@ -192,7 +192,7 @@ FLAGS = [
 # viz.py's own
 VIEWS = [
     ("style", "paint", "invalid choice: 'paint'"),
-    ("run", "nowhere", "no folder nowhere: give that of a run"),
+    ("run", "nowhere", "no folder nowhere: give the folder of a run"),
     ("run", "scene", "scene holds no checkpoint"),
     ("run", "tracks.npz", "no folder tracks.npz"),
     ("export", "npz,obj", "no export format obj"),
@@ -450,7 +450,7 @@ OTHERS: dict[str, tuple[str, Step | None, str]] = {
     "BADJA in depths": ("evaluate --benchmark badja", put("scene/badja.json", "[" * 10**5), "nested too deeply"),
     "BADJA of numbers": ("evaluate --benchmark badja", put("scene/badja.json", "[1, 2]"), "badja.json"),
     "BADJA of an object": ("evaluate --benchmark badja", put("scene/badja.json", '{"a": 1}'), "badja.json"),
-    "no run to score by --run": ("evaluate --run nowhere", None, "no folder nowhere: give that of a run"),
+    "no run to score by --run": ("evaluate --run nowhere", None, "no folder nowhere: give the folder of a run"),
     "a config in a circle": (
         "train --config a.txt",
         both(put("a.txt", "base = b.txt\n"), put("b.txt", "base = a.txt\n")),
