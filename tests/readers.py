@@ -40,7 +40,7 @@ def saved(write: Callable[[io.BytesIO], object]) -> bytes:
 
 
 def checkpoint() -> bytes:
-    """Of the smallest networks, after one step."""
+    """A checkpoint of the smallest networks, after one step."""
     nets: dict[str, Any] = {
         f"{net}_{size}": 1 for net in ("code", "coupling", "volume", "affine") for size in ("width", "depth")
     }

@@ -1,4 +1,4 @@
-"""What makes steps cheaper on an accelerator leaves the numbers where they have to be."""
+"""Options that make steps faster on an accelerator change the numbers by no more than their precision."""
 
 import shutil
 from functools import partial

@@ -156,7 +156,7 @@ def test_features_that_are_unusable_are_named_and_what_is_done_stays(own, capsys
 
 
 def test_weights_that_cannot_be_had_leave_no_record(own, capsys, monkeypatch):
-    """What the sentence advises, `--flow dis`, then works."""
+    """The advice of the message, `--flow dis`, works."""
 
     def no_network(*args, **kwargs):
         raise OSError("no network")

@@ -14,7 +14,7 @@ from train import main as train
 
 @pytest.fixture(scope="module")
 def run_folder(scene_dir, tmp_path_factory) -> Path:
-    """What a training of two steps leaves."""
+    """The folder of a run of two training steps."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("trained"))
         train([*TINY.split(), "--data_dir", str(scene_dir), "--num_iters", "2"])

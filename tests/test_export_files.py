@@ -47,7 +47,7 @@ def test_npz_holds_everything_and_explains_it(table, tmp_path):
         assert all(re.search(rf"\b{name}\b", explanation) for name in vars(table))
 
 
-def test_csv_is_the_npzs_twin(table, tmp_path):
+def test_csv_holds_the_same_tracks_as_npz(table, tmp_path):
     write_csv(tmp_path / "tracks.csv", table)
     with open(tmp_path / "tracks.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))

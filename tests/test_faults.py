@@ -110,7 +110,7 @@ def test_a_worker_killed_in_an_update_costs_no_step(tiny_flags, monkeypatch, cap
 
 @pytest.mark.parametrize("after", [1, 4])
 def test_a_disk_that_is_full_stops_training_in_one_sentence(tiny_flags, monkeypatch, capsys, after):
-    """As the trials with a small disk, where none can be mounted."""
+    """Replaces the trials with a full disk where none can be mounted."""
     replace, room = os.replace, iter(range(after))
 
     def until_full(source, target):
@@ -129,8 +129,8 @@ def test_a_disk_that_is_full_stops_training_in_one_sentence(tiny_flags, monkeypa
     assert read_checkpoint(RUN / "model_000006.pth")["step"] == 6 and not list(RUN.rglob("*.partial*"))
 
 
-def test_a_folder_of_someone_else_is_refused_in_one_sentence(tiny_flags, scene_dir, tmp_path, capsys):
-    """As the trials with a read-only disk, where none can be mounted: by another user's rights, or without any."""
+def test_a_folder_of_another_user_is_refused_in_one_sentence(tiny_flags, scene_dir, tmp_path, capsys):
+    """Replaces the trials with a read-only disk where none can be mounted: the folder's permissions forbid writing."""
     shutil.copytree(scene_dir, tmp_path / "scene")
     (tmp_path / "out").mkdir(mode=0o555)
     root = os.geteuid() == 0

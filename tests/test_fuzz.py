@@ -1,6 +1,6 @@
 """Readers of files that others made: whatever is in the file, it is read or refused in a sentence, never worse.
 
-Every reader gets the same inputs in each run: 100, or as many as FUZZ_EXAMPLES says.
+Every reader gets the same inputs in each run: 100, or the number in FUZZ_EXAMPLES.
 """
 
 import copy

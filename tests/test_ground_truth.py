@@ -25,7 +25,7 @@ def test_exact_tracks_are_cut_and_scaled_as_the_frames(tmp_path):
 
 
 def test_tracks_with_unknown_positions_are_not_exact(tmp_path):
-    """As `get_tapvid.py` leaves them."""
+    """Tracks in the form that `get_tapvid.py` writes."""
     points, occluded = np.ones((2, 3, 2)), np.array([[True, False, False]] * 2)
     np.savez(tmp_path / "gt_tracks.npz", points=np.where(occluded[..., None], np.nan, points), occluded=occluded)
     assert not exact_tracks(tmp_path / "gt_tracks.npz", (8, 8)).exact

@@ -1,4 +1,4 @@
-"""One process at a time in a folder; the lock of a killed process blocks nobody."""
+"""One process at a time in a folder; the lock of a killed process blocks no other."""
 
 import errno
 import fcntl

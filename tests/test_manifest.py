@@ -88,7 +88,7 @@ SETTINGS = {"raft": Settings(), "dis": Settings(flow="dis")}
 
 @pytest.fixture
 def folder_with(scene_dir, tmp_path):
-    """Function that makes a finished folder with a record. The flow is by DIS, whatever the record says."""
+    """Function that makes a finished folder with a record. The flow is by DIS, whatever the record contains."""
 
     def make(record):
         paths = SequencePaths(tmp_path / "scene")

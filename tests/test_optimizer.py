@@ -80,7 +80,7 @@ def take_steps(model: OmniMotion, optimizer: ModelOptimizer, count: int) -> list
 
 
 def checkpoint_of(model: OmniMotion, optimizer: ModelOptimizer) -> dict:
-    """What a trainer would save, as far as it can be damaged."""
+    """A checkpoint without thumbnails, in the form that a trainer saves."""
     return {
         "model_config": vars(model.config),
         "model": model.state_dict(),
@@ -222,7 +222,7 @@ def test_without_matrices_there_is_no_muon():
 
 
 def test_options_of_a_checkpoint_are_not_loaded():
-    """Those of another version, or of a damaged file, would take effect unseen or end in a traceback."""
+    """States of another version, or of a damaged file, would have an unnoticed effect or end in a traceback."""
     model, optimizer = make(0.01)
     take_steps(model, optimizer, 1)
     state, options = optimizer.state(), [optimizer.adam.state_dict()["param_groups"]]
@@ -237,7 +237,7 @@ def test_options_of_a_checkpoint_are_not_loaded():
 
 
 def test_steps_counted_as_whole_numbers_are_loaded():
-    """As torch 1.10 writes them, with which the released code is run."""
+    """The states are in the form of torch 1.10, with which the released code is run."""
     model, optimizer = make(0.0)
     take_steps(model, optimizer, 2)
     checkpoint = deepcopy(checkpoint_of(model, optimizer))

@@ -71,7 +71,7 @@ def meta(path: Path) -> dict:
 
 
 def unpacked(data: bytes, frames: int, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
-    """What `pack_tracks` says it wrote, undone number by number."""
+    """Decode the numbers that `pack_tracks` wrote, one by one."""
     raw, at, positions, unseen = zlib.decompress(data), 0, np.zeros((frames, 2, rows, columns), int), []
     count = rows * columns
     for t in range(frames):
@@ -157,7 +157,7 @@ def test_the_page_holds_the_models_tracks_of_every_pixel(tmp_path):
         assert np.abs(positions / STEPS_PER_PIXEL - px).max() <= 1 / 16 + 1e-3
         occluded = tracks.occluded(0.3, HEIGHT, WIDTH).numpy().reshape(unseen.shape)
         assert (unseen != occluded).mean() < 1e-3  # scores at the threshold: sums of other pieces round otherwise
-        assert 0.02 < unseen.mean() < 0.98 and np.abs(px - px[t]).max() > 2  # or this test would say little
+        assert 0.02 < unseen.mean() < 0.98 and np.abs(px - px[t]).max() > 2  # otherwise the test covers little
     assert known["settings"][0] == ["step", "7"] and ["lr", "0.5"] in known["settings"]
 
 

@@ -43,7 +43,7 @@ def official(golden):
 
 
 def clip_of(numbers) -> ModelConfig:
-    """What the checkpoint does not hold of the golden clip."""
+    """The size of the golden clip, which its checkpoint does not hold."""
     return ModelConfig(1, int(numbers["h"]), int(numbers["w"]))
 
 

@@ -100,7 +100,7 @@ def test_gradients_are_the_same_with_recomputed_hidden_layers(how):
 
 
 def test_planes_of_another_version_are_refused():
-    """Those before the spline were two fewer."""
+    """Before the spline there were two fewer planes."""
     model = make_model(torch.float32, **PLANES)
     weights = model.state_dict()
     name = next(name for name in weights if name.endswith("planes.features"))

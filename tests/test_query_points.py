@@ -40,7 +40,7 @@ def test_points_are_read_from_an_npz(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("source", "says"),
+    ("source", "message"),
     [
         ("0,1;2,3", "found '0,1', expected t,x,y"),
         ("0,1,2;a,b,c", "line 2: found 'a,b,c'"),
@@ -51,8 +51,8 @@ def test_points_are_read_from_an_npz(tmp_path):
         ("nowhere.npz", "cannot read --points nowhere.npz"),
     ],
 )
-def test_what_is_no_list_of_points_is_refused(source, says):
-    with pytest.raises(InputError, match=says):
+def test_what_is_no_list_of_points_is_refused(source, message):
+    with pytest.raises(InputError, match=message):
         read_queries(source)
 
 
@@ -65,8 +65,8 @@ def test_files_of_something_else_are_refused(tmp_path):
     (tmp_path / "first.txt").write_text("0,x,2\n0,1,2\n")
     (tmp_path / "empty.txt").write_text("t,x,y\n")
     expected = {"bad.npz": "an npz", "lines.txt": "line 3", "first.txt": "line 1", "empty.txt": "no point"}
-    for name, says in expected.items():
-        with pytest.raises(InputError, match=says):
+    for name, message in expected.items():
+        with pytest.raises(InputError, match=message):
             read_queries(str(tmp_path / name))
 
 
@@ -112,7 +112,7 @@ def test_points_that_are_not_there_are_refused():
     mask[3:5, 3:5] = True
     with pytest.raises(InputError, match="--random is 5"):
         choose_points(mask, random=5)
-    with pytest.raises(InputError, match="smaller interval"):
+    with pytest.raises(InputError, match="give a smaller one"):
         choose_points(mask, interval=30)
 
 

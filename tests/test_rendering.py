@@ -1,6 +1,7 @@
 """Contraction, density, weights and compositing, against hand-computed numbers and finite differences."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ from networks.rendering import (
     sample_depths,
 )
 
-SMALL = {"coupling_width": 8, "code_size": 4, "code_width": 8, "volume_width": 8, "use_affine": False}
+SMALL: dict[str, Any] = {"coupling_width": 8, "code_size": 4, "code_width": 8, "volume_width": 8, "use_affine": False}
 
 
 def test_contraction_by_hand():

@@ -28,10 +28,10 @@ RUN, LOG = Path("out") / "tiny_scene", Path("logs") / "tiny_scene" / "metrics.js
 def gradients_of_part(rank: int, folder: str) -> None:
     """One of two processes, of one and five pairs; gradients summed, written to a file."""
     torch.set_num_threads(1)
-    # Registered first, it runs last: by then the processes have parted, and no thread of theirs is left to its fate.
+    # Registered first, so run last: by then the process group must be destroyed, and its threads ended.
     atexit.register(lambda: Path(folder, f"{rank}.left").write_text(str(not torch.distributed.is_initialized())))
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2"}
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
     model, batch, context = make_model(torch.float64), make_batch(torch.float64), Context.join()
     part, depths = batch.pairs(*((0, 1), (1, 6))[rank]), rays_of(model, batch).split([1, 5])[rank]
     terms = batch_losses(model, part, depths, context=context, micro_batch=2)

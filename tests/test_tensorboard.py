@@ -28,6 +28,6 @@ def test_the_weight_figure_survives_zero_and_infinite_weights_and_takes_no_gradi
     with torch.no_grad():
         first.weight.zero_(), first.bias.zero_(), second.weight.fill_(math.inf)
     layers = nn.Sequential(first, second)
-    figure = weight_figure(layers)
-    assert figure.dtype == np.uint8 and figure.ndim == 3 and figure.shape[1] > 800
+    image = weight_figure(layers)
+    assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[1] > 800
     assert all(p.grad is None for p in layers.parameters())

@@ -251,7 +251,7 @@ def test_a_mask_of_any_frame_and_a_region_choose_the_points(view, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("extra", "says"),
+    ("extra", "message"),
     [
         (["--points", "0,5,5;3,5,5"], "t from 0 to 2"),
         (["--points", "0,32,5"], "x from 0 to 31"),
@@ -263,9 +263,9 @@ def test_a_mask_of_any_frame_and_a_region_choose_the_points(view, tmp_path):
         (["--fps", "0"], "expected a number of at least 0.001 and at most 1000"),
     ],
 )
-def test_what_cannot_be_drawn_is_refused_before_anything_is_computed(run, capsys, monkeypatch, extra, says):
+def test_what_cannot_be_drawn_is_refused_before_anything_is_computed(run, capsys, monkeypatch, extra, message):
     monkeypatch.setattr("networks.run_checkpoints.load_trained", lambda *_: pytest.fail("too late"))
-    assert says in fails(run, capsys, *extra)
+    assert message in fails(run, capsys, *extra)
 
 
 def test_an_empty_mask_and_region_are_refused(run, tmp_path, capsys):
