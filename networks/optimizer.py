@@ -3,10 +3,13 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
+
+from networks.muon import BatchedMuon
 
 FINAL_SHARE = 0.01  # of the base rate, at the end of `square`: the last steps still update the networks
 
@@ -73,7 +76,9 @@ class ModelOptimizer:
         self.muon: torch.optim.Muon | None = None
         if config.lr_muon > 0 and matrices:  # coupling nets of width 2 have none
             # `match_rms_adamw` scales the rate so that an entry's typical update is like Adam's.
-            self.muon = torch.optim.Muon([_at_rate_1(matrices)], weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
+            options: dict[str, Any] = {"weight_decay": 0.0, "adjust_lr_fn": "match_rms_adamw"}
+            on_cpu = matrices[0].device.type == "cpu"  # where bfloat16 may be emulated
+            self.muon = (BatchedMuon if on_cpu else torch.optim.Muon)([_at_rate_1(matrices)], **options)
         self._start_schedules(step=0, adam_config=config)
 
     def _start_schedules(self, step: int, adam_config: OptimizerConfig) -> None:

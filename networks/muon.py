@@ -1,0 +1,69 @@
+"""Muon in float32 and in batches: for processors that emulate bfloat16, in which torch's own Muon orthogonalises."""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+RMS_OF_ADAM = 0.2  # typical size of an entry of Adam's update, which `match_rms_adamw` scales to (Liu et al., 2025)
+
+
+def orthogonalise(matrices: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float) -> Tensor:
+    """Bring the singular values of matrices near 1 by Newton-Schulz iterations X ← aX + (bG + cG²)X, G = XXᵀ.
+
+    Args:
+        matrices: [B,M,N], orthogonalised each by itself in their own precision.
+        coefficients: (a, b, c) of the quintic polynomial of the singular values (Jordan et al., 2024).
+        steps: Number of iterations.
+        eps: Lower bound of the Frobenius norms by which the matrices are divided first.
+
+    Returns:
+        [B,M,N].
+    """
+    a, b, c = coefficients
+    transposed = matrices.shape[-2] > matrices.shape[-1]  # G is then smaller
+    x = matrices.mT if transposed else matrices
+    x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp(min=eps)
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if transposed else x
+
+
+class BatchedMuon(torch.optim.Muon):
+    """`torch.optim.Muon` in the precision of the parameters; all matrices of one shape go through one batched product.
+
+    Its options are `match_rms_adamw` and no weight decay.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:  # type: ignore[override]  # untyped
+        """Update the parameters that have a gradient; see `torch.optim.Muon`."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            by_shape: defaultdict[torch.Size, list[nn.Parameter]] = defaultdict(list)
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    by_shape[parameter.shape].append(parameter)
+            for parameters in by_shape.values():
+                self._update(parameters, group)
+        return loss
+
+    def _update(self, parameters: list[nn.Parameter], group: dict) -> None:
+        """Update parameters of one shape."""
+        for parameter in parameters:
+            self.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
+        buffers = [self.state[parameter]["momentum_buffer"] for parameter in parameters]
+        gradients = torch.stack([parameter.grad for parameter in parameters if parameter.grad is not None])
+        averages = torch.stack(buffers).lerp_(gradients, 1 - group["momentum"])
+        updates = gradients.lerp(averages, group["momentum"]) if group["nesterov"] else averages
+        updates = orthogonalise(updates, group["ns_coefficients"], group["ns_steps"], group["eps"])
+        rate = group["lr"] * RMS_OF_ADAM * math.sqrt(max(parameters[0].shape))
+        for parameter, buffer, average, update in zip(parameters, buffers, averages, updates, strict=True):
+            buffer.copy_(average)
+            parameter.sub_(update, alpha=rate)
