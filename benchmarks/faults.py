@@ -1,7 +1,7 @@
-"""What happens to a run that is disturbed: `python -m benchmarks.faults [--trials 50] [--seed 0] [--json FILE]`.
+"""What happens to a run that is interrupted: `python -m benchmarks.faults [--trials 50] [--seed 0] [--json FILE]`.
 
 Preprocessing and training of a tiny scene are killed, stopped, left without room on the disk or permission to write,
-started twice, and lose a worker, at random moments; then the same command is run again. `tests/oracles/disturbances.py`
+started twice, and lose a worker, at random moments; then the same command is run again. `tests/oracles/faults.py`
 says what is counted. Linux; the disks need root.
 """
 
