@@ -130,7 +130,7 @@ def _parser(description: str, examples: list[str], shown: Mapping[str, Iterable[
     text = "\n".join(["examples:", *(f"  python %(prog)s {example}" for example in examples)])
     parser = FlagParser(description, text, foreign=[flag.name for flag in table.FLAGS])
     for title, flags in shown.items():
-        parser.add(title, flags)
+        parser.add(title, flags, defaults=not title.endswith(AS_TRAINED))
     trained = [flag for flags in table.TRAINING.values() for flag in flags if flag.name not in parser.defaults]
     parser.add("training", trained, shown=False)
     return parser

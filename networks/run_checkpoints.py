@@ -33,8 +33,8 @@ def build_model(config: ModelConfig, seed: int, checkpoint: dict | None, device:
         found, expected = getattr(model.config, name), getattr(config, name)
         if found != expected:
             raise InputError(
-                f"the checkpoint has {name} {found}, this run has {expected}; change the flag or the clip to match, "
-                "give another --expname, or start anew with --no_reload"
+                f"the checkpoint has {name} {found}, this run has {expected}; change the flag (of a frame's size: "
+                "--max_side) or the clip to match, give another --expname, or start anew with --no_reload"
             )
     return model
 

@@ -32,9 +32,9 @@ FLAGS = (
 def parse_flags(arguments: list[str] | None) -> argparse.Namespace:
     """Parse the given arguments, or those of the process if None."""
     parser = OneLineErrorParser(description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
-    DATA_DIR.add_to(partial(parser.add_argument, required=True), shown=True)
+    DATA_DIR.add_to(partial(parser.add_argument, required=True), shown=True, with_default=True)
     for flag in FLAGS:
-        flag.add_to(partial(parser.add_argument, default=flag.default), shown=True)
+        flag.add_to(partial(parser.add_argument, default=flag.default), shown=True, with_default=True)
     return parser.parse_args(arguments)
 
 

@@ -55,8 +55,8 @@ class Flag:
     parse: Callable[[str], Any] | None = None  # type or parser of a value; None: the type of the default
     several: bool = False  # takes a list of values
 
-    def add_to(self, add_argument: Callable[..., object], shown: bool) -> None:
-        """Declare the flag without its default; `shown` says whether the help lists it."""
+    def add_to(self, add_argument: Callable[..., object], shown: bool, with_default: bool) -> None:
+        """Declare the flag; the help lists it if `shown`, with its default if `with_default`."""
         kind = self.parse or type(self.default)
         options: dict[str, Any] = {"type": kind, "choices": self.choices}
         if self.several:
@@ -66,7 +66,7 @@ class Flag:
         elif kind in (int, float):
             options |= {"type": lambda text: self._number(text, kind), "metavar": "N"}
         default = " ".join(map(str, self.default)) if self.several else self.default
-        suffix = "" if default in (None, "", []) else f" (default: {default})"
+        suffix = f" (default: {default})" if with_default and default not in (None, "", []) else ""
         add_argument(f"--{self.name}", help=self.help + suffix if shown else argparse.SUPPRESS, **options)
 
     def _number(self, text: str, kind: Callable[[str], float]) -> float:
@@ -105,11 +105,11 @@ class FlagParser(OneLineErrorParser):
         self._foreign, self._source = set(foreign), ""
         self.add_argument("--config", help="file of `name = value` lines; `base = other.txt` names one to extend")
 
-    def add(self, title: str, flags: Iterable[Flag], shown: bool = True) -> None:
-        """Declare a group of flags; `shown` says whether the help lists it."""
+    def add(self, title: str, flags: Iterable[Flag], shown: bool = True, defaults: bool = True) -> None:
+        """Declare a group of flags; `shown` and `defaults` say whether the help lists it and names the defaults."""
         group = self.add_argument_group(title)
         for flag in flags:
-            flag.add_to(group.add_argument, shown)
+            flag.add_to(group.add_argument, shown, defaults)
             self.defaults[flag.name] = flag.default
 
     def error(self, message: str) -> NoReturn:
