@@ -17,6 +17,7 @@ from preprocessing.flow_pairs import PairFlow
 from preprocessing.pairs import Pair, Sweep
 from preprocessing.weights import inference_precision
 from utils.coords import pixel_grid
+from utils.parallel import raise_if_stopped
 
 NUM_UPDATES = 20  # as in the released preprocessing
 CELL = 8  # pixels
@@ -93,6 +94,7 @@ class RaftFlow:
         coords = grid if start is None else grid + start
         with inference_precision(self.device):
             for _ in range(NUM_UPDATES):
+                raise_if_stopped()  # a block's update takes a second or two on a CPU
                 correlation = network.corr_block.index_pyramid(centroids_coords=coords)
                 hidden, delta = network.update_block(hidden, context, correlation, coords - grid)
                 coords = coords + delta.float()
@@ -111,6 +113,7 @@ class RaftFlow:
 
     def _encode(self, encoder: nn.Module, index: int) -> Tensor:
         """Encode a frame: [1,256,h,w]."""
+        raise_if_stopped()
         with torch.inference_mode(), inference_precision(self.device):
             return encoder(normalize(pad_frames(self._frame(index))[0])).float()
 

@@ -1,5 +1,7 @@
 """RAFT: the same numbers as the released model, a start for every pair, weights from anywhere."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from preprocessing.flow_raft import CELL, MIN_SIDE, RaftFlow, pad_frames, upsamp
 from preprocessing.raft_network import load_raft, to_torchvision_names
 from tests.rule_weights import rule_weights
 from utils.errors import InputError
+from utils.parallel import run_in_threads
 
 
 @pytest.fixture(scope="module")
@@ -202,3 +205,25 @@ def test_a_file_cannot_run_code(tmp_path):
 def test_offline_one_sentence_says_what_to_do(offline):
     with pytest.raises(InputError, match=r"https://.*raft_large.*--raft_weights.*--flow dis"):
         load_raft(None, "cpu")
+
+
+def test_a_stop_request_is_followed_between_two_updates(network, monkeypatch):
+    frames, update = video(2, MIN_SIDE, MIN_SIDE), network.update_block.forward
+    updates: list[int] = []
+
+    def slow(*args):
+        updates.append(len(updates))
+        time.sleep(0.1)
+        return update(*args)
+
+    def work(job):
+        if job == 1:
+            while not updates:
+                time.sleep(0.01)
+            raise KeyboardInterrupt
+        yield from RaftFlow(frames.__getitem__, network).estimate_sweeps([(0, [1])])
+
+    monkeypatch.setattr(network.update_block, "forward", slow)
+    with pytest.raises(KeyboardInterrupt):
+        run_in_threads(work, range(2), 2)
+    assert 0 < len(updates) < flow_raft.NUM_UPDATES

@@ -1,11 +1,12 @@
 """Jobs in several threads: all of them run, or the first error stops them."""
 
 import threading
+import time
 
 import pytest
 import torch
 
-from utils.parallel import default_workers, run_in_threads
+from utils.parallel import default_workers, raise_if_stopped, run_in_threads
 
 
 def test_every_job_is_gone_through_with_a_part_of_the_threads():
@@ -44,3 +45,23 @@ def test_memory_bounds_the_number_of_jobs(monkeypatch):
     monkeypatch.setattr("os.cpu_count", lambda: 64)
     assert default_workers(100) == 64 and default_workers(854 * 480) == 10 and default_workers(10**9) == 1
     assert default_workers(100, "cuda") == 1 and default_workers(100, bytes_per_job=2**28) == 4
+
+
+def test_a_job_ends_within_its_work_where_it_looks_for_a_stop():
+    started, steps = threading.Event(), []
+
+    def work(job):
+        if job == 1:
+            started.wait(10)
+            raise KeyboardInterrupt
+        for step in range(500):
+            raise_if_stopped()
+            steps.append(step)
+            started.set()
+            time.sleep(0.02)
+        yield
+
+    with pytest.raises(KeyboardInterrupt):
+        run_in_threads(work, range(2), 2)
+    assert 0 < len(steps) < 500
+    raise_if_stopped()  # outside of a worker nothing stops

@@ -4,7 +4,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 import torch
@@ -39,6 +39,20 @@ def torch_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)  # parts of this setting are global to the process
 
 
+class Stopped(Exception):
+    """Raised in a worker of `run_in_threads` whose job is to end early."""
+
+
+_worker = threading.local()  # `stopped`: the event of the run that this thread works for
+
+
+def raise_if_stopped() -> None:
+    """Raise `Stopped` in a worker whose run was stopped: for work that takes seconds between two yields."""
+    stopped = getattr(_worker, "stopped", None)
+    if stopped is not None and stopped.is_set():
+        raise Stopped
+
+
 def run_in_threads(work: Callable[[T], Iterable[object]], jobs: Sequence[T], workers: int) -> None:
     """Run `work(job)` to its end for every job, `workers` at a time; the first error or Ctrl-C stops all of them.
 
@@ -46,16 +60,17 @@ def run_in_threads(work: Callable[[T], Iterable[object]], jobs: Sequence[T], wor
     would cost more than it gains, above all if other programs run.
 
     Args:
-        work: Returns a generator that does the job, and yields wherever it may be stopped.
+        work: Returns a generator that does the job; where it yields or calls `raise_if_stopped`, it may be stopped.
         jobs: The arguments of `work`.
         workers: Number of jobs that run at a time.
     """
     stopped = threading.Event()
 
     def run(job: T) -> None:
-        for _ in work(job):
-            if stopped.is_set():
-                return
+        _worker.stopped = stopped
+        with suppress(Stopped):
+            for _ in work(job):
+                raise_if_stopped()
 
     threads_each = torch.get_num_threads() // workers or 1
     pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads_each,))
