@@ -57,7 +57,8 @@ class BatchedMuon(torch.optim.Muon):
     def _update(self, parameters: list[nn.Parameter], group: dict) -> None:
         """Update parameters of one shape."""
         for parameter in parameters:
-            self.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
+            if "momentum_buffer" not in self.state[parameter]:
+                self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         buffers = [self.state[parameter]["momentum_buffer"] for parameter in parameters]
         gradients = torch.stack([parameter.grad for parameter in parameters if parameter.grad is not None])
         averages = torch.stack(buffers).lerp_(gradients, 1 - group["momentum"])

@@ -23,7 +23,13 @@ CHUNK_SIZE = 10000  # points computed at a time unless given
 
 @dataclass(frozen=True)
 class TrackingOptions:
-    """Whether to map only the sample of largest weight, points at a time, and the score above which one is occluded."""
+    """How points are tracked.
+
+    Attributes:
+        use_max_loc: Map the sample with the largest weight of each ray; False: composite all mapped samples.
+        chunk_size: Points computed at a time.
+        occlusion_th: Score above which a point is occluded.
+    """
 
     use_max_loc: bool = True
     chunk_size: int = CHUNK_SIZE
