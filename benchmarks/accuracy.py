@@ -3,8 +3,8 @@
 A scene is a folder with `color/` and `gt_tracks.npz`, or `mask/` and `badja.json`. It is copied into --out and trained
 with each config and seed (of networks, pairs and rays). The scores of a run are kept there as one JSON: after a stop
 the same command continues, and several may share --out with other scenes. Further flags go to train.py, as `--flow dis
---max_side 256`. Mean and standard deviation over the seeds are printed beside direct and chained flow, and written as
-`accuracy.md` and `accuracy.json`.
+--max_side 256`. Mean, standard deviation and the worst of the seeds are printed beside direct and chained flow, overall
+and by group of queries, and written as `accuracy.md` and `accuracy.json`.
 """
 
 import argparse
@@ -18,10 +18,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
-from benchmarks.tables import code_and_machine, markdown_table, mean_and_deviation
+from benchmarks.accuracy_tables import accuracy_tables
 from configs.flags import parse_train
 from utils.atomic import atomic_folder, write_atomic
 from utils.config import config_chain
@@ -30,11 +29,8 @@ from utils.errors import InputError, exit_on_input_error
 REPOSITORY = Path(__file__).resolve().parents[1]
 CONFIGS = [REPOSITORY / "configs" / name for name in ("demo.txt", "fast.txt")]
 SCENE_FILES = ("color", "mask", "gt_tracks.npz", "badja.json")  # what is copied of a scene
-MODEL = "OmniMotion"
 FILE_FLAGS = ("raft_weights", "dino_weights", "tracks", "foreground_mask_path")
 RUN_FLAGS = ("config", "data_dir", "expname", "save_dir", "loader_seed", "synthetic")  # given to each run by this
-
-Row = dict[str, float | None]  # JSON's null is a score that does not exist
 
 
 @dataclass(frozen=True)
@@ -173,67 +169,18 @@ def _relative_files(scene: Path) -> set[Path]:
     return {path.relative_to(scene) for path in paths if path.is_file()}
 
 
-def rows_by_scene(runs: list[dict]) -> dict[str, dict[str, list[Row]]]:
-    """Return scene → tracker → its rows of each seed, flow's once; a model is named after its config."""
-    found: dict[str, dict[str, list[Row]]] = {}
-    for run in runs:
-        trackers = found.setdefault(run["scene"], {})
-        for tracker, row in run["scores"]["mean"].items():
-            rows = trackers.setdefault(run["config"] if tracker == MODEL else tracker, [])
-            if tracker == MODEL or not rows:
-                rows.append(row)
-    return found
-
-
-def mean_over_scenes(scenes: list[dict[str, list[Row]]]) -> dict[str, list[Row]]:
-    """Return the mean over scenes, seed by seed, of the trackers that all scenes have with as many seeds."""
-    means = {}
-    for tracker, rows in scenes[0].items():
-        others = [scene.get(tracker, []) for scene in scenes]
-        if all(len(each) == len(rows) for each in others):
-            means[tracker] = [
-                {key: _known_mean([each[seed][key] for each in others]) for key in row} for seed, row in enumerate(rows)
-            ]
-    return means
-
-
-def report(runs: list[dict]) -> str:
-    """Return a Markdown table of all scenes, and of their mean, for each set of metrics."""
-    scenes, lines = rows_by_scene(runs), []
-    by_columns: dict[tuple[str, ...], list[str]] = {}
-    for name, trackers in scenes.items():
-        by_columns.setdefault(tuple(next(iter(trackers.values()))[0]), []).append(name)
-    for columns, names in by_columns.items():
-        blocks = {name: scenes[name] for name in names}
-        if len(names) > 1:
-            blocks[f"mean of {len(names)}"] = mean_over_scenes(list(blocks.values()))
-        cells = [
-            [name, tracker, str(len(rows)), *(mean_and_deviation([row[key] for row in rows]) for key in columns)]
-            for name, trackers in blocks.items()
-            for tracker, rows in trackers.items()
-        ]
-        lines.append(markdown_table(["scene", "tracker", "runs", *columns], cells))
-    made_by = code_and_machine(run["scores"] for run in runs)
-    return "\n\n".join([*lines, f"± standard deviation over the seeds. Code and machine: {made_by}."])
-
-
 def write_report(out: Path) -> str:
-    """Write the scores of all runs in `out`, and return the table."""
+    """Write the scores of all runs in `out`, and return the tables."""
     runs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((out / "runs").glob("[!.]*.json"))]
-    text = report(runs)
+    text = accuracy_tables(runs)
     write_atomic(out / "accuracy.md", (text + "\n").encode())
     write_atomic(out / "accuracy.json", (json.dumps(runs, indent=1) + "\n").encode())
     return text
 
 
-def _known_mean(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return mean(known) if known else None
-
-
 @exit_on_input_error
 def main() -> None:
-    """Make the runs that are missing and print the table of all."""
+    """Make the runs that are missing and print the tables of all."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
     parser.add_argument("--scenes", nargs="+", type=Path, required=True, help="folders with color/ and a truth")
     parser.add_argument("--configs", nargs="+", type=Path, default=CONFIGS, help="settings to train with")
@@ -260,7 +207,7 @@ def main() -> None:
                     write_atomic(result, json.dumps(run, indent=1).encode())
                     write_report(args.out)
     print(write_report(args.out))
-    print(f"runs and scores are in {args.out}, this table in {args.out / 'accuracy.md'} and accuracy.json")
+    print(f"runs and scores are in {args.out}, these tables in {args.out / 'accuracy.md'} and accuracy.json")
 
 
 if __name__ == "__main__":

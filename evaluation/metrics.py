@@ -1,4 +1,4 @@
-"""Metrics of predicted tracks: TAP-Vid's scores, temporal coherence, errors in pixels, and BADJA's accuracy.
+"""Metrics of predicted tracks: TAP-Vid's scores, occlusion, coherence, errors in pixels, and BADJA's accuracy.
 
 Positions (x, y) are pixels of the frames, integer = pixel centre; `TrackPredictions` converts them where a metric is
 defined on TAP-Vid's 256x256 raster. The entries of all points of a clip are pooled. A prediction is within a threshold
@@ -26,6 +26,14 @@ class TapVidMetrics:
     d_avg: float  # mean of `pts_within`, written <δ_avg
     oa: float  # occlusion accuracy
     pts_within: dict[int, float]  # threshold → fraction of visible points within it
+
+
+@dataclass(frozen=True)
+class OcclusionMetrics:
+    """Shares of the entries that are predicted occluded, apart for both kinds of truth."""
+
+    occluded_found: float  # of the occluded entries, high is good
+    visible_lost: float  # of the visible entries, low is good
 
 
 @dataclass(frozen=True)
@@ -60,7 +68,7 @@ def tap_vid_metrics(predictions: TrackPredictions, where: np.ndarray | None = No
         predictions: Predictions for Q queries in T frames.
         where: Entries to score, bool [Q,T]; None scores all that the query mode evaluates.
     """
-    counted = predictions.evaluated if where is None else predictions.evaluated & where
+    counted = _counted(predictions, where)
     distance = predictions.raster_distance[counted]
     visible, pred_visible = ~predictions.gt_occluded[counted], ~predictions.pred_occluded[counted]
     jaccards, pts_within = [], {}
@@ -72,6 +80,24 @@ def tap_vid_metrics(predictions: TrackPredictions, where: np.ndarray | None = No
         pts_within[threshold] = _ratio(correct.sum(), visible.sum())
     agreement = _ratio((visible == pred_visible).sum(), visible.size)
     return TapVidMetrics(float(np.mean(jaccards)), float(np.mean(list(pts_within.values()))), agreement, pts_within)
+
+
+def occlusion_metrics(predictions: TrackPredictions, where: np.ndarray | None = None) -> OcclusionMetrics:
+    """Return the shares of occluded and of visible entries that are predicted occluded.
+
+    Occlusion accuracy is (occluded_found · occluded + (1 − visible_lost) · visible) / all: most points are visible, so
+    it barely shows whether occlusions are found.
+
+    Args:
+        predictions: Predictions for Q queries in T frames.
+        where: Entries to score, bool [Q,T]; None scores all that the query mode evaluates.
+    """
+    counted = _counted(predictions, where)
+    occluded, pred_occluded = predictions.gt_occluded[counted], predictions.pred_occluded[counted]
+    return OcclusionMetrics(
+        _ratio((occluded & pred_occluded).sum(), occluded.sum()),
+        _ratio((~occluded & pred_occluded).sum(), (~occluded).sum()),
+    )
 
 
 def temporal_coherence(predictions: TrackPredictions) -> float:
@@ -120,6 +146,11 @@ def badja_metrics(pred: np.ndarray, gt: np.ndarray, visible: np.ndarray, areas: 
     thresholds = np.broadcast_to(BADJA_AREA_FACTOR * np.sqrt(np.asarray(areas, np.float64)), distance.shape)
     within = [(counted & (distance < limit)).sum() for limit in (thresholds, BADJA_FIXED_THRESHOLD)]
     return BadjaMetrics(*(_ratio(found, counted.sum()) for found in within))
+
+
+def _counted(predictions: TrackPredictions, where: np.ndarray | None) -> np.ndarray:
+    """Return which entries count, bool [Q,T]."""
+    return predictions.evaluated if where is None else predictions.evaluated & where
 
 
 def _ratio(part: int, whole: int) -> float:

@@ -42,13 +42,18 @@ class Report:
         self.benchmark, self.title = other.benchmark, other.title
 
     def text(self) -> str:
-        """Return tables of each video, over all frames and by frame gap, and the mean over several videos."""
+        """Return tables of each video, overall, by frame gap and by group, and the mean over several videos."""
         parts = [self.title]
         for video, trackers in self.results.items():
             parts.append(f"{video}\n{format_table({name: scores.row for name, scores in trackers.items()})}")
             by_gap = {f"{name}, {gap}": row for name, scores in trackers.items() for gap, row in scores.by_gap.items()}
             if by_gap:
                 parts.append(f"{video}, by frames from the query\n{format_table(by_gap)}")
+            # All trackers have the same groups. Those of one group stand together, to be compared.
+            groups = next(iter(trackers.values())).by_group
+            by_group = {f"{group}, {name}": s.by_group[group] for group in groups for name, s in trackers.items()}
+            if by_group:
+                parts.append(f"{video}, by group of queries\n{format_table(by_group)}")
         if len(self.results) > 1:
             parts.append(f"mean of {len(self.results)} videos\n{format_table(mean_rows(self.results))}")
         return "\n\n".join(parts)
@@ -64,6 +69,9 @@ class Report:
             "trained": self.trained,
             "videos": {video: {name: s.row for name, s in found.items()} for video, found in self.results.items()},
             "by_gap": {video: {name: s.by_gap for name, s in found.items()} for video, found in self.results.items()},
+            "by_group": {
+                video: {name: s.by_group for name, s in found.items()} for video, found in self.results.items()
+            },
             "mean": mean_rows(self.results),
         }
         with atomic_path(path) as temporary:

@@ -11,8 +11,9 @@ from evaluation.error_figure import error_figure
 from evaluation.ground_truth import find_truth
 from evaluation.options import EvaluationOptions, QueryMode
 from evaluation.queries import TrackPredictions
+from evaluation.query_groups import query_groups
 from evaluation.report import Report
-from evaluation.scoring import MODEL, Scores, score, trackers_of
+from evaluation.scoring import MODEL, score, score_groups, trackers_of
 from loaders.clip import Clip, open_clip
 from networks.checkpoints import read_checkpoint
 from networks.model_config import ModelConfig
@@ -21,7 +22,7 @@ from networks.run_checkpoints import find_trained_checkpoint, load_trained
 from utils.atomic import atomic_path
 from utils.device import pick_device
 from utils.errors import InputError
-from utils.images import image_files, read_mask, write_image
+from utils.images import write_image
 
 
 @dataclass(frozen=True)
@@ -93,22 +94,29 @@ def _evaluate_run(run: Run, checkpoint: Path, options: EvaluationOptions) -> Rep
     model = load_trained(checkpoint, clip.video, config, pick_device(run.device))
     trackers = trackers_of(model, clip.paths, clip.names, run.uses_flow, run.tracking)
     scores = {name: score(track, truth, options.query_mode) for name, track in trackers.items()}
-    _save_tracks_and_errors(run.folder, clip, scores, options.query_mode)
+    predictions = {name: each.predictions for name, each in scores.items() if each.predictions is not None}
+    if predictions:  # not of keypoints
+        groups = query_groups(clip.paths, clip.names, predictions[MODEL], run.uses_flow)
+        for name, each in predictions.items():
+            scores[name] = replace(scores[name], by_group=score_groups(each, groups, truth.benchmark == "tracks"))
+        _save_tracks_and_errors(run.folder, clip, predictions, groups.get("foreground"), options.query_mode)
     trained = read_checkpoint(checkpoint)  # a released one holds neither step nor flags
     record = {"checkpoint": str(checkpoint), "step": trained.get("step"), "flags": trained.get("flags")}
     report.add(run.video, scores, truth, record)
     return report
 
 
-def _save_tracks_and_errors(folder: Path, clip: Clip, scores: Mapping[str, Scores], query_mode: QueryMode) -> None:
-    """Write `tracks_<query_mode>.npz` and `errors.png`, unless the scores are those of keypoints."""
-    predictions = {name: each.predictions for name, each in scores.items() if each.predictions is not None}
-    if not predictions:
-        return
+def _save_tracks_and_errors(
+    folder: Path,
+    clip: Clip,
+    predictions: Mapping[str, TrackPredictions],
+    on_foreground: np.ndarray | None,
+    query_mode: QueryMode,
+) -> None:
+    """Write the model's `tracks_<query_mode>.npz`, and `errors.png` of all trackers."""
     path = folder / f"tracks_{query_mode}.npz"
     save_predictions(path, predictions[MODEL])
-    picture = error_figure(clip.video, predictions, _on_foreground(clip, predictions[MODEL]))
-    write_image(folder / "errors.png", picture)
+    write_image(folder / "errors.png", error_figure(clip.video, predictions, on_foreground))
     print(f"wrote {path} and errors.png")
 
 
@@ -124,20 +132,3 @@ def save_predictions(path: Path, predictions: TrackPredictions) -> None:
             visibility=~predictions.pred_occluded.T,
             queries=queries.astype(np.float32),
         )
-
-
-def _on_foreground(clip: Clip, predictions: TrackPredictions) -> np.ndarray | None:
-    """Return which queries [Q] start on the foreground, None unless every query frame has a usable mask."""
-    files = {path.stem: path for path in image_files(clip.paths.mask)}
-    frames = np.unique(predictions.query_frames)
-    try:
-        masks = {t: read_mask(files[Path(clip.names[t]).stem], *predictions.size) for t in frames}
-    except (KeyError, InputError):  # no mask, or an empty one
-        return None
-    on_foreground = np.zeros(len(predictions.query_frames), bool)
-    for t in frames:
-        rows = predictions.query_frames == t
-        px = np.round(predictions.gt_tracks[rows, t]).astype(int)
-        x, y = px.clip(0, np.array(predictions.size[::-1]) - 1).T
-        on_foreground[rows] = masks[t][y, x]
-    return on_foreground

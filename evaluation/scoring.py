@@ -8,9 +8,16 @@ from tqdm import tqdm
 
 from evaluation.flow_trackers import ChainedFlowTracker, DirectFlowTracker
 from evaluation.ground_truth import KeypointTruth, TrackTruth, Truth
-from evaluation.metrics import badja_metrics, position_errors, tap_vid_metrics, temporal_coherence
+from evaluation.metrics import (
+    badja_metrics,
+    occlusion_metrics,
+    position_errors,
+    tap_vid_metrics,
+    temporal_coherence,
+)
 from evaluation.options import QueryMode
 from evaluation.queries import Tracker, TrackPredictions, run_tracker
+from evaluation.query_groups import Groups
 from evaluation.tables import Row, format_table
 from loaders.flow_store import FlowStore
 from networks.omnimotion import OmniMotion, TrackingOptions
@@ -23,10 +30,11 @@ MODEL = "OmniMotion"  # the model's name among the trackers
 
 @dataclass(frozen=True)
 class Scores:
-    """A tracker's metrics on one video, overall and by frame gap, and its predictions (None for keypoints)."""
+    """A tracker's metrics on one video, overall and in parts, and its predictions (None for keypoints)."""
 
     row: Row
     by_gap: dict[str, Row] = field(default_factory=dict)
+    by_group: dict[str, Row] = field(default_factory=dict)  # group of queries → its metrics
     predictions: TrackPredictions | None = None
 
 
@@ -71,8 +79,23 @@ def score(track: Tracker, truth: Truth, query_mode: QueryMode = "strided") -> Sc
     for low, high in GAPS:
         high = min(high, truth.num_frames - 1)
         if low <= high:
-            by_gap[f"gap {low}-{high}"] = _tap_vid_row(predictions, (distance >= low) & (distance <= high))
-    return Scores(_tap_vid_row(predictions) | _error_row(predictions, truth.exact), by_gap, predictions)
+            by_gap[f"gap {low}-{high}"] = _tap_vid_row(predictions, truth.exact, (distance >= low) & (distance <= high))
+    row = _tap_vid_row(predictions, truth.exact) | _error_row(predictions, truth.exact)
+    return Scores(row, by_gap, predictions=predictions)
+
+
+def score_groups(predictions: TrackPredictions, groups: Groups, exact: bool) -> dict[str, Row]:
+    """Return the number of queries and the metrics of each group.
+
+    Args:
+        predictions: Predictions for Q queries in T frames.
+        groups: Which of the queries belong to each group.
+        exact: Whether true positions are known where points are occluded, too.
+    """
+    return {
+        name: {"queries": int(chosen.sum())} | _tap_vid_row(predictions, exact, chosen[:, None])
+        for name, chosen in groups.items()
+    }
 
 
 def score_model(model: OmniMotion, truth: TrackTruth, tracking: TrackingOptions) -> dict[str, float]:
@@ -100,15 +123,18 @@ def title(truth: Truth, query_mode: QueryMode = "strided") -> str:
     """Return a line that explains the columns of a table of scores."""
     if isinstance(truth, KeypointTruth):
         return "BADJA: fraction of the keypoints within 0.2 sqrt(mask area), and within 3 px of the clip's frames"
-    scores = (
-        f"TAP-Vid scores and TC at 256x256, {query_mode} queries; px: errors in the video's pixels, median and 90th"
-    )
-    return scores + (" percentile, occluded: inside the image" if truth.exact else " percentile")
+    scores = f"TAP-Vid scores and TC at 256x256, {query_mode} queries"
+    errors = "px: errors in the video's pixels, median and 90th percentile"
+    if truth.exact:
+        return f"{scores}; {errors}, occluded: inside the image"
+    return f"{scores}; occl. found, visible lost: labels predicted occluded, of the occluded, of the visible; {errors}"
 
 
-def _tap_vid_row(predictions: TrackPredictions, where: np.ndarray | None = None) -> Row:
-    metrics = tap_vid_metrics(predictions, where)
-    return {"AJ": metrics.aj, "<d_avg": metrics.d_avg, "OA": metrics.oa}
+def _tap_vid_row(predictions: TrackPredictions, exact: bool, where: np.ndarray | None = None) -> Row:
+    metrics, occlusion = tap_vid_metrics(predictions, where), occlusion_metrics(predictions, where)
+    row = {"AJ": metrics.aj, "<d_avg": metrics.d_avg, "OA": metrics.oa}
+    # Exact tracks have errors where occluded instead.
+    return row if exact else row | {"occl. found": occlusion.occluded_found, "visible lost": occlusion.visible_lost}
 
 
 def _error_row(predictions: TrackPredictions, exact: bool) -> Row:

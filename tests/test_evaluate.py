@@ -45,6 +45,10 @@ def test_scores_are_printed_and_written_with_where_they_come_from(trained, capsy
         assert f"{name}, gap 1-2" in printed and f"{row['AJ']:.3f}" in printed
         assert 0 <= row["AJ"] <= row["<d_avg"] <= 1 and row["TC"] >= 0
         assert set(content["by_gap"]["scene"][name]) == {"gap 1-2", "gap 3-4", "gap 5-5"}
+        groups = content["by_group"]["scene"][name]
+        assert f"foreground, {name}" in printed and {"foreground", "background"} < set(groups)
+        sizes = [group["queries"] for label, group in groups.items() if "%" in label]
+        assert sum(sizes) == groups["foreground"]["queries"] > 0
     assert content["settings"]["num_samples_ray"] == 4 and content["benchmark"] == "tracks"
     trained_by = content["trained"]["scene"]
     assert trained_by["checkpoint"].endswith("model_000002.pth") and trained_by["step"] == 2

@@ -58,6 +58,7 @@ def test_a_tapvid_pickle_gives_pixels_of_the_frames_in_hand(tmp_path):
     truth = tapvid_tracks(path, "goat", (20, 40))
     np.testing.assert_allclose(truth.points, [[[-0.5, -0.5], [39.5, 19.5], [np.nan, np.nan]]])
     assert truth.occluded.tolist() == [[False, False, True]] and not truth.exact
+    assert np.array_equal(tapvid_tracks(path, "goat", (20, 40), 2).points, truth.points[:, :2])  # the first frames
     with pytest.raises(InputError, match=r"no video dog, it holds goat"):
         tapvid_tracks(path, "dog", (20, 40))
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from evaluation.metrics import badja_metrics, position_errors, tap_vid_metrics, temporal_coherence
+from evaluation.metrics import badja_metrics, occlusion_metrics, position_errors, tap_vid_metrics, temporal_coherence
 from evaluation.options import QueryMode
 from evaluation.queries import TrackPredictions
 from tests.random_predictions import is_evaluated, random_predictions
@@ -118,6 +118,35 @@ def test_without_visible_entries_or_other_frames_scores_are_nan(frames: int):
     scores = tap_vid_metrics(TrackPredictions(gt, occluded, gt, occluded, np.array([0]), (10, 10)))
     assert math.isnan(scores.aj) and math.isnan(scores.d_avg)
     assert scores.oa == 1 if frames > 1 else math.isnan(scores.oa)
+
+
+@pytest.mark.parametrize("mode", ["first", "strided"])
+@pytest.mark.parametrize("seed", range(3))
+def test_occlusion_metrics_agree_with_plain_loops(mode: QueryMode, seed: int):
+    predictions = random_predictions(seed, mode)
+    some = np.abs(predictions.frame_gaps) <= 5
+    for where, mask in ((None, np.ones_like(some)), (some, some)):
+        found = {False: [0, 0], True: [0, 0]}  # occluded → predicted occluded, all
+        for n, t in np.ndindex(predictions.gt_occluded.shape):
+            if is_evaluated(predictions, n, t) and mask[n, t]:
+                counts = found[bool(predictions.gt_occluded[n, t])]
+                counts[0] += bool(predictions.pred_occluded[n, t])
+                counts[1] += 1
+        scores = occlusion_metrics(predictions, where)
+        assert scores.visible_lost == pytest.approx(found[False][0] / found[False][1])
+        assert scores.occluded_found == pytest.approx(found[True][0] / found[True][1])
+
+
+def test_occlusion_by_hand():
+    """After the query three entries are visible, of which one is lost, and two occluded, of which one is found."""
+    gt_occluded = np.array([[False, False, False, False, True, True]])
+    pred_occluded = np.array([[True, False, False, True, True, False]])  # the query's own entry does not count
+    gt = np.zeros((1, 6, 2))
+    predictions = TrackPredictions(gt, pred_occluded, gt, gt_occluded, np.array([0]), (9, 9))
+    scores = occlusion_metrics(predictions)
+    assert scores.occluded_found == 0.5 and scores.visible_lost == pytest.approx(1 / 3)
+    assert math.isnan(occlusion_metrics(predictions, gt_occluded).visible_lost)
+    assert math.isnan(occlusion_metrics(predictions, ~gt_occluded).occluded_found)
 
 
 def percentile(values: list[float], fraction: float) -> float:

@@ -1,4 +1,4 @@
-"""Scores of a tracker: queries of keypoints, frame gaps, means over videos, the picture of errors."""
+"""Scores of a tracker: queries of keypoints, frame gaps, groups, means over videos, the picture of errors."""
 
 import math
 
@@ -8,9 +8,13 @@ import pytest
 from evaluation.error_figure import error_figure
 from evaluation.ground_truth import KeypointTruth, TrackTruth
 from evaluation.metrics import tap_vid_metrics
+from evaluation.queries import TrackPredictions
+from evaluation.query_groups import query_groups
 from evaluation.report import mean_rows
-from evaluation.scoring import Scores, score
+from evaluation.scoring import Scores, score, score_groups
+from preprocessing.sequence_paths import SequencePaths
 from tests.random_predictions import random_predictions
+from utils.images import write_image
 
 
 def test_keypoints_are_queried_in_the_first_annotated_frame():
@@ -52,6 +56,65 @@ def test_frame_gaps_partition_the_entries():
         assert row["OA"] == tap_vid_metrics(scores.predictions, inside).oa
         total += row["OA"] * inside.sum()
     assert total / (distance > 0).sum() == pytest.approx(scores.row["OA"])
+
+
+def standing_still(points: np.ndarray, frames: np.ndarray, size: tuple[int, int]) -> TrackPredictions:
+    """Return exact predictions of visible points [Q,2] that stand still, queried in `frames` [Q], in 11 frames."""
+    tracks, visible = np.repeat(points[:, None], 11, 1), np.zeros((len(points), 11), bool)
+    return TrackPredictions(tracks.copy(), visible.copy(), tracks, visible, frames, size)
+
+
+def test_queries_are_grouped_by_the_masks_of_their_frames(tmp_path):
+    """The foreground is 1, 4 and 20 % of frames 0, 5 and 10, which are queried on it and beside it."""
+    paths, names = SequencePaths(tmp_path), [f"{t}.png" for t in range(11)]
+    for t, columns in ((0, 1), (5, 4), (10, 20)):
+        mask = np.zeros((10, 100), np.uint8)
+        mask[:, :columns] = 255
+        write_image(paths.mask / names[t], mask)
+    points = np.array([[0.4, 3], [0.6, 3], [3, 9], [4, 9], [19, 0], [99.4, 9.4], [0, 0]])
+    predictions = standing_still(points, np.array([0, 0, 5, 5, 10, 10, 10]), (10, 100))
+    groups = query_groups(paths, names, predictions, uses_flow=False)
+    assert {name: np.flatnonzero(chosen).tolist() for name, chosen in groups.items()} == {
+        "foreground": [0, 2, 4, 6],
+        "background": [1, 3, 5],
+        "foreground < 3%": [0],
+        "foreground 3% to 10%": [2],
+        "foreground > 10%": [4, 6],
+    }
+    last = standing_still(points[4:], np.full(3, 10), (10, 100))
+    assert list(query_groups(paths, names, last, uses_flow=False)) == ["foreground", "background", "foreground > 10%"]
+    (paths.mask / names[5]).unlink()
+    assert query_groups(paths, names, predictions, uses_flow=False) == {}
+
+
+def test_without_masks_queries_are_grouped_by_motion(tmp_path, monkeypatch):
+    """A prior of far, static points on the left, near and moving ones on the right, and one column that is unknown."""
+    depth = np.full((11, 10, 100), 1.5, np.float32)
+    depth[:, :, 50:] = 0.5
+    depth[5, :, 70] = np.nan
+    monkeypatch.setattr("evaluation.query_groups.FlowStore", lambda paths, names, prefer_chained: names)
+    monkeypatch.setattr("evaluation.query_groups.estimate_depth_prior", lambda store: depth)
+    points = np.array([[49.4, 3], [49.6, 3], [70, 9], [70, 9]])
+    predictions = standing_still(points, np.array([0, 0, 5, 10]), (10, 100))
+    groups = query_groups(SequencePaths(tmp_path), ["name"], predictions, uses_flow=True)
+    assert {name: np.flatnonzero(chosen).tolist() for name, chosen in groups.items()} == {
+        "moving": [1, 3],
+        "static": [0, 2],
+    }
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_groups_are_scored_apart(exact):
+    """The first query is exact, the second always lost: together they would score in between."""
+    predictions = standing_still(np.full((2, 2), 3.0), np.array([0, 5]), (10, 100))
+    predictions.pred_tracks[1] += 50
+    predictions.pred_occluded[1] = True
+    first, second = np.array([True, False]), np.array([False, True])
+    rows = score_groups(predictions, {"a": first, "b": second, "all": first | second}, exact)
+    assert [rows[name]["<d_avg"] for name in rows] == [1, 0, 0.5]
+    assert [rows[name]["queries"] for name in rows] == [1, 1, 2]
+    assert exact or [rows[name]["visible lost"] for name in rows] == [0, 1, 0.5]
+    assert ("occl. found" in rows["a"]) is not exact
 
 
 def test_the_mean_leaves_out_missing_metrics():
