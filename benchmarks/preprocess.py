@@ -30,7 +30,7 @@ from preprocessing.features import feature_extractor, write_features
 from preprocessing.filter_flow import filter_flow
 from preprocessing.flow_dis import DisFlow
 from preprocessing.flow_pairs import write_flows
-from preprocessing.flow_raft import NUM_UPDATES, RaftFlow, normalize, pad_frames
+from preprocessing.flow_raft import RaftFlow, normalize, pad_frames
 from preprocessing.frames import prepare_sequence
 from preprocessing.pairs import Pairs
 from preprocessing.sequence_paths import SequencePaths
@@ -67,7 +67,7 @@ def measure_raft(paths: SequencePaths, device: str) -> dict:
 
     @torch.inference_mode()
     def forward(k: int) -> np.ndarray:
-        flow = network(images[k], images[k + 1], num_flow_updates=NUM_UPDATES)[-1][0]
+        flow = network(images[k], images[k + 1], num_flow_updates=raft.updates)[-1][0]
         return flow[:, top : top + height, left : left + width].permute(1, 2, 0).cpu().numpy()
 
     times: dict[str, list[float]] = {"encode": [], "once": [], "each": [], "forward": []}

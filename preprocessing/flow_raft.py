@@ -15,11 +15,11 @@ from torchvision.models.optical_flow import RAFT
 
 from preprocessing.flow_pairs import PairFlow
 from preprocessing.pairs import Pair, Sweep
+from preprocessing.settings import RELEASED_UPDATES
 from preprocessing.weights import inference_precision
 from utils.coords import pixel_grid
 from utils.parallel import raise_if_stopped
 
-NUM_UPDATES = 20  # as in the released preprocessing
 CELL = 8  # pixels
 MIN_SIDE = 16 * CELL  # the correlation pyramid halves the cells three times, and at least two must remain
 MAX_BLOCK = 16
@@ -40,12 +40,19 @@ class RaftFlow:
         read: Returns the frame of an index, uint8 [H,W,3].
         network: RAFT, on the device to use.
         block: Pairs estimated together; None: as many as fit into `CORRELATION_MEMORY`, from 1 to `MAX_BLOCK`.
+        updates: Updates of each pair's flow.
     """
 
     workers = 1  # one device
 
-    def __init__(self, read: Callable[[int], np.ndarray], network: RAFT, block: int | None = None) -> None:
-        self.read, self.network = read, network
+    def __init__(
+        self,
+        read: Callable[[int], np.ndarray],
+        network: RAFT,
+        block: int | None = None,
+        updates: int = RELEASED_UPDATES,
+    ) -> None:
+        self.read, self.network, self.updates = read, network, updates
         self.size = read(0).shape[:2]
         self.device = next(network.parameters()).device
         padded, self.corner = pad_frames(self._frame(0))
@@ -93,7 +100,7 @@ class RaftFlow:
         grid = pixel_grid(height, width, features.device).permute(2, 0, 1).repeat(batch, 1, 1, 1)
         coords = grid if start is None else grid + start
         with inference_precision(self.device):
-            for _ in range(NUM_UPDATES):
+            for _ in range(self.updates):
                 raise_if_stopped()  # a block's update takes a second or two on a CPU
                 correlation = network.corr_block.index_pyramid(centroids_coords=coords)
                 hidden, delta = network.update_block(hidden, context, correlation, coords - grid)

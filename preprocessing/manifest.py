@@ -14,7 +14,6 @@ import cv2
 
 from preprocessing.consistency import COSINE_THRESHOLD, CYCLE_THRESHOLD, RGB_THRESHOLD
 from preprocessing.flow_files import STEPS_PER_PX
-from preprocessing.flow_raft import NUM_UPDATES
 from preprocessing.pairs import WINDOW
 from preprocessing.products import PRODUCTS, delete_far_pairs, delete_products
 from preprocessing.sequence_paths import SequencePaths
@@ -37,6 +36,7 @@ FORMAT = {"raft": 2, "dis": 3}  # of the flow files; 3: keypoints correct the in
 DOWNLOADED, BY_MEMORY = "the download", "by memory"  # recorded if no weights file or no batch is given
 WEIGHTS = (("flow", "raft_weights"), ("features", "dino_weights"))
 PRECISION = ("raft_half", "dino_half")
+IMPLIED = {"scale": 1}  # not recorded, as by earlier versions, which knew no other value
 ROUNDING = (*PRECISION, "raft_batch", "dino_batch")  # these change only the last digits of the products
 ADVICE = "add --redo to remake what depends on it, or give the recorded settings"
 PACKAGES = ("torch", "torchvision", "kornia", "numpy", "scipy")
@@ -66,7 +66,8 @@ def stage_settings(settings: Settings, half: bool = False) -> StageSettings:
             "pairs": settings.pairs,
             "window": WINDOW if sparse else None,
             "steps per pixel": STEPS_PER_PX,
-            "updates": NUM_UPDATES if raft else None,
+            "scale": settings.flow_scale,
+            "updates": settings.raft_iters if raft else None,
             "raft_weights": (digest(settings.raft_weights) or DOWNLOADED) if raft else None,
             "raft_half": half if raft else None,
             "raft_batch": (settings.raft_batch or BY_MEMORY) if raft else None,
@@ -176,7 +177,10 @@ def write_record(
         complete: Whether nothing is left to make; then the recorded versions are kept.
     """
     found = read_record(paths)
-    settings = {stage: dict(values) for stage, values in wanted.items()}
+    settings = {
+        stage: {name: value for name, value in values.items() if (name, value) not in IMPLIED.items()}
+        for stage, values in wanted.items()
+    }
     for stage in finished & settings.keys():
         for name, value in settings[stage].items():
             if _is_optional(stage, name, value):
@@ -209,7 +213,7 @@ def _differences(paths: SequencePaths, names: list[str], wanted: StageSettings, 
     found = _frame_differences(paths, names, record["frames"])
     for stage, values in wanted.items():
         for name, value in values.items():
-            recorded = record["settings"].get(stage, {}).get(name)
+            recorded = record["settings"].get(stage, {}).get(name, IMPLIED.get(name))
             skipped = stage in finished and _is_optional(stage, name, value)
             if None not in (recorded, value) and recorded != value and not skipped:
                 found.append(Difference(stage, name, recorded, value))

@@ -1,10 +1,8 @@
 """The stages of preprocessing in order: flow, features, filter, chain. Each makes only what is missing."""
 
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 
-import numpy as np
 import torch
 
 from preprocessing import manifest
@@ -13,9 +11,11 @@ from preprocessing.clip_checks import check_clip
 from preprocessing.dino_network import load_dino
 from preprocessing.features import feature_extractor, write_features
 from preprocessing.filter_flow import filter_flow
+from preprocessing.flow_choice import choose_flow
 from preprocessing.flow_dis import DisFlow
 from preprocessing.flow_pairs import FlowEstimator, write_flows
 from preprocessing.flow_raft import RaftFlow
+from preprocessing.flow_scale import ScaledFlow, enlarged_frames
 from preprocessing.pairs import Pairs
 from preprocessing.products import (
     ESTIMATES,
@@ -32,7 +32,7 @@ from preprocessing.weights import computes_in_half
 from utils.atomic import remove_partial
 from utils.distributed import SINGLE_PROCESS, Context
 from utils.errors import InputError, explain_failed_writes
-from utils.images import iter_frames, list_frames, read_frame
+from utils.images import iter_frames, list_frames
 from utils.lock import locked
 
 
@@ -66,15 +66,22 @@ def preprocess(
         return
     picture = report_path(paths, settings.chain)
     with explain_failed_writes(paths.root), ExitStack() as lock:
+        chosen: list[Settings] = []
 
         def prepare() -> None:
+            choice, line = choose_flow(settings, paths, names[0], redo)
+            chosen.append(choice)
+            missing = describe_missing(paths, names, choice)
+            if line and missing:
+                print(line)
             # Runs that find all products only read, so they need no lock.
-            if redo or describe_missing(paths, names, settings) or not picture.exists():
+            if redo or missing or not picture.exists():
                 lock.enter_context(locked(paths.root))
                 remove_partial(paths.root)
-            _prepare(paths, names, settings, device, redo)
+            _prepare(paths, names, choice, device, redo)
 
         context.on_rank0(prepare)
+        settings = context.all_gather_object(chosen)[0]  # rank 0's
         if describe_missing(paths, names, settings):
             _run_stages(paths, names, settings, device, context)
         if context.rank == 0 and not picture.exists():
@@ -90,6 +97,7 @@ def require_complete(paths: SequencePaths, names: list[str], settings: Settings)
         advice = "drop the flag, or preprocess first" + (", or give --chain false" if unchained else "")
         raise InputError(f"--preprocess never, but {paths.root} lacks {missing}; {advice}")
     if not is_published(paths, names):
+        settings, _ = choose_flow(settings, paths, names[0], redo=False)
         manifest.check_record(paths, names, manifest.stage_settings(settings), finished=ESTIMATES)
 
 
@@ -131,7 +139,7 @@ def _run_stages(
     pairs, extract, estimator = Pairs(len(names), settings.pairs), None, None
     finished = finished_estimates(paths, names, settings)
     if "flow" not in finished:
-        estimator = _flow_estimator(settings, lambda index: read_frame(paths.color / names[index]), device)
+        estimator = _flow_estimator(paths, names, settings, device)
     if "features" not in finished:
         extract = feature_extractor(settings.features, device, settings.dino_weights)
     context.barrier()
@@ -147,8 +155,16 @@ def _run_stages(
         chain_flow(paths, names, settings.features, device, pairs, context)
 
 
-def _flow_estimator(settings: Settings, read: Callable[[int], np.ndarray], device: torch.device | str) -> FlowEstimator:
-    """Build the estimator of `settings.flow`; `read(index)` gives a frame uint8 [H,W,3]."""
+def _flow_estimator(
+    paths: SequencePaths, names: list[str], settings: Settings, device: torch.device | str
+) -> FlowEstimator:
+    """Build the estimator of `settings.flow`, on frames of `settings.flow_scale`."""
+    scale = int(settings.flow_scale)
+    read = enlarged_frames(paths, names, scale)
+    estimator: FlowEstimator
     if settings.flow == "dis":
-        return DisFlow(read)
-    return RaftFlow(read, load_raft(settings.raft_weights, device), settings.raft_batch)
+        estimator = DisFlow(read)
+    else:
+        network = load_raft(settings.raft_weights, device)
+        estimator = RaftFlow(read, network, settings.raft_batch, settings.raft_iters)
+    return estimator if scale == 1 else ScaledFlow(estimator, scale)

@@ -3,17 +3,30 @@
 This module imports no torch, so that a command's `--help` does not wait for it.
 """
 
+import argparse
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from utils.config import Flag
 from utils.errors import InputError
 
-FLOWS = ("raft", "dis")
-FEATURES = ("auto", "dino", "sift")
+AUTO = "auto"
+FLOWS = (AUTO, "raft", "dis")
+FEATURES = (AUTO, "dino", "sift")
 PAIRS = ("all", "sparse")
 # Flow without weights is combined with features without weights, so that `--flow dis` needs no download.
 AUTO_FEATURES = {"raft": "dino", "dis": "sift"}
+
+RELEASED_UPDATES = 20  # of RAFT
+MAX_FLOW_SCALE = 4  # estimating flow takes the square of it in time and memory
+
+
+def parse_flow_scale(text: str) -> int | str:
+    """Parse `auto` or a whole factor."""
+    if text == AUTO or (text.isdecimal() and 1 <= int(text) <= MAX_FLOW_SCALE):
+        return text if text == AUTO else int(text)
+    raise argparse.ArgumentTypeError(f"found {text!r}, expected auto or a whole number of 1 to {MAX_FLOW_SCALE}")
+
 
 DATA_DIR = Flag("data_dir", "", "video file, folder of frames, or sequence folder with color/")
 MAX_SIDE = Flag("max_side", None, "working resolution: longer side in pixels (default: the frames')", 1, parse=int)
@@ -29,7 +42,10 @@ class Settings:
         InputError: An unknown method, or a batch below 1.
     """
 
-    flow: str = field(default="raft", metadata={"help": "optical flow; dis needs no weights", "choices": FLOWS})
+    flow: str = field(
+        default="raft",
+        metadata={"help": "optical flow; auto: raft if its weights are at hand, else dis", "choices": FLOWS},
+    )
     features: str = field(
         default="auto",
         metadata={"help": "appearance check; auto: dino with raft, sift with dis", "choices": FEATURES},
@@ -47,6 +63,11 @@ class Settings:
     dino_weights: Path | None = field(
         default=None, metadata={"help": "file of DINO ViT-S/16 weights instead of the download", "parse": str}
     )
+    flow_scale: int | str = field(
+        default=1,
+        metadata={"help": "estimate flow on frames enlarged by this; auto: by their size", "parse": parse_flow_scale},
+    )
+    raft_iters: int = field(default=RELEASED_UPDATES, metadata={"help": "updates of RAFT for each pair", "least": 1})
     raft_batch: int | None = field(
         default=None,
         metadata={"help": "pairs that RAFT estimates at a time (default: by memory)", "parse": int, "least": 1},
@@ -56,10 +77,11 @@ class Settings:
         for name, choices in (("flow", FLOWS), ("features", FEATURES), ("pairs", PAIRS)):
             if getattr(self, name) not in choices:
                 raise InputError(f"unknown method: --{name} {getattr(self, name)!r}; choose among {', '.join(choices)}")
+        parse_flow_scale(str(self.flow_scale))
         if self.raft_batch is not None and self.raft_batch < 1:
             raise InputError(f"--raft_batch is {self.raft_batch}, expected at least 1")
         for name in ("raft_weights", "dino_weights"):  # the flags of a run are plain text
             path = getattr(self, name)
             object.__setattr__(self, name, Path(path) if path else None)
-        if self.features == "auto":
+        if self.features == AUTO and self.flow != AUTO:
             object.__setattr__(self, "features", AUTO_FEATURES[self.flow])

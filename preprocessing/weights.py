@@ -3,6 +3,7 @@
 import hashlib
 import pickle
 import re
+import socket
 import textwrap
 import urllib.error
 from collections.abc import Callable
@@ -15,6 +16,8 @@ from torch import Tensor, nn
 from utils.atomic import write_atomic
 from utils.errors import InputError
 from utils.torch_files import load_plain
+
+DOWNLOAD_TIMEOUT = 20.0  # seconds without an answer
 
 StateDict = dict[str, Tensor]
 Network = TypeVar("Network", bound=nn.Module)
@@ -87,11 +90,15 @@ def read_state_dict(path: Path) -> StateDict:
 
 def _download(url: str, alternative: str) -> StateDict:
     """Download a state dict; a checksum in the URL's file name is verified."""
+    timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)  # torch sets none
     try:
         return torch.hub.load_state_dict_from_url(url, map_location="cpu", weights_only=True, check_hash=True)
     except (urllib.error.URLError, OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
         reason = " ".join(str(error).split())[:160]
         raise InputError(f"cannot get {url} ({reason}): {alternative}") from error
+    finally:
+        socket.setdefaulttimeout(timeout)
 
 
 def check_unchanged(path: Path) -> None:

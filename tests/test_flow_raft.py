@@ -10,6 +10,7 @@ from torchvision.models.optical_flow import raft_large
 from preprocessing import flow_raft
 from preprocessing.flow_raft import CELL, MIN_SIDE, RaftFlow, pad_frames, upsample_flow
 from preprocessing.raft_network import load_raft, to_torchvision_names
+from preprocessing.settings import RELEASED_UPDATES
 from tests.rule_weights import rule_weights
 from utils.errors import InputError
 from utils.parallel import run_in_threads
@@ -23,17 +24,6 @@ def network():
 
 def video(num_frames, height, width):
     return np.random.default_rng(0).integers(0, 255, (num_frames, height, width, 3), np.uint8)
-
-
-@pytest.fixture
-def offline(monkeypatch, tmp_path):
-    """No network, and an empty cache of weights."""
-
-    def refuse(*args, **kwargs):
-        raise OSError("no route to host")
-
-    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
 
 
 @pytest.mark.parity
@@ -52,13 +42,12 @@ def test_flow_of_the_released_model(golden, tmp_path):
     assert np.abs(warm.numpy() - data["flow_up"]).max() > 1  # so the start counts
 
 
-def test_without_a_start_it_is_the_forward_pass_of_torchvision(network, monkeypatch):
-    monkeypatch.setattr(flow_raft, "NUM_UPDATES", 4)
+def test_without_a_start_it_is_the_forward_pass_of_torchvision(network):
     frames = video(2, MIN_SIDE, MIN_SIDE)
     images = [torch.from_numpy(frame).permute(2, 0, 1)[None] / 127.5 - 1 for frame in frames]
     with torch.inference_mode():
         expected = network(*images, num_flow_updates=4)[-1]
-    ((_, found),) = RaftFlow(frames.__getitem__, network).estimate_sweeps([(0, [1])])
+    ((_, found),) = RaftFlow(frames.__getitem__, network, updates=4).estimate_sweeps([(0, [1])])
     assert np.array_equal(found, expected[0].permute(1, 2, 0))
 
 
@@ -87,13 +76,12 @@ def test_a_sweep_starts_from_the_flow_before_and_encodes_each_frame_once(network
     assert all(flow.shape == (50, 70, 2) for flow in flows.values())
 
 
-def test_pairs_of_a_block_get_the_flow_that_they_get_alone(network, monkeypatch):
-    monkeypatch.setattr(flow_raft, "NUM_UPDATES", 4)
+def test_pairs_of_a_block_get_the_flow_that_they_get_alone(network):
     frames = video(4, 50, 70)
     sweeps = [(0, [1, 2]), (1, [2, 3]), (2, [3])]
-    together = dict(RaftFlow(frames.__getitem__, network, block=3).estimate_sweeps(sweeps))
+    together = dict(RaftFlow(frames.__getitem__, network, block=3, updates=4).estimate_sweeps(sweeps))
     for sweep in sweeps:
-        for pair, flow in RaftFlow(frames.__getitem__, network, block=1).estimate_sweeps([sweep]):
+        for pair, flow in RaftFlow(frames.__getitem__, network, block=1, updates=4).estimate_sweeps([sweep]):
             assert np.abs(flow - together[pair]).max() < 1e-2
 
 
@@ -113,8 +101,7 @@ def test_upsampled_flow_mixes_the_cells_around(network):
 
 def test_flow_can_start_from_a_given_flow(network, monkeypatch):
     """Without updates the result is the start, upsampled."""
-    monkeypatch.setattr(flow_raft, "NUM_UPDATES", 0)
-    raft = RaftFlow(video(2, 128, 160).__getitem__, network)
+    raft = RaftFlow(video(2, 128, 160).__getitem__, network, updates=0)
     monkeypatch.setattr(
         flow_raft, "upsample_flow", lambda low, mask: CELL * low.repeat_interleave(8, 2).repeat_interleave(8, 3)
     )
@@ -135,11 +122,10 @@ def test_memory_bounds_the_block_and_the_frames_kept(network, monkeypatch):
 
 
 def test_half_precision_is_near_float32(network, monkeypatch):
-    monkeypatch.setattr(flow_raft, "NUM_UPDATES", 2)
     frames = video(2, 128, 128)
-    ((_, whole),) = RaftFlow(frames.__getitem__, network).estimate_sweeps([(0, [1])])
+    ((_, whole),) = RaftFlow(frames.__getitem__, network, updates=2).estimate_sweeps([(0, [1])])
     monkeypatch.setattr(flow_raft, "inference_precision", lambda device: torch.autocast("cpu", torch.float16))
-    ((_, half),) = RaftFlow(frames.__getitem__, network).estimate_sweeps([(0, [1])])
+    ((_, half),) = RaftFlow(frames.__getitem__, network, updates=2).estimate_sweeps([(0, [1])])
     assert half.dtype == np.float32 and 0 < np.abs(half - whole).max() < 0.05 * np.abs(whole).max()
 
 
@@ -226,4 +212,4 @@ def test_a_stop_request_is_followed_between_two_updates(network, monkeypatch):
     monkeypatch.setattr(network.update_block, "forward", slow)
     with pytest.raises(KeyboardInterrupt):
         run_in_threads(work, range(2), 2)
-    assert 0 < len(updates) < flow_raft.NUM_UPDATES
+    assert 0 < len(updates) < RELEASED_UPDATES

@@ -58,6 +58,7 @@ def as_if_by_raft(paths, folder):
     preprocess(paths, CHAINED)
     record = read_record(paths)
     record["settings"] = stage_settings(Settings(raft_weights=weights))
+    del record["settings"]["flow"]["scale"]  # 1 is not recorded
     paths.manifest.write_text(json.dumps(record))
     return weights, record
 
