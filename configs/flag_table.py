@@ -81,8 +81,6 @@ SAMPLING = (
     Flag("use_error_map", False, "sample frames and pixels by their flow error"),
     Flag("use_count_map", False, "sample pixels with few valid correspondences more often"),
     Flag("motion_share", 0.0, "share of the sampling weight for independent motion, before error maps", 0, 0.9),
-    Flag("neighbour_weight", 0.5, "weight of each adjacent frame as partner (all partners: 1)", above=0, most=1e9),
-    Flag("pair_exponent", 1.0, "exponent of the partners' weights; below 1 distant frames are more frequent", 0, 10),
     Flag("start_interval", 20, "largest frame gap of a pair in the first steps", 1),
 )
 OPTIMIZATION = (

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from loaders.clip import colors_at
-from loaders.pair_sampling import cycled_frames, max_frame_gap, partner_probabilities
+from loaders.pair_sampling import cycled_frames, max_frame_gap
 from utils.device import to_device
 
 
@@ -48,8 +48,6 @@ class SamplingConfig:
         use_count_map: Draw pixels with few correspondences more often.
         seed: Seed of all draws.
         schedule_scale: Length of the run over the released 100,000 steps.
-        neighbour_weight: Weight of adjacent frames, see `partner_probabilities`.
-        pair_exponent: Exponent of the partners' weights, see `partner_probabilities`.
         motion_share: Smallest share of the pixel weights for independently moving pixels.
         rank: Rank of this process.
         world_size: Number of processes that train together.
@@ -61,8 +59,6 @@ class SamplingConfig:
     use_count_map: bool
     seed: int
     schedule_scale: float = 1.0
-    neighbour_weight: float = 0.5
-    pair_exponent: float = 1.0
     motion_share: float = 0.0
     rank: int = 0
     world_size: int = 1
@@ -106,10 +102,6 @@ class PairBatches(ABC):
     @abstractmethod
     def draw_correspondences(self, i: int, max_gap: int, rng: np.random.Generator) -> Correspondences:
         """Draw a partner of frame i, at most `max_gap` frames away, and corresponding points of both."""
-
-    def partner_probabilities(self, i: int, counts: np.ndarray, max_gap: int) -> np.ndarray:
-        """Return P(j) [T] of the partner of frame i, given the number of correspondences [T,T] of every pair."""
-        return partner_probabilities(i, counts, max_gap, self.config.neighbour_weight, self.config.pair_exponent)
 
     def colors(self, frame: int, px: Tensor) -> Tensor:
         """Return the bilinear colours [N,3] in [0,1] of a frame at pixels [N,2]."""

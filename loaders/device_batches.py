@@ -13,7 +13,7 @@ from torch import Tensor
 from loaders.batches import Correspondences, PairBatches, SamplingConfig
 from loaders.flow_batches import frame_probabilities, pixel_weights
 from loaders.mapped_flow import MappedFlowStore
-from loaders.pair_sampling import pair_weight
+from loaders.pair_sampling import pair_weight, partner_probabilities
 from preprocessing.flow_files import STEPS_PER_PX
 from utils.coords import sample_bilinear
 
@@ -52,7 +52,7 @@ class DeviceFlowBatches(PairBatches):
 
     def draw_correspondences(self, i: int, max_gap: int, rng: np.random.Generator) -> Correspondences:
         """Draw valid pixels of frame i as `FlowBatches` does, as tensors on the device, without waiting for it."""
-        j = int(rng.choice(len(self.video), p=self.partner_probabilities(i, self.store.valid_counts, max_gap)))
+        j = int(rng.choice(len(self.video), p=partner_probabilities(i, self.store.valid_counts, max_gap)))
         generator = torch.Generator(self.device).manual_seed(int(rng.integers(2**63)))
         planes, steps = (torch.from_numpy(part).to(self.device, non_blocking=True) for part in self.store.packed(i, j))
         bits = planes.unsqueeze(-1).bitwise_right_shift(self._bits).bitwise_and(1).flatten(1)

@@ -7,7 +7,7 @@ import torch
 
 from loaders.batches import Correspondences, PairBatches, SamplingConfig
 from loaders.flow_store import FlowStore
-from loaders.pair_sampling import draw_pixels, pair_weight
+from loaders.pair_sampling import draw_pixels, pair_weight, partner_probabilities
 
 MAX_BOOST = 20.0  # factor on moving pixels for `motion_share`; where they are few, they may be false detections
 
@@ -46,7 +46,7 @@ class FlowBatches(PairBatches):
 
     def draw_correspondences(self, i: int, max_gap: int, rng: np.random.Generator) -> Correspondences:
         """Draw valid pixels of frame i with P ∝ weight; loss weights are 0 if the pair has no valid pixel."""
-        p = self.partner_probabilities(i, self.store.valid_counts, max_gap)
+        p = partner_probabilities(i, self.store.valid_counts, max_gap)
         j = int(rng.choice(len(self.video), p=p))
         mask = self.store.mask(i, j)
         # All flow between adjacent frames is used: otherwise pixels that are never valid would get no supervision.

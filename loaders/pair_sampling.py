@@ -5,6 +5,7 @@ import numpy as np
 # Up to this many valid pixels, drawing a key for each is fast; with more, rejection sampling is tried first. Its rounds
 # are limited, because the valid pixels may have almost none of the image's weight.
 FEW_PIXELS, MAX_ROUNDS = 2**14, 8
+NEIGHBOUR_WEIGHT = 0.5  # of each adjacent frame as partner, where all other partners together have 1; as released
 
 
 def cycled_frames(first: int, count: int, num_frames: int, seed: int) -> np.ndarray:
@@ -26,26 +27,21 @@ def max_frame_gap(step: int, start_interval: int, num_frames: int, scale: float 
     return min(start_interval + int(step / scale) // 2000, num_frames - 1)
 
 
-def partner_probabilities(
-    i: int, valid_counts: np.ndarray, max_gap: int, neighbour_weight: float = 0.5, pair_exponent: float = 1.0
-) -> np.ndarray:
+def partner_probabilities(i: int, valid_counts: np.ndarray, max_gap: int) -> np.ndarray:
     """Return P(j) [T] of the partner of frame i: ∝ valid correspondences i→j, within `max_gap` frames.
 
-    The counts are normalised to sum 1; adjacent frames, whose flow is the most reliable, get `neighbour_weight` each
+    The counts are normalised to sum 1; adjacent frames, whose flow is the most reliable, get `NEIGHBOUR_WEIGHT` each
     instead; then all are normalised again. A frame without valid correspondences keeps its adjacent frames only.
 
     Args:
         i: Frame to pair.
         valid_counts: Number of valid correspondences [T,T] of every ordered pair.
         max_gap: Largest |i − j|.
-        neighbour_weight: Weight of an adjacent frame (released: 0.5).
-        pair_exponent: Exponent of all weights (released: 1); below 1, pairs with few correspondences come more often.
     """
     gaps = np.abs(np.arange(len(valid_counts)) - i)
     weights = np.where((gaps >= 1) & (gaps <= max_gap), valid_counts[i], 0).astype(np.float64)
     weights /= max(weights.sum(), 1.0)
-    weights[gaps == 1] = neighbour_weight
-    weights **= pair_exponent
+    weights[gaps == 1] = NEIGHBOUR_WEIGHT
     return weights / weights.sum()
 
 

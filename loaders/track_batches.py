@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from loaders.batches import Correspondences, PairBatches, SamplingConfig
-from loaders.pair_sampling import choose_pixels, pair_weight
+from loaders.pair_sampling import choose_pixels, pair_weight, partner_probabilities
 from loaders.track_file import InputTracks
 
 
@@ -30,7 +30,7 @@ class TrackBatches(PairBatches):
         the colours.
         """
         px, visible, num_pts = self.tracks.px, self.tracks.visible, self.config.num_pts
-        p = self.partner_probabilities(i, self.visible_counts, max_gap)
+        p = partner_probabilities(i, self.visible_counts, max_gap)
         shared = np.where(self.visible_counts[i] > 0, p, 0)  # adjacent frames have weight even if they share no track
         j = int(rng.choice(len(px), p=shared / shared.sum() if shared.any() else p))
         if not shared.any():

@@ -156,7 +156,7 @@ def test_batches_of_flow_are_those_of_earlier_runs():
 @pytest.mark.parametrize("by_error", [False, True], ids=["count map", "error map"])
 def test_pixels_are_drawn_by_count_or_error_map(monkeypatch, by_error):
     monkeypatch.setattr(pair_sampling, "FEW_PIXELS", 0)
-    monkeypatch.setattr("loaders.batches.partner_probabilities", lambda *args: np.array([0, 0, 1.0]))
+    monkeypatch.setattr("loaders.flow_batches.partner_probabilities", lambda *args: np.array([0, 0, 1.0]))
     config = SamplingConfig(num_pairs=1, num_pts=4, start_interval=2, use_count_map=True, seed=0)
     errors = np.stack([WEIGHTS] * 3) if by_error else None
     assert_batches_draw(FlowBatches(np.zeros((3, 2, 4, 3), np.uint8), SmallStore(), config, errors), by_error)

@@ -31,7 +31,7 @@ FAST = {
     "coupling_depth": 1, "plane_size": 24, "plane_interval": 4, "soft_bound": 1.0, "code_size": 64, "code_width": 64,
     "volume_width": 64, "volume_depth": 2, "volume_plane_size": 96, "lr_feature": 0.002, "lr_deform": 0.0025,
     "lr_muon": 0.00175, "lr_color": 0.005, "lr_schedule": "square", "lr_warmup": 330, "grad_clip": 1.0,
-    "start_interval": 14, "neighbour_weight": 0.2, "pair_exponent": 0.5, "depth_prior": 5.0, "motion_share": 0.7,
+    "start_interval": 14, "depth_prior": 5.0, "motion_share": 0.7,
     "use_count_map": True, "mask_near": True, "use_max_loc": True, "vis_occlusion": True, "i_img": 2750,
     "i_weight": 500,
 }  # fmt: skip

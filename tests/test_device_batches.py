@@ -27,7 +27,7 @@ CONFIG = SamplingConfig(num_pairs=4, num_pts=16, start_interval=20, use_count_ma
 
 @pytest.mark.parametrize("by_error", [False, True], ids=["count map", "error map"])
 def test_sets_of_pixels_come_as_often_as_stated(monkeypatch, by_error):
-    monkeypatch.setattr("loaders.batches.partner_probabilities", lambda *args: np.array([0, 0, 1.0]))
+    monkeypatch.setattr("loaders.device_batches.partner_probabilities", lambda *args: np.array([0, 0, 1.0]))
     config = replace(CONFIG, num_pairs=1, num_pts=4, start_interval=2)
     errors = np.stack([WEIGHTS] * 3) if by_error else None
     batches = DeviceFlowBatches(np.zeros((3, 2, 4, 3), np.uint8), SmallStore(), config, errors, device=CPU)

@@ -23,14 +23,6 @@ def test_partner_probabilities_by_hand():
     np.testing.assert_allclose(partner_probabilities(2, counts, max_gap=2), expected)
 
 
-def test_far_partners_may_come_more_often():
-    counts = np.zeros((6, 6), int)
-    counts[2] = [30, 50, 0, 10, 10, 99]
-    expected = np.array([0.3, 0.2, 0.0, 0.2, 0.1, 0.0]) ** 0.5
-    probabilities = partner_probabilities(2, counts, max_gap=2, neighbour_weight=0.2, pair_exponent=0.5)
-    np.testing.assert_allclose(probabilities, expected / expected.sum())
-
-
 def test_a_frame_without_valid_flow_keeps_its_adjacent_frames():
     np.testing.assert_allclose(partner_probabilities(0, np.zeros((4, 4), int), 3), [0, 1, 0, 0])
 
