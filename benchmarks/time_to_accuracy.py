@@ -89,7 +89,8 @@ def train(scene: Path, config: Path, seed: int, budget: Budget, save_dir: Path) 
     """
     made_by = {"settings": settings(config, budget), **provenance()}
     flags = ["--config", str(config), "--data_dir", str(scene), "--loader_seed", str(seed), "--save_dir", str(save_dir)]
-    args = parse_train([*flags, "--synthetic", "false", "--i_img", str(budget.every)])
+    # The same flow on every machine, whether it has weights of RAFT or not.
+    args = parse_train([*flags, "--flow", "dis", "--synthetic", "false", "--i_img", str(budget.every)])
     device, clip = pick_device(args.device), open_clip(scene, max_side=args.max_side, num_imgs=args.num_imgs)
     store = open_store(clip, select(Settings, args), device, use_count_map=args.use_count_map)
     num_frames, height, width, _ = clip.video.shape
