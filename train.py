@@ -74,6 +74,7 @@ def _run(args: Namespace, context: "Context", folder: Path) -> None:
 def _open_clip(args: Namespace, context: "Context") -> "Clip":
     """Return the clip; with `--synthetic`, write the demo scene first."""
     from loaders.clip import open_clip
+    from loaders.clip_masks import MaskOptions
     from preprocessing.sequence_paths import SequencePaths
     from preprocessing.synthetic import make_scene, write_scene
 
@@ -85,6 +86,7 @@ def _open_clip(args: Namespace, context: "Context") -> "Clip":
         num_imgs=args.num_imgs,
         query_frame_id=args.query_frame_id,
         mask_path=args.foreground_mask_path,
+        mask_options=select(MaskOptions, args),
         context=context,
     )
 

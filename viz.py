@@ -44,6 +44,7 @@ def open_view(args: Namespace) -> tuple["View", Path]:
         The view to draw, and the checkpoint file of its model.
     """
     from loaders.clip import open_clip
+    from loaders.clip_masks import MaskOptions
     from networks.model_config import ModelConfig
     from networks.omnimotion import TrackingOptions
     from networks.run_checkpoints import find_trained_checkpoint, load_trained
@@ -53,7 +54,8 @@ def open_view(args: Namespace) -> tuple["View", Path]:
 
     device, folder, query = pick_device(args.device), run_dir(args), args.query_frame_id
     size = {"max_side": args.max_side, "num_imgs": args.num_imgs}
-    clip = open_clip(Path(args.data_dir), **size, query_frame_id=query, mask_path=args.foreground_mask_path)
+    masks = {"mask_path": args.foreground_mask_path, "mask_options": select(MaskOptions, args)}
+    clip = open_clip(Path(args.data_dir), **size, query_frame_id=query, **masks)
     num_frames, height, width, _ = clip.video.shape
     check_frames(args.frames, num_frames)
     choice = {name: getattr(args, name) for name in ("points", "region", "grid_interval", "random")}

@@ -57,7 +57,9 @@ TRACKING = (
 )
 QUERIES = (
     Flag("query_frame_id", 0, "frame whose points are tracked", 0),
-    Flag("foreground_mask_path", "", "mask image of the query frame (default: the one in the sequence's mask/)"),
+    Flag("foreground_mask_path", "", "mask of the query frame (default: its own in --mask_dir or in mask/)"),
+    Flag("mask_dir", "", "folder of the clip's masks, images or .npy (default: the sequence's mask/)"),
+    Flag("mask_label", None, "label that is foreground in masks (default: every label but 0)", 1, parse=int),
     Flag("vis_occlusion", False, "draw occluded points as crosses instead of leaving them out"),
     Flag("loader_seed", 12, "seed of initial weights, batches, rays and random query points", 0),
 )

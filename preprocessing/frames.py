@@ -14,12 +14,13 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from preprocessing.mask_copies import copy_masks
 from preprocessing.sequence_paths import SequencePaths
 from utils.atomic import atomic_folder
 from utils.conventions import scale_points
 from utils.data_files import read_arrays, read_json
 from utils.errors import InputError, explain_failed_writes
-from utils.images import decode_image, image_files, list_frames, read_frame, swap_red_and_blue, write_image
+from utils.images import image_files, list_frames, read_frame, write_image
 from utils.video import VIDEO_SUFFIXES, frame_rate, read_video
 
 MIN_SHORT_SIDE, MIN_LONG_SIDE = 8, 12  # pixels; OpenCV's DIS flow takes nothing smaller
@@ -149,7 +150,7 @@ def _write_copy(source: Path, frames: list[Path], max_side: int | None, target: 
         if count < 2:
             raise InputError(f"{source} holds {count} frame(s), expected at least two: give another video")
         if (source / "color").is_dir():
-            _copy_masks(SequencePaths(source), frames, paths, old, new)
+            copy_masks(SequencePaths(source), frames, paths, old, new)
             _copy_tracks(SequencePaths(source), paths, old, new)
         rate = {} if frames else {"fps": frame_rate(source)}
         record = {**origin, "num_frames": count, "height": new[0], "width": new[1], **rate}
@@ -174,22 +175,6 @@ def _write_frames(images: Iterable[np.ndarray], paths: SequencePaths, max_side: 
             image = cv2.resize(image, new[::-1], interpolation=cv2.INTER_AREA)
         write_image(paths.color / f"{count - 1:05d}.png", image)
     return old, new, count
-
-
-def _copy_masks(source: SequencePaths, frames: list[Path], target: SequencePaths, old: Size, new: Size) -> None:
-    """Copy masks that are named after a frame, resized without interpolation."""
-    by_stem = {path.stem: path for path in image_files(source.mask)}
-    for index, frame in enumerate(frames):
-        if frame.stem not in by_stem:
-            continue
-        mask = decode_image(by_stem[frame.stem])
-        if mask.shape[:2] != old:
-            raise InputError(
-                f"mask {by_stem[frame.stem]} is {mask.shape[1]}x{mask.shape[0]} but its frame is "
-                f"{old[1]}x{old[0]} (width x height): give a mask of the frame's size, or remove it"
-            )
-        mask = cv2.resize(mask, new[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-        write_image(target.mask / f"{index:05d}.png", swap_red_and_blue(mask))
 
 
 def _copy_tracks(source: SequencePaths, target: SequencePaths, old: Size, new: Size) -> None:

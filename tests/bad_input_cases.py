@@ -185,6 +185,10 @@ FLAGS = [
     ("data_dir", "tracks.npz", "tracks.npz is neither a folder nor a known kind of video"),
     ("ckpt_path", "none.pth", "none.pth: no such file"),
     ("foreground_mask_path", "none.png", "no mask at none.png"),
+    ("mask_dir", "none", "--mask_dir: found no mask in none, no such folder"),
+    ("mask_dir", "scene/raft_masks", "scene/raft_masks holds 30 masks for 6 frames"),
+    ("mask_label", "0", "mask_label: found 0"),
+    ("mask_label", "7", "mask scene/mask/00000.png has no label 7, found 255"),
     ("config", "none.txt", "cannot read the config file none.txt of --config .No such file"),
     ("config", "scene", "cannot read the config file scene"),
     ("config", f"{DEMO} --data_dir data/demo_scen", "nothing at data/demo_scen"),  # demo.txt makes no scene there

@@ -1,4 +1,4 @@
-"""Frames, masks and videos: whatever a user has is read right or refused in words."""
+"""Frames and videos: whatever a user has is read right or refused in words."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from utils.errors import InputError
-from utils.images import decode_image, list_frames, read_frame, read_frames, read_mask, write_image
+from utils.images import decode_image, list_frames, read_frame, read_frames, write_image
 from utils.video import frame_rate, read_video, write_video
 
 RGB = np.array([[[250, 10, 20], [30, 240, 50], [60, 70, 230]], [[1, 2, 3], [90, 91, 92], [255, 0, 128]]], np.uint8)
@@ -94,44 +94,6 @@ def test_mixed_sizes_name_the_first_odd_frame(tmp_path):
     assert read_frames(paths[:2]).shape == (2, 4, 6, 3)
     with pytest.raises(InputError, match=r"2\.png is 6x5 but 0\.png is 6x4"):
         read_frames(paths)
-
-
-@pytest.mark.parametrize("kind", ["255", "01", "rgb", "16 bit", "alpha", "colour of opaque rgba"])
-def test_masks_of_every_kind_select_the_same(tmp_path, kind):
-    wanted = np.zeros((4, 5), bool)
-    wanted[1:3, 2:] = True
-    full = wanted.astype(np.uint8) * 255
-    image = {
-        "255": full,
-        "01": wanted.astype(np.uint8),
-        "rgb": np.dstack([full * 0, full, full * 0]),
-        "16 bit": wanted.astype(np.uint16) * 65535,
-        "alpha": np.dstack([full * 0 + 200, full * 0, full * 0, full]),
-        "colour of opaque rgba": np.dstack([full, full * 0, full * 0, full * 0 + 255]),
-    }[kind]
-    assert (read_mask(encode(tmp_path / "m.png", image), 4, 5) == wanted).all()
-
-
-def test_grey_edges_of_a_mask_are_cut_at_half(tmp_path):
-    path = encode(tmp_path / "m.png", np.array([[0, 127, 128, 255]], np.uint8))
-    assert read_mask(path, 1, 4).tolist() == [[False, False, True, True]]
-
-
-def test_unusable_masks_are_refused(tmp_path):
-    path = encode(tmp_path / "m.png", np.zeros((4, 5), np.uint8))
-    with pytest.raises(InputError, match="selects nothing"):
-        read_mask(path, 4, 5)
-    with pytest.raises(InputError, match=r"5x4 .* 6x4"):
-        read_mask(path, 4, 6)
-    with pytest.raises(InputError, match="no mask at"):
-        read_mask(tmp_path / "none.png", 4, 5)
-
-
-def test_a_mask_of_the_frames_before_they_were_reduced_is_scaled(tmp_path):
-    mask = np.zeros((480, 854), np.uint8)
-    mask[240:, :427] = 255
-    scaled = read_mask(encode(tmp_path / "m.png", mask), 144, 256)
-    assert scaled.shape == (144, 256) and scaled[72:, :128].all() and scaled.sum() == 72 * 128
 
 
 @pytest.mark.parametrize(("height", "width"), [(32, 48), (31, 45)])
