@@ -68,8 +68,13 @@ def evaluate_runs(
         The scores, and the file that holds all of them.
 
     Raises:
-        InputError: A run has no checkpoint, one checkpoint is given for several runs, or clip or truth are unusable.
+        InputError: A run has no clip or no checkpoint, one checkpoint is given for several runs, or clip or truth are
+            unusable.
     """
+    if absent := [run.data_dir for run in runs if not run.data_dir.exists()]:
+        raise InputError(
+            f"--data_dir: nothing at {absent[0]}: give a video file, a sequence folder, or a folder of sequence folders"
+        )
     if len(runs) > 1 and runs[0].ckpt_path:
         root = runs[0].data_dir.parent
         raise InputError(f"--ckpt_path is one checkpoint, but {root} holds {len(runs)} videos: name one of them")
