@@ -22,7 +22,6 @@ from utils.errors import exit_on_input_error, explain_failed_writes
 
 # Modules that import torch, which takes seconds, are imported inside the functions: `--help` must not wait for it.
 if TYPE_CHECKING:
-    import numpy as np
     import torch
 
     from evaluation.ground_truth import TrackTruth
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from trainer import Trainer
     from utils.distributed import Context
     from utils.run_log import RunLog
+    from visualization.query_records import QueryPoints
 
 
 @exit_on_input_error
@@ -217,7 +217,7 @@ def _train(trainer: "Trainer", start: Path | None) -> None:
 
 
 def _show_results(
-    args: Namespace, trainer: "Trainer", clip: "Clip", queries: "np.ndarray", truth: "TrackTruth | None"
+    args: Namespace, trainer: "Trainer", clip: "Clip", queries: "QueryPoints", truth: "TrackTruth | None"
 ) -> None:
     """Print the scores if exact tracks exist, draw tracks, and print the paths of the results."""
     from evaluation.scoring import comparison
@@ -229,7 +229,7 @@ def _show_results(
     if truth is not None:
         print(comparison(model, clip.paths, clip.names, truth, uses_flow(args), tracking))
     options = select(ViewOptions, args, out_dir=trainer.run_dir / "vis", tracking=tracking)
-    view = View(model, clip, queries, options)
+    view = View(model, clip, queries.points, options)
     written = save_grid(view) + save_trails(view)
     print("\n".join(["files to look at:", *(f"  {path}" for path in written)]))
     print(f"  {checkpoint_path(trainer.run_dir, trainer.step)}\n  {_log_dir(args)} (tensorboard --logdir logs/)")

@@ -67,7 +67,7 @@ def open_view(args: Namespace) -> tuple["View", Path]:
     model = load_trained(checkpoint, clip.video, config, device)
     out_dir = Path(args.out) if args.out else folder / ("export" if args.export else "vis")
     options = select(ViewOptions, args, out_dir=out_dir, tracking=select(TrackingOptions, args))
-    return View(model, clip, queries, options), checkpoint
+    return View(model, clip, queries.points, options), checkpoint
 
 
 def _draw(view: "View", args: Namespace, checkpoint: Path) -> list[Path]:

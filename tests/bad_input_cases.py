@@ -272,6 +272,14 @@ FRAMES: dict[str, tuple[str, Step | None, str]] = {
     "frame in two formats": ("train", lambda: shutil.copy(SCENE.color / NAMES[0], SCENE.color / "00000.jpg"), "both"),
     "too many points": ("viz --points p.txt", put("p.txt", "0,1,1\n" * 10001), "found 10001 query points"),
     "points of words": ("viz --points p.txt", put("p.txt", "t,x,y\na,b,c\n"), "line 2: found 'a,b,c'"),
+    "points of other columns": ("viz --points p.csv", put("p.csv", "time;a;b\n0;1;2\n"), "the columns are time, a, b"),
+    "points outside": (
+        "viz --points p.csv",
+        put("p.csv", "t,x,y,name\n" + "0,1,1,in\n" + "9,1,1,out\n" * 7),
+        r"7 of 8 points .*line 3 \(9,1,1\).*line 7 \(9,1,1\) and 2 more: expected t from 0 to 5",
+    ),
+    "points of JSON": ("viz --points p.json", put("p.json", '{"a": [1]}'), "p.json, point 1: found"),
+    "points in depths": ("viz --points p.json", put("p.json", "[" * 10**5), "cannot read p.json as JSON"),
     "no points": ("viz --points p.txt", put("p.txt", "# none\n"), "holds no point"),
     "cut points": ("viz --points tracks.npz", cut("tracks.npz"), "cannot read --points tracks.npz"),
     "points of objects": (
@@ -454,6 +462,7 @@ OTHERS: dict[str, tuple[str, Step | None, str]] = {
     "BADJA in depths": ("evaluate --benchmark badja", put("scene/badja.json", "[" * 10**5), "nested too deeply"),
     "BADJA of numbers": ("evaluate --benchmark badja", put("scene/badja.json", "[1, 2]"), "badja.json"),
     "BADJA of an object": ("evaluate --benchmark badja", put("scene/badja.json", '{"a": 1}'), "badja.json"),
+    "no clip to score": ("evaluate --data_dir nowhere", None, "--data_dir: nothing at nowhere"),
     "no run to score by --run": ("evaluate --run nowhere", None, "no folder nowhere: give the folder of a run"),
     "a config in a circle": (
         "train --config a.txt",

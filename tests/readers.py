@@ -29,7 +29,8 @@ from preprocessing.settings import Settings
 from preprocessing.tapvid_pickle import read_tapvid
 from utils.images import write_image
 from utils.masks import read_mask
-from visualization.query_points import check_queries, read_queries
+from visualization.query_files import read_queries
+from visualization.query_points import check_queries
 
 NAMES = ["00000.png", "00001.png"]
 HEIGHT, WIDTH = 8, 12
@@ -183,6 +184,16 @@ READERS = {
         lambda: saved(lambda buffer: np.savez(buffer, queries=np.ones((5, 3), np.float32))),
         "p.npz",
         lambda folder: read_points(folder / "p.npz"),
+    ),
+    "points, json": Reader(
+        lambda: json.dumps([[0, 1.5, 2], {"t": 1, "x": 3, "y": 4, "name": "nose"}]).encode(),
+        "p.json",
+        lambda folder: read_points(folder / "p.json"),
+    ),
+    "points with names": Reader(
+        lambda: b'name;x;y;frame\nnose;1,5;2;0\n"left; ear";3;4;1\n' + b"tail;3;4;1\n" * 5,
+        "p.csv",
+        lambda folder: read_points(folder / "p.csv"),
     ),
     "checkpoint": Reader(
         checkpoint,
