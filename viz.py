@@ -67,7 +67,7 @@ def open_view(args: Namespace) -> tuple["View", Path]:
     model = load_trained(checkpoint, clip.video, config, device)
     out_dir = Path(args.out) if args.out else folder / ("export" if args.export else "vis")
     options = select(ViewOptions, args, out_dir=out_dir, tracking=select(TrackingOptions, args))
-    return View(model, clip, queries.points, options), checkpoint
+    return View(model, clip, queries.points, options, queries.names), checkpoint
 
 
 def _draw(view: "View", args: Namespace, checkpoint: Path) -> list[Path]:
@@ -95,6 +95,7 @@ def _export(view: "View", args: Namespace) -> list[Path]:
         first_frame=number_in_name(view.clip.names[0]) if args.first_frame is None else args.first_frame,
         fps=view.known_fps or math.nan,
         tracking=view.options.tracking,
+        names=view.names,
     )
 
 

@@ -3,6 +3,7 @@
 import csv
 import re
 import struct
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -40,9 +41,10 @@ def table() -> TrackTable:
 def test_npz_holds_everything_and_explains_it(table, tmp_path):
     write_npz(tmp_path / "tracks.npz", table)
     with np.load(tmp_path / "tracks.npz", allow_pickle=False) as file:
-        for name, value in vars(table).items():
+        arrays = {name: value for name, value in vars(table).items() if name != "names"}  # the points have none
+        for name, value in arrays.items():
             np.testing.assert_array_equal(file[name], value)
-        assert set(file.files) == {*vars(table), "readme"}
+        assert set(file.files) == {*arrays, "readme"}
         explanation = " ".join(file["readme"])
         assert all(re.search(rf"\b{name}\b", explanation) for name in vars(table))
 
@@ -59,6 +61,24 @@ def test_csv_holds_the_same_tracks_as_npz(table, tmp_path):
         np.testing.assert_allclose(numbers, truth, atol=6e-5)
         assert int(row["visible"]) == table.visibility[t, n] and int(row["query_frame"]) == table.queries[n, 0]
         assert [int(row[key]) for key in ("red", "green", "blue")] == table.colors[n].tolist()
+
+
+def test_names_of_points_are_a_column_an_array_and_the_names_of_tracks(table, tmp_path):
+    """Brackets in a name would be run by Tcl in Nuke."""
+    names = ("left ear", 'the "nose"', "", "Öhr, rechts", "[exit]", "{a}", "7")
+    table = replace(table, names=names)
+    write_npz(tmp_path / "tracks.npz", table)
+    write_csv(tmp_path / "tracks.csv", table)
+    write_nuke(tmp_path / "tracks.nk", table)
+    assert np.load(tmp_path / "tracks.npz", allow_pickle=False)["names"].tolist() == list(names)
+    with open(tmp_path / "tracks.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == FRAMES * POINTS and all(row["name"] == names[int(row["point"])] for row in rows)
+    _, knobs = nuke_tree((tmp_path / "tracks.nk").read_text())
+    *_, tracks = knobs[knobs.index("tracks") + 1]
+    assert [row[1] for row in tracks] == [
+        *('"left ear"', '"the _nose_"', '"point 2"', '"Öhr_ rechts"', '"_exit_"', '"_a_"', '"7"')
+    ]
 
 
 def test_tapvid_arrays_are_in_its_conventions(table, tmp_path):

@@ -305,6 +305,16 @@ def read_frame_of(path: Path) -> np.ndarray:
     return next(read_video(path))
 
 
+def test_names_in_a_csv_of_points_are_exported(run, tmp_path):
+    (tmp_path / "points.csv").write_text("part;y;x;frame\nleft ear;5,5;20;1\nnose;6;9;0\n", encoding="utf-8")
+    run("--points", str(tmp_path / "points.csv"), "--export", "npz,csv", "--out", str(tmp_path / "export"))
+    with np.load(tmp_path / "export" / "tracks.npz") as file:
+        assert file["names"].tolist() == ["left ear", "nose"]
+        assert file["queries"].tolist() == [[1, 20, 5.5], [0, 9, 6]]
+    header, first, *_, last = (tmp_path / "export" / "tracks.csv").read_text().splitlines()
+    assert header.endswith(",name") and first.endswith(",left ear") and last.endswith(",nose")
+
+
 def test_the_sequences_own_mask_is_found(run, tmp_path, capsys):
     write_mask(tmp_path / "clip" / "mask", "00000.png")
     run("--style", "grid")

@@ -48,6 +48,7 @@ def export(
     fps: float = math.nan,
     density_th: float = 0.7,
     tracking: TrackingOptions | None = None,
+    names: Sequence[str] = (),
 ) -> list[Path]:
     """Write the model in some formats.
 
@@ -62,6 +63,7 @@ def export(
         fps: Frames per second of the video, NaN if unknown.
         density_th: Smallest density σ of a point in the point cloud.
         tracking: How points are tracked, and when they are occluded (None: the defaults).
+        names: A name for each of the query points, for the track files; empty for none.
 
     Returns:
         The files, or folders of files, that were written.
@@ -79,7 +81,7 @@ def export(
     with explain_failed_writes(out_dir):
         if writers := [TRACK_FILES[name] for name in formats if name in TRACK_FILES]:
             queries = torch.as_tensor(query_points, dtype=torch.float32).numpy(force=True)
-            table = _track_table(model, video, queries, tracking, fps, first_frame)
+            table = _track_table(model, video, queries, tracking, fps, first_frame, tuple(names))
             for name, write in writers:
                 write(out_dir / name, table)
                 written.append(out_dir / name)
@@ -105,6 +107,7 @@ def _track_table(
     tracking: TrackingOptions,
     fps: float,
     first_frame: int,
+    names: tuple[str, ...],
 ) -> TrackTable:
     tracks = track_points(model, queries, None, tracking)
     _, height, width, _ = video.shape
@@ -119,6 +122,7 @@ def _track_table(
         size=(height, width),
         fps=fps,
         first_frame=first_frame,
+        names=names,
     )
 
 

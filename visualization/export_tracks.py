@@ -29,6 +29,7 @@ class TrackTable:
     size: Size  # (height, width) of the frames
     fps: float  # frames per second, NaN if unknown
     first_frame: int  # the number that other programs give to frame 0
+    names: tuple[str, ...] = ()  # of the points; empty if they have none
 
 
 TRACKS_README = (
@@ -42,6 +43,7 @@ TRACKS_README = (
     "colors uint8 [N,3]: RGB of the video at the query.",
     "size int [2]: height and width of the frames, pixels. fps: frames a second, NaN where unknown.",
     "first_frame int: the number that frame 0 has in file names and in Nuke.",
+    "names str [N]: the points' names; only if they have some.",
 )
 TAPVID_README = (
     "Tracks in the arrays of TAP-Vid and TAPIR. N points, T frames; load with numpy.load(file), nothing is pickled.",
@@ -55,7 +57,8 @@ TAPVID_README = (
 
 def write_npz(path: Path, table: TrackTable) -> None:
     """Write `tracks.npz`; `TRACKS_README`, stored in it as `readme`, describes its arrays."""
-    _write_npz(path, readme=np.array(TRACKS_README), **vars(table))
+    arrays = {name: value for name, value in vars(table).items() if name != "names" or value}
+    _write_npz(path, readme=np.array(TRACKS_README), **arrays)
 
 
 def write_tapvid(path: Path, table: TrackTable) -> None:
@@ -83,13 +86,16 @@ CSV_COLUMNS = (
 
 
 def write_csv(path: Path, table: TrackTable) -> None:
-    """Write one row for each point in each frame, under `CSV_COLUMNS`; both count from 0; `visible` is 0 or 1."""
+    """Write one row for each point in each frame, under `CSV_COLUMNS`; both count from 0; `visible` is 0 or 1.
+
+    A last column `name` holds the points' names if they have some.
+    """
     text = io.StringIO(newline="")
     writer = csv.writer(text)
-    writer.writerow(CSV_COLUMNS)
+    writer.writerow([*CSV_COLUMNS, "name"] if table.names else CSV_COLUMNS)
     for n, ((t, x, y), color) in enumerate(zip(table.queries.tolist(), table.colors.tolist(), strict=True)):
         columns = table.tracks[:, n], table.visibility[:, n], table.occlusion_score[:, n], table.depth[:, n]
         for frame, (px, visible, score, depth) in enumerate(zip(*(c.tolist() for c in columns), strict=True)):
             numbers = *(f"{value:.4f}" for value in px), int(visible), f"{score:.4f}", f"{depth:.5f}"
-            writer.writerow([n, int(t), f"{x:.4f}", f"{y:.4f}", *color, frame, *numbers])
+            writer.writerow([n, int(t), f"{x:.4f}", f"{y:.4f}", *color, frame, *numbers, *table.names[n : n + 1]])
     write_atomic(path, text.getvalue().encode())

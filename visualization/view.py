@@ -70,12 +70,14 @@ class View:
         clip: The frames that are tracked, and their foreground.
         queries: Query points [N,3] (t, x, y), in pixels of these frames.
         options: Options of drawing.
+        names: The names of the query points; empty if they have none.
     """
 
     model: OmniMotion
     clip: Clip
     queries: NDArray[np.float32]
     options: ViewOptions
+    names: tuple[str, ...] = ()
 
     @property
     def frame_ids(self) -> range:
