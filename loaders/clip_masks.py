@@ -88,8 +88,9 @@ def find_masks(paths: SequencePaths, options: MaskOptions) -> ClipMasks:
     """Match masks with the frames of a sequence.
 
     Masks in `mask/` are named after their frames. Those of `mask_dir` are matched by their names without suffix if all
-    of them are frames, or all frames have one; otherwise in natural order if there are as many masks as frames. Frames
-    have the names that they have in `color/`, or those of the files that they were copied from.
+    of them are frames of the source, or all its frames have one. Otherwise, or if this leaves out masks and frames,
+    they are matched in natural order if there are as many masks as frames, of the clip or of its source. Names are
+    those in `color/`, or those that the source's files have.
 
     Raises:
         InputError: `mask_dir` holds no masks, or masks that cannot be matched, or two masks have one name.
@@ -100,7 +101,16 @@ def find_masks(paths: SequencePaths, options: MaskOptions) -> ClipMasks:
         files = {name: own[Path(name).stem] for name in frames if Path(name).stem in own}
         return ClipMasks(files, paths.mask, options.mask_label)
     folder = Path(options.mask_dir)
-    files, how = _match(list_mask_dir(folder), frames, _original_names(paths, frames), folder)
+    masks, namings = list_mask_dir(folder), _namings(paths, frames)
+    named = _match_names(masks, frames, namings)
+    is_complete = len(named) == min(len(frames), len(masks))
+    ordered = {} if is_complete else _match_order(masks, frames, [len(naming.all_stems) for naming in namings])
+    files, how = (ordered, "in order") if ordered else (named, "by name")
+    if not files:
+        raise InputError(
+            f"{folder} holds {len(masks)} masks for {len(frames)} frames, and their names differ "
+            f"({next(iter(masks.values())).name}, {frames[0]}): name masks like frames, or give one for each"
+        )
     matching = f"{len(files)} of {len(frames)} frames have a mask in {folder}, matched {how}"
     return ClipMasks(files, folder, options.mask_label, matching)
 
@@ -116,24 +126,43 @@ def _by_stem(folder: Path) -> dict[str, Path]:
     return masks
 
 
-def _match(
-    masks: Mapping[str, Path], frames: Sequence[str], originals: Sequence[str], folder: Path
-) -> tuple[dict[str, Path], str]:
-    """Return the masks by frame name, and how they were matched."""
-    for names in (frames, originals):
-        stems = [Path(name).stem for name in names]
-        if set(stems) <= set(masks) or set(masks) <= set(stems):
-            return {frame: masks[stem] for frame, stem in zip(frames, stems, strict=True) if stem in masks}, "by name"
-    if len(masks) == len(frames):
-        return dict(zip(frames, masks.values(), strict=True)), "in order"
-    raise InputError(
-        f"{folder} holds {len(masks)} masks for {len(frames)} frames, and their names differ "
-        f"({next(iter(masks.values())).name}, {originals[0]}): name masks like frames, or give one for each frame"
-    )
+@dataclass(frozen=True)
+class _Naming:
+    """Names without suffix of a clip's frames, and of all frames of its source."""
+
+    stems: Sequence[str]
+    all_stems: set[str]
 
 
-def _original_names(paths: SequencePaths, frames: Sequence[str]) -> Sequence[str]:
-    """Return the names of the files that the frames were copied from, or those of the frames."""
-    source = SequencePaths(Path(read_source_record(paths).get("source", paths.root)))
-    names = [path.name for path in image_files(source.color if source.color.is_dir() else source.root)]
-    return names if len(names) == len(frames) else frames
+def _namings(paths: SequencePaths, frames: Sequence[str]) -> list[_Naming]:
+    """Return the frames' names in `color/`, and those of the files that they were copied from."""
+    record, stems = read_source_record(paths), [Path(name).stem for name in frames]
+    total = record.get("source_frames")  # a copy's frames are named by their numbers in the source
+    numbered = {f"{number:05d}" for number in range(total)} if isinstance(total, int) else set[str]()
+    found = [_Naming(stems, numbered | set(stems))]
+    if "source" in record:
+        source = SequencePaths(Path(record["source"]))
+        originals = [path.stem for path in image_files(source.color if source.color.is_dir() else source.root)]
+        chosen = [originals[int(stem)] for stem in stems if stem.isdecimal() and int(stem) < len(originals)]
+        found += [_Naming(chosen, set(originals))] if len(chosen) == len(stems) else []
+    return found
+
+
+def _match_names(masks: Mapping[str, Path], frames: Sequence[str], namings: Sequence[_Naming]) -> dict[str, Path]:
+    """Return the masks by frame; empty if names do not match."""
+    for naming in namings:
+        if naming.all_stems <= set(masks) or set(masks) <= naming.all_stems:
+            named = zip(frames, naming.stems, strict=True)
+            if found := {frame: masks[stem] for frame, stem in named if stem in masks}:
+                return found
+    return {}
+
+
+def _match_order(masks: Mapping[str, Path], frames: Sequence[str], totals: Sequence[int]) -> dict[str, Path]:
+    """Return the masks by frame if there are as many as frames, or as all frames of the source; else nothing."""
+    ordered = list(masks.values())
+    if len(ordered) == len(frames):
+        return dict(zip(frames, ordered, strict=True))
+    if len(ordered) in totals:
+        return {frame: ordered[int(Path(frame).stem)] for frame in frames}
+    return {}
