@@ -84,6 +84,8 @@ def _open_clip(args: Namespace, context: "Context") -> "Clip":
         Path(args.data_dir),
         max_side=args.max_side,
         num_imgs=args.num_imgs,
+        frame_range=args.frame_range,
+        value_range=args.value_range,
         query_frame_id=args.query_frame_id,
         mask_path=args.foreground_mask_path,
         mask_options=select(MaskOptions, args),

@@ -8,7 +8,7 @@ import argparse
 from itertools import chain
 
 from networks.model_config import ModelConfig
-from preprocessing.settings import DATA_DIR, DEVICE, MAX_SIDE, REDO, Settings
+from preprocessing.settings import DATA_DIR, DEVICE, FRAME_RANGE, MAX_SIDE, REDO, VALUE_RANGE, Settings
 from utils.config import Flag, flags_of
 from visualization.export_formats import EXPORT_FORMATS, parse_formats
 from visualization.style_names import STYLE_NAMES
@@ -48,6 +48,8 @@ RUN = (
 )
 CLIP = (
     Flag("num_imgs", 250, "use at most this many frames", 2),  # motion needs two
+    FRAME_RANGE,
+    VALUE_RANGE,
     MAX_SIDE,
 )
 TRACKING = (

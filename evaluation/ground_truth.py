@@ -5,7 +5,7 @@ Positions are pixels (x, y) of the clip's frames, integer = pixel centre, whatev
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import numpy as np
 from evaluation.options import Benchmark, EvaluationOptions
 from loaders.clip_masks import ClipMasks, MaskOptions, find_masks
 from preprocessing.sequence_paths import SequencePaths
+from preprocessing.source_record import frame_origin
 from preprocessing.tapvid_pickle import read_tapvid
 from utils.conventions import BADJA_SIZE, Size, nan_where_occluded, px_from_badja, px_from_unit, scale_points
 from utils.data_files import read_arrays, read_json
@@ -84,16 +85,21 @@ def find_truth(
     Raises:
         InputError: Missing or unusable.
     """
-    gt, benchmark = options.gt, options.benchmark
+    gt, benchmark, ids = options.gt, options.benchmark, frame_origin(paths, names).ids
     if benchmark == "badja":
         original = data_dir / "color"
         labelled = [frame.name for frame in list_frames(original)] if original.is_dir() else list(names)
         masks = find_masks(paths, mask_options)
-        return badja_keypoints(Path(gt or data_dir / "badja.json"), names, masks, size, labelled[: len(names)])
+        if len(labelled) > len(names):
+            labelled = [labelled[i] for i in ids]
+        return badja_keypoints(Path(gt or data_dir / "badja.json"), names, masks, size, labelled)
     path = Path(gt) if gt else paths.gt_tracks
-    if benchmark == "tapvid":
-        return tapvid_tracks(path, video, size, len(names))
-    return exact_tracks(path, size, len(names))
+    truth = tapvid_tracks(path, video, size) if benchmark == "tapvid" else exact_tracks(path, size)
+    if truth.num_frames == len(names):  # of the clip's frames alone
+        return truth
+    if truth.num_frames <= ids[-1]:
+        raise _too_few_frames(path, truth, ids[-1] + 1)
+    return replace(truth, points=truth.points[:, list(ids)], occluded=truth.occluded[:, list(ids)])
 
 
 def frame_size(paths: SequencePaths) -> Size | None:
@@ -220,5 +226,9 @@ def _read_badja_labels(path: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
 
 def _first_frames(path: Path, truth: TrackTruth, num_frames: int | None) -> TrackTruth:
     if num_frames is not None and truth.num_frames < num_frames:
-        raise InputError(f"{path} has {truth.num_frames} frames, the clip {num_frames}: give the clip's own tracks")
+        raise _too_few_frames(path, truth, num_frames)
     return TrackTruth(truth.points[:, :num_frames], truth.occluded[:, :num_frames], truth.size, truth.exact)
+
+
+def _too_few_frames(path: Path, truth: TrackTruth, num_frames: int) -> InputError:
+    return InputError(f"{path} has {truth.num_frames} frames, the clip {num_frames}: give the clip's own tracks")

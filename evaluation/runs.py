@@ -40,6 +40,8 @@ class Run:
     ckpt_path: str = ""  # checkpoint to use instead of the newest in the folder
     max_side: int | None = None
     num_imgs: int = 250
+    frame_range: str = ""
+    value_range: str = ""
     device: str = "auto"
 
     @property
@@ -97,7 +99,14 @@ def evaluate_runs(
 
 def _evaluate_run(run: Run, checkpoint: Path, options: EvaluationOptions) -> Report:
     report = Report(options.query_mode)
-    clip = open_clip(run.data_dir, max_side=run.max_side, num_imgs=run.num_imgs, query_frame_id=None)
+    clip = open_clip(
+        run.data_dir,
+        max_side=run.max_side,
+        num_imgs=run.num_imgs,
+        frame_range=run.frame_range,
+        value_range=run.value_range,
+        query_frame_id=None,
+    )
     num_frames, height, width, _ = clip.video.shape
     truth = find_truth(options, run.data_dir, clip.paths, clip.names, (height, width), run.video, run.mask_options)
     config = replace(run.config, num_frames=num_frames, height=height, width=width)

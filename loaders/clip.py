@@ -1,6 +1,7 @@
 """The frames of a prepared sequence."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,8 @@ def open_clip(
     *,
     max_side: int | None = None,
     num_imgs: int = 250,
+    frame_range: str = "",
+    value_range: str = "",
     query_frame_id: int | None = 0,
     mask_path: str = "",
     mask_options: MaskOptions | None = None,
@@ -40,6 +43,8 @@ def open_clip(
         data_dir: A video file, a folder of images, or a sequence folder.
         max_side: The longest side that frames may have, in pixels; None keeps their size.
         num_imgs: Use at most the first `num_imgs` frames.
+        frame_range: The frames of the source to use, `a:b` or `a:b:step`; "" for all.
+        value_range: The values of deep images that become 0 and 255, `lo:hi`; "" to estimate them.
         query_frame_id: The frame whose foreground is read; None reads none.
         mask_path: File with the foreground mask; "" takes the frame's own, if it has one.
         mask_options: Where the clip's masks are (None: in the sequence), and which label is foreground.
@@ -51,9 +56,12 @@ def open_clip(
     mask_options = mask_options or MaskOptions()
     if mask_options.mask_dir:
         list_mask_dir(Path(mask_options.mask_dir))  # refuses an unusable folder before frames are copied
+    prepare = partial(
+        prepare_sequence, data_dir, max_side, frame_range=frame_range, value_range=value_range, limit=num_imgs
+    )
     if context.size > 1:
-        context.on_rank0(lambda: prepare_sequence(data_dir, max_side))
-    paths = prepare_sequence(data_dir, max_side)
+        context.on_rank0(prepare)
+    paths = prepare(log=print if context.size == 1 else lambda sentence: None)
     names, video = load_video(paths, num_imgs)
     if query_frame_id is not None and not 0 <= query_frame_id < len(names):
         raise InputError(
@@ -62,8 +70,6 @@ def open_clip(
     masks, size = find_masks(paths, mask_options), video.shape[1:3]
     mask = None if query_frame_id is None else masks.read_foreground(names[query_frame_id], size, mask_path)
     if context.rank == 0:
-        if (present := len(list_frames(paths.color))) > len(names):
-            print(f"the first {len(names)} of {present} frames are used (--num_imgs)")
         _print_foreground(mask, masks)
     return Clip(paths, names, video, None if mask is None else mask.foreground)
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from preprocessing.frames import read_source_record
 from preprocessing.sequence_paths import SequencePaths
+from preprocessing.source_record import read_source_record
 from utils.errors import InputError
 from utils.images import image_files
 from utils.mask_files import mask_files

@@ -4,6 +4,7 @@ A palette or an array stays one, so that a copy selects the same pixels as its m
 """
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -19,16 +20,23 @@ from utils.mask_files import LOSSY_SUFFIXES, load_mask, mask_files, read_mask_ar
 Size = tuple[int, int]  # (height, width)
 
 
-def copy_masks(source: SequencePaths, frames: list[Path], target: SequencePaths, old: Size, new: Size) -> None:
-    """Copy masks that are named after a frame, resized without interpolation; they are numbered like the copied frames.
+def copy_masks(source: SequencePaths, frames: Mapping[str, Path], target: SequencePaths, old: Size, new: Size) -> None:
+    """Copy masks that are named after a frame, resized without interpolation.
+
+    Args:
+        source: The sequence with the masks.
+        frames: Its frames, by the name without suffix of each one's copy, which its mask gets, too.
+        target: The sequence that gets the masks.
+        old: Size of the frames.
+        new: Size of their copies.
 
     Raises:
         InputError: A mask cannot be read, or its size is not that of the frames.
     """
     by_stem = {path.stem: path for path in mask_files(source.mask)}
-    for index, frame in enumerate(frames):
+    for stem, frame in frames.items():
         if frame.stem in by_stem:
-            _copy_mask(by_stem[frame.stem], target.mask / f"{index:05d}", old, new)
+            _copy_mask(by_stem[frame.stem], target.mask / stem, old, new)
 
 
 def _copy_mask(path: Path, target: Path, old: Size, new: Size) -> None:

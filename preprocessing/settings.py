@@ -6,6 +6,8 @@ This module imports no torch, so that a command's `--help` does not wait for it.
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from preprocessing.frame_range import frame_range
+from preprocessing.value_range import value_range
 from utils.config import Flag
 from utils.errors import InputError
 
@@ -15,8 +17,15 @@ PAIRS = ("all", "sparse")
 # Flow without weights is combined with features without weights, so that `--flow dis` needs no download.
 AUTO_FEATURES = {"raft": "dino", "dis": "sift"}
 
-DATA_DIR = Flag("data_dir", "", "video file, folder of frames, or sequence folder with color/")
+DATA_DIR = Flag("data_dir", "", "video or other file of frames, folder of frames, or sequence folder with color/")
 MAX_SIDE = Flag("max_side", None, "working resolution: longer side in pixels (default: the frames')", 1, parse=int)
+FRAME_RANGE = Flag("frame_range", "", "a:b or a:b:step: use these frames of the source", parse=frame_range)
+VALUE_RANGE = Flag(
+    "value_range",
+    "",
+    "lo:hi: values of images deeper than 8 bits that become 0 and 255 (default: percentiles)",
+    parse=value_range,
+)
 REDO = Flag("redo", False, "remake products made with other settings instead of refusing them")
 DEVICE = Flag("device", "auto", "auto, cuda, cuda:1, mps or cpu")
 

@@ -146,9 +146,9 @@ def test_sources_that_cannot_be_used(folder, tmp_path):
     with pytest.raises(InputError, match="nothing at"):
         prepare_sequence(tmp_path / "none", None, tmp_path / "data")
     (tmp_path / "song.mp3").write_bytes(b"la")
-    with pytest.raises(InputError, match="known kind of video"):
+    with pytest.raises(InputError, match=r"song\.mp3 as a video \(.*Invalid data found"):
         prepare_sequence(tmp_path / "song.mp3", None, tmp_path / "data")
     write_image(folder / "3.png", frame(0, 10, 10))
-    with pytest.raises(InputError, match="frame 3 is 10x10"):
+    with pytest.raises(InputError, match=r"3\.png is 10x10 but the first is 30x20"):
         prepare_sequence(folder, None, tmp_path / "data")
     assert not (tmp_path / "data" / "shots").exists()

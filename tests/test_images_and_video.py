@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 from utils.errors import InputError
+from utils.ffmpeg import probe_video
 from utils.images import decode_image, list_frames, read_frame, read_frames, write_image
-from utils.video import frame_rate, read_video, write_video
+from utils.video import read_animation, read_video, write_video
 
 RGB = np.array([[[250, 10, 20], [30, 240, 50], [60, 70, 230]], [[1, 2, 3], [90, 91, 92], [255, 0, 128]]], np.uint8)
 
@@ -142,9 +143,9 @@ def test_the_rate_of_a_video_is_known(tmp_path):
     frames = [np.full((16, 20, 3), 40 * t, np.uint8) for t in range(4)]
     first, *others = map(Image.fromarray, frames)
     first.save(tmp_path / "v.gif", save_all=True, append_images=others, duration=40)
-    assert frame_rate(tmp_path / "v.gif") == 25
+    assert [frame.time for frame in read_animation(tmp_path / "v.gif")] == [0, 0.04, 0.08, 0.12]
     write_video(tmp_path / "v.mp4", frames, 30000 / 1001)
-    assert frame_rate(tmp_path / "v.mp4") == pytest.approx(29.97, abs=0.01)
+    assert probe_video(tmp_path / "v.mp4").fps == pytest.approx(29.97, abs=0.01)
 
 
 def test_what_is_no_video_is_refused(tmp_path):

@@ -126,6 +126,28 @@ def to_rgb(image: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(image[..., 2::-1])
 
 
+def drop_alpha(image: np.ndarray) -> np.ndarray:
+    """Return the colours [H,W,3] or the grey values [H,W] of an image [H,W] or [H,W,C] without its alpha channel."""
+    if image.ndim == 3 and image.shape[2] in (1, 2):
+        return image[..., 0]
+    return image if image.ndim == 2 else image[..., :3]
+
+
+def decode_frame(path: Path) -> np.ndarray:
+    """Decode one frame in its file's own depth, [H,W] or RGB [H,W,3], rotated upright as `read_frame` does.
+
+    Raises:
+        InputError: The file is missing, truncated or not an image.
+    """
+    return swap_red_and_blue(decode_image(path, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH))
+
+
+def rgb_uint8(image: np.ndarray) -> np.ndarray:
+    """Convert a frame [H,W] or RGB [H,W,3] to RGB uint8 [H,W,3]: all that an integer can hold, or 0..1, is 0..255."""
+    image = _to_uint8(image)
+    return np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else np.ascontiguousarray(image)
+
+
 def read_frame(path: Path) -> np.ndarray:
     """Read one frame, rotated upright according to its EXIF orientation.
 
@@ -135,12 +157,18 @@ def read_frame(path: Path) -> np.ndarray:
     Raises:
         InputError: The file is missing, truncated or not an image, or holds floats outside 0..1.
     """
-    image = decode_image(path, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
+    image = decode_frame(path)
+    check_unit_floats(image, str(path))
+    return rgb_uint8(image)
+
+
+def check_unit_floats(image: np.ndarray, name: str) -> None:
+    """Raise InputError if an image holds floats outside 0..1."""
     if np.issubdtype(image.dtype, np.floating) and not (image.min() >= 0 and image.max() <= 1):  # NaN fails too
         raise InputError(
-            f"{path} holds floats from {image.min():g} to {image.max():g}, expected 0 to 1: convert it to 8 or 16 bit"
+            f"{name} holds floats from {image.min():g} to {image.max():g}, expected 0 to 1: convert it to 8 or 16 bit, "
+            "or give their range (--value_range lo:hi)"
         )
-    return to_rgb(image)
 
 
 def iter_frames(paths: list[Path]) -> Iterator[np.ndarray]:
