@@ -28,6 +28,7 @@ def main(argv: list[str] | None = None) -> None:
     from evaluation.options import EvaluationOptions
     from evaluation.runs import Run, evaluate_runs, sequence_folders
     from evaluation.stored_tracks import evaluate_stored
+    from loaders.clip_masks import MaskOptions
     from networks.model_config import ModelConfig
     from networks.omnimotion import TrackingOptions
 
@@ -39,13 +40,14 @@ def main(argv: list[str] | None = None) -> None:
             folder=run_dir(flags),
             config=select(ModelConfig, flags, num_frames=0, height=0, width=0),
             tracking=select(TrackingOptions, flags),
+            mask_options=select(MaskOptions, flags),
             uses_flow=uses_flow(flags),
             settings=vars(flags),
         )
 
     options = select(EvaluationOptions, args)
     if args.tracks and (not args.data_dir or args.dataset_types == "flow"):  # otherwise the run was trained on them
-        report, written = evaluate_stored(Path(args.tracks), options, vars(args))
+        report, written = evaluate_stored(Path(args.tracks), options, select(MaskOptions, args), vars(args))
     else:
         root = Path(args.data_dir)
         folders = [] if (root / "color").is_dir() else sequence_folders(root)

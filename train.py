@@ -22,7 +22,6 @@ from utils.errors import exit_on_input_error, explain_failed_writes
 
 # Modules that import torch, which takes seconds, are imported inside the functions: `--help` must not wait for it.
 if TYPE_CHECKING:
-    import numpy as np
     import torch
 
     from evaluation.ground_truth import TrackTruth
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from trainer import Trainer
     from utils.distributed import Context
     from utils.run_log import RunLog
+    from visualization.query_records import QueryPoints
 
 
 @exit_on_input_error
@@ -74,6 +74,7 @@ def _run(args: Namespace, context: "Context", folder: Path) -> None:
 def _open_clip(args: Namespace, context: "Context") -> "Clip":
     """Return the clip; with `--synthetic`, write the demo scene first."""
     from loaders.clip import open_clip
+    from loaders.clip_masks import MaskOptions
     from preprocessing.sequence_paths import SequencePaths
     from preprocessing.synthetic import make_scene, write_scene
 
@@ -83,8 +84,11 @@ def _open_clip(args: Namespace, context: "Context") -> "Clip":
         Path(args.data_dir),
         max_side=args.max_side,
         num_imgs=args.num_imgs,
+        frame_range=args.frame_range,
+        value_range=args.value_range,
         query_frame_id=args.query_frame_id,
         mask_path=args.foreground_mask_path,
+        mask_options=select(MaskOptions, args),
         context=context,
     )
 
@@ -215,7 +219,7 @@ def _train(trainer: "Trainer", start: Path | None) -> None:
 
 
 def _show_results(
-    args: Namespace, trainer: "Trainer", clip: "Clip", queries: "np.ndarray", truth: "TrackTruth | None"
+    args: Namespace, trainer: "Trainer", clip: "Clip", queries: "QueryPoints", truth: "TrackTruth | None"
 ) -> None:
     """Print the scores if exact tracks exist, draw tracks, and print the paths of the results."""
     from evaluation.scoring import comparison
@@ -227,7 +231,7 @@ def _show_results(
     if truth is not None:
         print(comparison(model, clip.paths, clip.names, truth, uses_flow(args), tracking))
     options = select(ViewOptions, args, out_dir=trainer.run_dir / "vis", tracking=tracking)
-    view = View(model, clip, queries, options)
+    view = View(model, clip, queries.points, options)
     written = save_grid(view) + save_trails(view)
     print("\n".join(["files to look at:", *(f"  {path}" for path in written)]))
     print(f"  {checkpoint_path(trainer.run_dir, trainer.step)}\n  {_log_dir(args)} (tensorboard --logdir logs/)")

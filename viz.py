@@ -44,6 +44,7 @@ def open_view(args: Namespace) -> tuple["View", Path]:
         The view to draw, and the checkpoint file of its model.
     """
     from loaders.clip import open_clip
+    from loaders.clip_masks import MaskOptions
     from networks.model_config import ModelConfig
     from networks.omnimotion import TrackingOptions
     from networks.run_checkpoints import find_trained_checkpoint, load_trained
@@ -52,8 +53,9 @@ def open_view(args: Namespace) -> tuple["View", Path]:
     from visualization.view import View, ViewOptions, check_frames
 
     device, folder, query = pick_device(args.device), run_dir(args), args.query_frame_id
-    size = {"max_side": args.max_side, "num_imgs": args.num_imgs}
-    clip = open_clip(Path(args.data_dir), **size, query_frame_id=query, mask_path=args.foreground_mask_path)
+    size = {name: getattr(args, name) for name in ("max_side", "num_imgs", "frame_range", "value_range")}
+    masks = {"mask_path": args.foreground_mask_path, "mask_options": select(MaskOptions, args)}
+    clip = open_clip(Path(args.data_dir), **size, query_frame_id=query, **masks)
     num_frames, height, width, _ = clip.video.shape
     check_frames(args.frames, num_frames)
     choice = {name: getattr(args, name) for name in ("points", "region", "grid_interval", "random")}
@@ -65,13 +67,14 @@ def open_view(args: Namespace) -> tuple["View", Path]:
     model = load_trained(checkpoint, clip.video, config, device)
     out_dir = Path(args.out) if args.out else folder / ("export" if args.export else "vis")
     options = select(ViewOptions, args, out_dir=out_dir, tracking=select(TrackingOptions, args))
-    return View(model, clip, queries, options), checkpoint
+    return View(model, clip, queries.points, options, queries.names), checkpoint
 
 
 def _draw(view: "View", args: Namespace, checkpoint: Path) -> list[Path]:
     from visualization.page import save_page
     from visualization.styles import save_styles
 
+    print(view.describe_rate())
     names = STYLE_NAMES if "all" in args.style else args.style
     written = save_styles(view, names)
     if "page" in names:
@@ -81,7 +84,7 @@ def _draw(view: "View", args: Namespace, checkpoint: Path) -> list[Path]:
 
 
 def _export(view: "View", args: Namespace) -> list[Path]:
-    from visualization.export import export, number_in_name
+    from visualization.export import export
 
     return export(
         view.model,
@@ -90,9 +93,11 @@ def _export(view: "View", args: Namespace) -> list[Path]:
         args.export,
         view.options.out_dir,
         query_frame=args.query_frame_id,
-        first_frame=number_in_name(view.clip.names[0]) if args.first_frame is None else args.first_frame,
+        first_frame=args.first_frame,
+        origin=view.origin,
         fps=view.known_fps or math.nan,
         tracking=view.options.tracking,
+        names=view.names,
     )
 
 

@@ -8,7 +8,7 @@ import argparse
 from itertools import chain
 
 from networks.model_config import ModelConfig
-from preprocessing.settings import DATA_DIR, DEVICE, MAX_SIDE, REDO, Settings
+from preprocessing.settings import DATA_DIR, DEVICE, FRAME_RANGE, MAX_SIDE, REDO, VALUE_RANGE, Settings
 from utils.config import Flag, flags_of
 from visualization.export_formats import EXPORT_FORMATS, parse_formats
 from visualization.style_names import STYLE_NAMES
@@ -48,6 +48,8 @@ RUN = (
 )
 CLIP = (
     Flag("num_imgs", 250, "use at most this many frames", 2),  # motion needs two
+    FRAME_RANGE,
+    VALUE_RANGE,
     MAX_SIDE,
 )
 TRACKING = (
@@ -57,7 +59,9 @@ TRACKING = (
 )
 QUERIES = (
     Flag("query_frame_id", 0, "frame whose points are tracked", 0),
-    Flag("foreground_mask_path", "", "mask image of the query frame (default: the one in the sequence's mask/)"),
+    Flag("foreground_mask_path", "", "mask of the query frame (default: its own in --mask_dir or in mask/)"),
+    Flag("mask_dir", "", "folder of the clip's masks, images or .npy (default: the sequence's mask/)"),
+    Flag("mask_label", None, "label that is foreground in masks (default: every label but 0)", 1, parse=int),
     Flag("vis_occlusion", False, "draw occluded points as crosses instead of leaving them out"),
     Flag("loader_seed", 12, "seed of initial weights, batches, rays and random query points", 0),
 )

@@ -108,11 +108,15 @@ def parse_evaluate(argv: list[str] | None = None) -> Namespace:
 
 
 def run_name(args: Namespace) -> str:
-    """Return the name of the run's folder: `<expname>_<sequence>`, the sequence named like its file or folder."""
+    """Return the name of the run's folder: `<expname>_<sequence>`, the sequence named like its file or folder.
+
+    A range of frames (`--frame_range`) is added to it.
+    """
     if getattr(args, "run", ""):
         return Path(args.run).resolve().name
     source = Path(args.data_dir)
-    return f"{args.expname}_{source.stem if source.is_file() else source.resolve().name}"
+    name = f"{args.expname}_{source.stem if source.is_file() else source.resolve().name}"
+    return f"{name}_{args.frame_range.replace(':', '-')}" if args.frame_range else name
 
 
 def run_dir(args: Namespace) -> Path:

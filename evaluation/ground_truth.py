@@ -5,7 +5,7 @@ Positions are pixels (x, y) of the clip's frames, integer = pixel centre, whatev
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,15 @@ from typing import Any
 import numpy as np
 
 from evaluation.options import Benchmark, EvaluationOptions
+from loaders.clip_masks import ClipMasks, MaskOptions, find_masks
 from preprocessing.sequence_paths import SequencePaths
+from preprocessing.source_record import frame_origin
 from preprocessing.tapvid_pickle import read_tapvid
 from utils.conventions import BADJA_SIZE, Size, nan_where_occluded, px_from_badja, px_from_unit, scale_points
 from utils.data_files import read_arrays, read_json
 from utils.errors import InputError
-from utils.images import image_files, list_frames, read_frame, read_mask
+from utils.images import image_files, list_frames, read_frame
+from utils.masks import describe_rules
 
 MAX_ASPECT_DEVIATION = 0.01  # of two aspect ratios, as caused by rounding the sides of a resized frame
 
@@ -60,7 +63,13 @@ Truth = TrackTruth | KeypointTruth
 
 
 def find_truth(
-    options: EvaluationOptions, data_dir: Path, paths: SequencePaths, names: Sequence[str], size: Size, video: str
+    options: EvaluationOptions,
+    data_dir: Path,
+    paths: SequencePaths,
+    names: Sequence[str],
+    size: Size,
+    video: str,
+    mask_options: MaskOptions,
 ) -> Truth:
     """Read the truth of a video.
 
@@ -71,19 +80,26 @@ def find_truth(
         names: File names of these frames.
         size: Their height and width.
         video: Name of the video in a TAP-Vid pickle.
+        mask_options: Which masks give the areas of BADJA's thresholds.
 
     Raises:
         InputError: Missing or unusable.
     """
-    gt, benchmark = options.gt, options.benchmark
+    gt, benchmark, ids = options.gt, options.benchmark, frame_origin(paths, names).ids
     if benchmark == "badja":
         original = data_dir / "color"
         labelled = [frame.name for frame in list_frames(original)] if original.is_dir() else list(names)
-        return badja_keypoints(Path(gt or data_dir / "badja.json"), names, paths.mask, size, labelled[: len(names)])
+        masks = find_masks(paths, mask_options)
+        if len(labelled) > len(names):
+            labelled = [labelled[i] for i in ids]
+        return badja_keypoints(Path(gt or data_dir / "badja.json"), names, masks, size, labelled)
     path = Path(gt) if gt else paths.gt_tracks
-    if benchmark == "tapvid":
-        return tapvid_tracks(path, video, size, len(names))
-    return exact_tracks(path, size, len(names))
+    truth = tapvid_tracks(path, video, size) if benchmark == "tapvid" else exact_tracks(path, size)
+    if truth.num_frames == len(names):  # of the clip's frames alone
+        return truth
+    if truth.num_frames <= ids[-1]:
+        raise _too_few_frames(path, truth, ids[-1] + 1)
+    return replace(truth, points=truth.points[:, list(ids)], occluded=truth.occluded[:, list(ids)])
 
 
 def frame_size(paths: SequencePaths) -> Size | None:
@@ -154,14 +170,14 @@ def _tapvid_videos(path: Path) -> dict[str, dict]:
 
 
 def badja_keypoints(
-    path: Path, names: Sequence[str], mask_dir: Path, size: Size, labelled_names: Sequence[str] = ()
+    path: Path, names: Sequence[str], masks: ClipMasks, size: Size, labelled_names: Sequence[str] = ()
 ) -> KeypointTruth:
     """Read BADJA's labels (`joint_annotations/<video>.json`) of the clip's frames, matched by file stems.
 
     Args:
         path: The labels. Where their `visibility` is false, positions are guesses or from other frames.
         names: File names of the clip's frames, in order.
-        mask_dir: Folder of their foreground masks.
+        masks: Their foreground masks.
         size: Size of the frames.
         labelled_names: The names that the labels use, where the clip's frames are numbered copies.
 
@@ -178,12 +194,13 @@ def badja_keypoints(
             f"{path} labels frames {stems}, and {len(annotated)} of them are in the clip: give DAVIS's frames"
         )
     frames, rows = np.array(annotated).T
-    masks = {file.stem: file for file in image_files(mask_dir)}
-    if missing := [names[i] for i in frames if Path(names[i]).stem not in masks]:
+    if missing := [names[i] for i in frames if names[i] not in masks.files]:
         raise InputError(
-            f"{mask_dir} has no mask of {missing[0]}: BADJA's threshold needs its area; give DAVIS's masks"
+            f"{masks.folder} has no mask of {missing[0]}: BADJA's threshold needs its area; give DAVIS's masks"
         )
-    areas = np.array([read_mask(masks[Path(names[i]).stem], *size).sum() for i in frames])
+    found = [masks.read(names[i], size) for i in frames]
+    print(f"areas of {len(found)} masks: {describe_rules(found)}")
+    areas = np.array([mask.foreground.sum() for mask in found])
     points = px_from_badja(positions[rows], size).swapaxes(0, 1)
     return KeypointTruth(points, visible[rows].T, frames, areas, len(names), size)
 
@@ -209,5 +226,9 @@ def _read_badja_labels(path: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
 
 def _first_frames(path: Path, truth: TrackTruth, num_frames: int | None) -> TrackTruth:
     if num_frames is not None and truth.num_frames < num_frames:
-        raise InputError(f"{path} has {truth.num_frames} frames, the clip {num_frames}: give the clip's own tracks")
+        raise _too_few_frames(path, truth, num_frames)
     return TrackTruth(truth.points[:, :num_frames], truth.occluded[:, :num_frames], truth.size, truth.exact)
+
+
+def _too_few_frames(path: Path, truth: TrackTruth, num_frames: int) -> InputError:
+    return InputError(f"{path} has {truth.num_frames} frames, the clip {num_frames}: give the clip's own tracks")

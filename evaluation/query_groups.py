@@ -1,17 +1,17 @@
 """Groups of queries that are scored apart: on the foreground or the background, moving or static, small or large."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.queries import TrackPredictions
+from loaders.clip_masks import ClipMasks
 from loaders.depth_prior import estimate_depth_prior, independent_motion_probability
 from loaders.flow_store import FlowStore
 from preprocessing.sequence_paths import SequencePaths
 from utils.errors import InputError
-from utils.images import image_files, read_mask
+from utils.masks import describe_rules
 
 # Of the foreground's area, in shares of the frame. Nine DAVIS clips with 708 foreground queries have about a third of
 # them below the first bound and an eighth above the second.
@@ -21,12 +21,15 @@ MOVING_PROBABILITY = 0.5  # from which on a query counts as moving
 Groups = Mapping[str, NDArray[np.bool_]]  # name → which queries belong to it, [Q]
 
 
-def query_groups(paths: SequencePaths, names: list[str], predictions: TrackPredictions, uses_flow: bool) -> Groups:
+def query_groups(
+    paths: SequencePaths, names: list[str], masks: ClipMasks, predictions: TrackPredictions, uses_flow: bool
+) -> Groups:
     """Group queries by the masks of their frames, or by independent motion if a query frame has no usable mask.
 
     Args:
         paths: The sequence folder.
         names: File names of the clip's frames.
+        masks: The masks of the clip's frames.
         predictions: Predictions of any tracker for the queries.
         uses_flow: Whether the clip's flow may be read; without masks and flow there are no groups.
 
@@ -34,25 +37,29 @@ def query_groups(paths: SequencePaths, names: list[str], predictions: TrackPredi
         `foreground`, `background`, and parts of the foreground by the area of the mask in the query frame; or
         `moving` and `static`. Groups without queries are left out.
     """
-    masks = _query_masks(paths, names, predictions)
+    foreground = _query_foreground(names, masks, predictions)
     groups: Groups = {}
-    if masks is not None:
-        groups = _groups_by_mask(masks, predictions)
+    if foreground is not None:
+        groups = _groups_by_mask(foreground, predictions)
     elif uses_flow and len(predictions.query_frames):
         groups = _groups_by_motion(FlowStore(paths, names, prefer_chained=False), predictions)
     return {name: chosen for name, chosen in groups.items() if chosen.any()}
 
 
-def _query_masks(
-    paths: SequencePaths, names: list[str], predictions: TrackPredictions
+def _query_foreground(
+    names: list[str], masks: ClipMasks, predictions: TrackPredictions
 ) -> dict[int, NDArray[np.bool_]] | None:
-    """Return the foreground [H,W] of each query frame, None unless every one has a usable mask."""
-    files = {path.stem: path for path in image_files(paths.mask)}
+    """Return the foreground [H,W] of each query frame and print its rule; None unless every one has a usable mask."""
     frames = np.unique(predictions.query_frames).tolist()
     try:
-        return {t: read_mask(files[Path(names[t]).stem], *predictions.size) for t in frames}
-    except (KeyError, InputError):  # no mask, or an empty one
+        found = {t: masks.read(names[t], predictions.size) for t in frames}
+    except InputError as error:  # no mask, or an empty one
+        if masks.files:
+            print(f"masks make no groups of queries: {error}")
         return None
+    if found:
+        print(f"groups of queries by {len(found)} masks: {describe_rules(found.values())}")
+    return {t: mask.foreground for t, mask in found.items()}
 
 
 def _groups_by_mask(masks: Mapping[int, NDArray[np.bool_]], predictions: TrackPredictions) -> Groups:

@@ -15,6 +15,7 @@ from evaluation.query_groups import query_groups
 from evaluation.report import Report
 from evaluation.scoring import MODEL, score, score_groups, trackers_of
 from loaders.clip import Clip, open_clip
+from loaders.clip_masks import MaskOptions, find_masks
 from networks.checkpoints import read_checkpoint
 from networks.model_config import ModelConfig
 from networks.omnimotion import TrackingOptions
@@ -34,10 +35,13 @@ class Run:
     config: ModelConfig  # its clip size is replaced by that of the clip
     tracking: TrackingOptions
     uses_flow: bool  # whether it was trained on flow, which is then scored as well
+    mask_options: MaskOptions
     settings: dict[str, Any]  # flags to write beside its scores
     ckpt_path: str = ""  # checkpoint to use instead of the newest in the folder
     max_side: int | None = None
     num_imgs: int = 250
+    frame_range: str = ""
+    value_range: str = ""
     device: str = "auto"
 
     @property
@@ -66,11 +70,19 @@ def evaluate_runs(
         The scores, and the file that holds all of them.
 
     Raises:
-        InputError: A run has no checkpoint, one checkpoint is given for several runs, or clip or truth are unusable.
+        InputError: A run has no clip or no checkpoint, one checkpoint is given for several runs, or clip or truth are
+            unusable.
     """
+    if absent := [run.data_dir for run in runs if not run.data_dir.exists()]:
+        raise InputError(
+            f"--data_dir: nothing at {absent[0]}: give a video file, a sequence folder, or a folder of sequence folders"
+        )
     if len(runs) > 1 and runs[0].ckpt_path:
         root = runs[0].data_dir.parent
         raise InputError(f"--ckpt_path is one checkpoint, but {root} holds {len(runs)} videos: name one of them")
+    folders = {run.mask_options.mask_dir for run in runs}
+    if len(runs) > 1 and len(folders) == 1 and "" not in folders:
+        raise InputError(f"--mask_dir {folders.pop()} is of one video, but there are {len(runs)}: name one of them")
     # Found before any scoring, so that a missing one is reported at once, and a running training changes none.
     checkpoints = [find_trained_checkpoint(run.folder, run.ckpt_path) for run in runs]
     total = Report(options.query_mode)
@@ -87,16 +99,24 @@ def evaluate_runs(
 
 def _evaluate_run(run: Run, checkpoint: Path, options: EvaluationOptions) -> Report:
     report = Report(options.query_mode)
-    clip = open_clip(run.data_dir, max_side=run.max_side, num_imgs=run.num_imgs)
+    clip = open_clip(
+        run.data_dir,
+        max_side=run.max_side,
+        num_imgs=run.num_imgs,
+        frame_range=run.frame_range,
+        value_range=run.value_range,
+        query_frame_id=None,
+    )
     num_frames, height, width, _ = clip.video.shape
-    truth = find_truth(options, run.data_dir, clip.paths, clip.names, (height, width), run.video)
+    truth = find_truth(options, run.data_dir, clip.paths, clip.names, (height, width), run.video, run.mask_options)
     config = replace(run.config, num_frames=num_frames, height=height, width=width)
     model = load_trained(checkpoint, clip.video, config, pick_device(run.device))
     trackers = trackers_of(model, clip.paths, clip.names, run.uses_flow, run.tracking)
     scores = {name: score(track, truth, options.query_mode) for name, track in trackers.items()}
     predictions = {name: each.predictions for name, each in scores.items() if each.predictions is not None}
     if predictions:  # not of keypoints
-        groups = query_groups(clip.paths, clip.names, predictions[MODEL], run.uses_flow)
+        masks = find_masks(clip.paths, run.mask_options)
+        groups = query_groups(clip.paths, clip.names, masks, predictions[MODEL], run.uses_flow)
         for name, each in predictions.items():
             scores[name] = replace(scores[name], by_group=score_groups(each, groups, truth.benchmark == "tracks"))
         _save_tracks_and_errors(run.folder, clip, predictions, groups.get("foreground"), options.query_mode)

@@ -10,6 +10,7 @@ from evaluation.options import EvaluationOptions
 from evaluation.queries import Tracker
 from evaluation.report import Report
 from evaluation.scoring import score
+from loaders.clip_masks import MaskOptions
 from loaders.track_file import read_tracks
 from preprocessing.sequence_paths import SequencePaths
 from utils.conventions import RASTER, Size, raster_from_px
@@ -53,7 +54,9 @@ def stored_tracker(path: Path, num_frames: int, size: Size) -> Tracker:
     return track
 
 
-def evaluate_stored(source: Path, options: EvaluationOptions, settings: Mapping[str, object]) -> tuple[Report, Path]:
+def evaluate_stored(
+    source: Path, options: EvaluationOptions, mask_options: MaskOptions, settings: Mapping[str, object]
+) -> tuple[Report, Path]:
     """Score stored tracks and write `<file>.scores.json` beside the file, or `scores.json` into the folder.
 
     A TAP-Vid pickle holds many videos: each file of tracks is named after its video. Any other truth belongs to one
@@ -62,6 +65,7 @@ def evaluate_stored(source: Path, options: EvaluationOptions, settings: Mapping[
     Args:
         source: An npz file of tracks, or a folder of such files.
         options: How to score; the file of the truth must be given.
+        mask_options: Which masks give the areas of BADJA's thresholds.
         settings: Flags to write beside the scores.
 
     Returns:
@@ -79,7 +83,7 @@ def evaluate_stored(source: Path, options: EvaluationOptions, settings: Mapping[
         raise InputError(f"{source} holds no npz file: store tracks there; for a pickle, one <video>.npz per video")
     report = Report(options.query_mode)
     for file in files:
-        video, tracker, truth = _truth_for(file.stem, gt, options)
+        video, tracker, truth = _truth_for(file.stem, gt, options, mask_options)
         scores = score(stored_tracker(file, truth.num_frames, truth.size), truth, options.query_mode)
         report.add(video, {tracker: scores}, truth)
     written = source / "scores.json" if source.is_dir() else source.with_suffix(".scores.json")
@@ -87,7 +91,7 @@ def evaluate_stored(source: Path, options: EvaluationOptions, settings: Mapping[
     return report, written
 
 
-def _truth_for(stem: str, gt: Path, options: EvaluationOptions) -> tuple[str, str, Truth]:
+def _truth_for(stem: str, gt: Path, options: EvaluationOptions, mask_options: MaskOptions) -> tuple[str, str, Truth]:
     """Return video, tracker and truth for a file of tracks, given its stem."""
     if gt.suffix in (".pkl", ".zip"):
         return stem, "tracks", tapvid_tracks(gt, stem, (RASTER, RASTER))
@@ -97,4 +101,4 @@ def _truth_for(stem: str, gt: Path, options: EvaluationOptions) -> tuple[str, st
     if size is None:
         raise InputError(f"{folder} has no color/, which gives the frames' size: give a file in a sequence folder")
     names = [frame.name for frame in list_frames(paths.color)]
-    return gt.resolve().parent.name, stem, find_truth(options, folder, paths, names, size, stem)
+    return gt.resolve().parent.name, stem, find_truth(options, folder, paths, names, size, stem, mask_options)

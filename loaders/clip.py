@@ -1,15 +1,18 @@
 """The frames of a prepared sequence."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from loaders.clip_masks import ClipMasks, MaskOptions, find_masks, list_mask_dir
 from preprocessing.frames import prepare_sequence
 from preprocessing.sequence_paths import SequencePaths
 from utils.distributed import SINGLE_PROCESS, Context
 from utils.errors import InputError
-from utils.images import image_files, list_frames, read_frames, read_mask
+from utils.images import list_frames, read_frames
+from utils.masks import Mask
 
 
 @dataclass(frozen=True)
@@ -27,8 +30,11 @@ def open_clip(
     *,
     max_side: int | None = None,
     num_imgs: int = 250,
-    query_frame_id: int = 0,
+    frame_range: str = "",
+    value_range: str = "",
+    query_frame_id: int | None = 0,
     mask_path: str = "",
+    mask_options: MaskOptions | None = None,
     context: Context = SINGLE_PROCESS,
 ) -> Clip:
     """Prepare a sequence folder where needed (on rank 0), and read its frames.
@@ -37,28 +43,45 @@ def open_clip(
         data_dir: A video file, a folder of images, or a sequence folder.
         max_side: The longest side that frames may have, in pixels; None keeps their size.
         num_imgs: Use at most the first `num_imgs` frames.
-        query_frame_id: The frame whose foreground is read.
-        mask_path: File with the foreground mask; "" takes the sequence's own mask, if it has one.
+        frame_range: The frames of the source to use, `a:b` or `a:b:step`; "" for all.
+        value_range: The values of deep images that become 0 and 255, `lo:hi`; "" to estimate them.
+        query_frame_id: The frame whose foreground is read; None reads none.
+        mask_path: File with the foreground mask; "" takes the frame's own, if it has one.
+        mask_options: Where the clip's masks are (None: in the sequence), and which label is foreground.
         context: This process among those that share the job.
 
     Raises:
         InputError: Unusable frames, no such query frame, or an unusable mask.
     """
+    mask_options = mask_options or MaskOptions()
+    if mask_options.mask_dir:
+        list_mask_dir(Path(mask_options.mask_dir))  # refuses an unusable folder before frames are copied
+    prepare = partial(
+        prepare_sequence, data_dir, max_side, frame_range=frame_range, value_range=value_range, limit=num_imgs
+    )
     if context.size > 1:
-        context.on_rank0(lambda: prepare_sequence(data_dir, max_side))
-    paths = prepare_sequence(data_dir, max_side)
+        context.on_rank0(prepare)
+    paths = prepare(log=print if context.size == 1 else lambda sentence: None)
     names, video = load_video(paths, num_imgs)
-    if not 0 <= query_frame_id < len(names):
+    if query_frame_id is not None and not 0 <= query_frame_id < len(names):
         raise InputError(
             f"--query_frame_id is {query_frame_id}, expected one of the clip's frames, 0 to {len(names) - 1}"
         )
-    foreground = read_foreground(paths, names[query_frame_id], video.shape[1:3], mask_path)
+    masks, size = find_masks(paths, mask_options), video.shape[1:3]
+    mask = None if query_frame_id is None else masks.read_foreground(names[query_frame_id], size, mask_path)
     if context.rank == 0:
-        if (present := len(list_frames(paths.color))) > len(names):
-            print(f"the first {len(names)} of {present} frames are used (--num_imgs)")
-        if foreground is not None and foreground.all():
+        _print_foreground(mask, masks)
+    return Clip(paths, names, video, None if mask is None else mask.foreground)
+
+
+def _print_foreground(mask: Mask | None, masks: ClipMasks) -> None:
+    """Print which masks are used, and the rule that selected the foreground."""
+    if masks.matching:
+        print(masks.matching)
+    if mask is not None:
+        print(f"foreground mask: {mask}")
+        if mask.foreground.all():
             print("warning: the foreground mask covers the whole frame, so camera motion cannot be estimated")
-    return Clip(paths, names, video, foreground)
 
 
 def load_video(paths: SequencePaths, num_imgs: int | None = None) -> tuple[list[str], np.ndarray]:
@@ -69,26 +92,6 @@ def load_video(paths: SequencePaths, num_imgs: int | None = None) -> tuple[list[
     """
     files = list_frames(paths.color)[:num_imgs]
     return [file.name for file in files], read_frames(files)
-
-
-def read_foreground(paths: SequencePaths, name: str, size: tuple[int, int], mask_path: str = "") -> np.ndarray | None:
-    """Read the foreground mask of a frame, bool [H,W].
-
-    Args:
-        paths: The sequence folder.
-        name: File name of the frame.
-        size: Height and width of the frame.
-        mask_path: File with the mask; "" takes the sequence's own mask of this frame.
-
-    Returns:
-        The mask, or None if the sequence has none.
-
-    Raises:
-        InputError: An unusable mask.
-    """
-    of_frame = [path for path in image_files(paths.mask) if path.stem == Path(name).stem]
-    files = [Path(mask_path)] if mask_path else of_frame
-    return read_mask(files[0], *size) if files else None
 
 
 def colors_at(frame: np.ndarray, px: np.ndarray) -> np.ndarray:

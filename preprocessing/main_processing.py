@@ -15,13 +15,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a script finds only modules in its own folder
 
-from preprocessing.settings import DATA_DIR, DEVICE, MAX_SIDE, REDO, Settings
+from preprocessing.settings import DATA_DIR, DEVICE, FRAME_RANGE, MAX_SIDE, REDO, VALUE_RANGE, Settings
 from utils.config import Flag, flags_of, select
 from utils.errors import OneLineErrorParser, exit_on_input_error
 
 FLAGS = (
     Flag("data_root", "data", "folder for copies of the frames"),
     MAX_SIDE,
+    FRAME_RANGE,
+    VALUE_RANGE,
     Flag("num_frames", None, "use only the first frames (default: all)", 2, parse=int),  # motion needs two
     *flags_of(Settings),
     REDO,
@@ -51,9 +53,17 @@ def main(arguments: list[str] | None = None) -> None:
 
     context = Context.join()
     device = context.device(pick_device(args.device))
-    source = Path(args.data_dir), args.max_side, Path(args.data_root)
-    context.on_rank0(lambda: prepare_sequence(*source))
-    paths = prepare_sequence(*source)
+    prepare = partial(
+        prepare_sequence,
+        Path(args.data_dir),
+        args.max_side,
+        Path(args.data_root),
+        frame_range=args.frame_range,
+        value_range=args.value_range,
+        limit=args.num_frames,
+    )
+    context.on_rank0(prepare)
+    paths = prepare(log=lambda sentence: None)
     preprocess(paths, settings, device=device, num_frames=args.num_frames, redo=args.redo, context=context)
     if context.rank == 0:
         print(f"ready: {paths.root}")

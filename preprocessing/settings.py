@@ -7,6 +7,8 @@ import argparse
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from preprocessing.frame_range import frame_range
+from preprocessing.value_range import value_range
 from utils.config import Flag
 from utils.errors import InputError
 
@@ -28,8 +30,15 @@ def parse_flow_scale(text: str) -> int | str:
     raise argparse.ArgumentTypeError(f"found {text!r}, expected auto or a whole number of 1 to {MAX_FLOW_SCALE}")
 
 
-DATA_DIR = Flag("data_dir", "", "video file, folder of frames, or sequence folder with color/")
+DATA_DIR = Flag("data_dir", "", "video or other file of frames, folder of frames, or sequence folder with color/")
 MAX_SIDE = Flag("max_side", None, "working resolution: longer side in pixels (default: the frames')", 1, parse=int)
+FRAME_RANGE = Flag("frame_range", "", "a:b or a:b:step: use these frames of the source", parse=frame_range)
+VALUE_RANGE = Flag(
+    "value_range",
+    "",
+    "lo:hi: values of images deeper than 8 bits that become 0 and 255 (default: percentiles)",
+    parse=value_range,
+)
 REDO = Flag("redo", False, "remake products made with other settings instead of refusing them")
 DEVICE = Flag("device", "auto", "auto, cuda, cuda:1, mps or cpu")
 

@@ -178,9 +178,19 @@ FLAGS = [
     ("num_pair", "4", "--num_pair"),
     ("style", "grid", "unrecognized arguments: --style"),  # viz.py's
     ("data_dir", "nowhere", "nothing at nowhere"),
-    ("data_dir", "tracks.npz", "tracks.npz is neither a folder nor a known kind of video"),
+    ("data_dir", "tracks.npz", r"tracks.npz as an array of frames .*found \['tracks', 'visibility'\], expected one"),
+    ("data_dir", "https://example.org/v.mp4", "is a URL, expected a file: download it"),
+    ("frame_range", "4:5", "holds no two frames"),
+    ("frame_range", "1:2:3:4", "expected a:b or a:b:step"),
+    ("frame_range", "0:7", "expected an end of at most 6, as many frames as scene has"),
+    ("value_range", "9:1", "expected lo:hi with lo < hi"),
+    ("value_range", "0:9", "frames of scene have 8 bits and stay as they are: drop it"),
     ("ckpt_path", "none.pth", "none.pth: no such file"),
     ("foreground_mask_path", "none.png", "no mask at none.png"),
+    ("mask_dir", "none", "--mask_dir: found no mask in none, no such folder"),
+    ("mask_dir", "scene/raft_masks", "scene/raft_masks holds 30 masks for 6 frames"),
+    ("mask_label", "0", "mask_label: found 0"),
+    ("mask_label", "7", "mask scene/mask/00000.png has no label 7, found 255"),
     ("config", "none.txt", "cannot read the config file none.txt of --config .No such file"),
     ("config", "scene", "cannot read the config file scene"),
     ("config", f"{DEMO} --data_dir data/demo_scen", "nothing at data/demo_scen"),  # demo.txt makes no scene there
@@ -264,6 +274,14 @@ FRAMES: dict[str, tuple[str, Step | None, str]] = {
     "frame in two formats": ("train", lambda: shutil.copy(SCENE.color / NAMES[0], SCENE.color / "00000.jpg"), "both"),
     "too many points": ("viz --points p.txt", put("p.txt", "0,1,1\n" * 10001), "found 10001 query points"),
     "points of words": ("viz --points p.txt", put("p.txt", "t,x,y\na,b,c\n"), "line 2: found 'a,b,c'"),
+    "points of other columns": ("viz --points p.csv", put("p.csv", "time;a;b\n0;1;2\n"), "the columns are time, a, b"),
+    "points outside": (
+        "viz --points p.csv",
+        put("p.csv", "t,x,y,name\n" + "0,1,1,in\n" + "9,1,1,out\n" * 7),
+        r"7 of 8 points .*line 3 \(9,1,1\).*line 7 \(9,1,1\) and 2 more: expected t from 0 to 5",
+    ),
+    "points of JSON": ("viz --points p.json", put("p.json", '{"a": [1]}'), "p.json, point 1: found"),
+    "points in depths": ("viz --points p.json", put("p.json", "[" * 10**5), "cannot read p.json as JSON"),
     "no points": ("viz --points p.txt", put("p.txt", "# none\n"), "holds no point"),
     "cut points": ("viz --points tracks.npz", cut("tracks.npz"), "cannot read --points tracks.npz"),
     "points of objects": (
@@ -446,6 +464,7 @@ OTHERS: dict[str, tuple[str, Step | None, str]] = {
     "BADJA in depths": ("evaluate --benchmark badja", put("scene/badja.json", "[" * 10**5), "nested too deeply"),
     "BADJA of numbers": ("evaluate --benchmark badja", put("scene/badja.json", "[1, 2]"), "badja.json"),
     "BADJA of an object": ("evaluate --benchmark badja", put("scene/badja.json", '{"a": 1}'), "badja.json"),
+    "no clip to score": ("evaluate --data_dir nowhere", None, "--data_dir: nothing at nowhere"),
     "no run to score by --run": ("evaluate --run nowhere", None, "no folder nowhere: give the folder of a run"),
     "a config in a circle": (
         "train --config a.txt",

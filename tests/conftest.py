@@ -1,6 +1,7 @@
 """Shared fixtures: the golden folder and a tiny prepared sequence."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -69,3 +70,41 @@ def tiny_flags(scene_dir, tmp_path, monkeypatch) -> list[str]:
     """Flags of a run of seconds on the small scene; outputs go below the test's own folder."""
     monkeypatch.chdir(tmp_path)
     return [*TINY.split(), "--data_dir", str(scene_dir)]
+
+
+@pytest.fixture
+def train_to_flow(tiny_flags, monkeypatch, capsys) -> Callable[..., str]:
+    """Calls train.py's entry up to the data of the training, all flow included; returns what it prints."""
+    import train
+
+    monkeypatch.setattr(train, "_train", lambda *args: None)
+    monkeypatch.setattr(train, "_show_results", lambda *args: None)
+
+    def call(source: Path, *flags: str) -> str:
+        capsys.readouterr()
+        train.main([*tiny_flags, "--data_dir", str(source), *flags])
+        return capsys.readouterr().out
+
+    return call
+
+
+@pytest.fixture
+def refused_by_train(tiny_flags, tmp_path, monkeypatch, capsys) -> Callable[..., str]:
+    """Calls train.py on what it must refuse: status 2, one sentence, no file changed; returns the sentence."""
+    import train
+
+    def files() -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+    def call(source: Path | str, *flags: str) -> str:
+        before = files()
+        capsys.readouterr()
+        with monkeypatch.context() as patch, pytest.raises(SystemExit) as stopped:
+            patch.setattr(train, "_train", lambda *args: pytest.fail("it was not refused"))
+            train.main([*tiny_flags, "--data_dir", str(source), *flags])
+        assert stopped.value.code == 2 and files() == before
+        said = capsys.readouterr().err
+        assert "Traceback" not in said and said.count("error: ") == 1
+        return said.strip().splitlines()[-1]
+
+    return call

@@ -12,9 +12,11 @@ import cv2
 import numpy as np
 import torch
 from hypothesis import strategies as st
+from PIL import Image
 
 from configs.flags import parse_train
 from evaluation.ground_truth import badja_keypoints, exact_tracks, tapvid_tracks
+from loaders.clip_masks import ClipMasks
 from loaders.flow_store import FlowStore
 from loaders.track_file import read_tracks
 from networks.model_config import ModelConfig
@@ -25,8 +27,10 @@ from preprocessing.flow_files import pack_flow, read_flow, read_pair_mask
 from preprocessing.sequence_paths import SequencePaths
 from preprocessing.settings import Settings
 from preprocessing.tapvid_pickle import read_tapvid
-from utils.images import read_mask, write_image
-from visualization.query_points import check_queries, read_queries
+from utils.images import write_image
+from utils.masks import read_mask
+from visualization.query_files import read_queries
+from visualization.query_points import check_queries
 
 NAMES = ["00000.png", "00001.png"]
 HEIGHT, WIDTH = 8, 12
@@ -71,6 +75,12 @@ def png(shape: tuple[int, ...]) -> bytes:
     return cv2.imencode(".png", image)[1].tobytes()
 
 
+def palette() -> bytes:
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 3, (HEIGHT, WIDTH), np.uint8))
+    image.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0])
+    return saved(lambda buffer: image.save(buffer, "PNG"))
+
+
 def badja() -> bytes:
     labels = [{"image_path": f"x/{name}", "joints": [[3, 4], [5, 6]], "visibility": [1, 0]} for name in NAMES]
     return json.dumps(labels).encode()
@@ -93,6 +103,10 @@ class Reader:
     seed: Callable[[], bytes]
     path: str
     read: Callable[[Path], object]
+
+
+def masks_in(folder: Path) -> ClipMasks:
+    return ClipMasks({name: folder / "m" / name for name in NAMES}, folder / "m")
 
 
 def read_masks_of_pair(folder: Path) -> None:
@@ -142,11 +156,19 @@ READERS = {
         lambda folder: read_flow(SequencePaths(folder), *NAMES),
     ),
     "mask": Reader(lambda: png((HEIGHT, WIDTH, 4)), "mask.png", lambda folder: read_mask(folder / "mask.png", 8, 12)),
+    "label mask": Reader(palette, "m.png", lambda folder: read_mask(folder / "m.png", 8, 12)),
+    "mask, npy": Reader(
+        lambda: saved(lambda buffer: np.save(buffer, np.eye(HEIGHT, WIDTH, dtype=bool))),
+        "m.npy",
+        lambda folder: read_mask(folder / "m.npy", 8, 12),
+    ),
     "pair mask": Reader(lambda: png((HEIGHT, WIDTH, 3)), "raft_masks/00000.png_00001.png.png", read_masks_of_pair),
     "statistics": Reader(lambda: json.dumps(STATS).encode(), "flow_stats.json", read_scene),
     "record": Reader(lambda: json.dumps(RECORD).encode(), "preprocess.json", read_record),
     "TAP-Vid": Reader(tapvid, "tapvid.pkl", read_pickle),
-    "BADJA": Reader(badja, "b.json", lambda folder: badja_keypoints(folder / "b.json", NAMES, folder / "m", (9, 16))),
+    "BADJA": Reader(
+        badja, "b.json", lambda folder: badja_keypoints(folder / "b.json", NAMES, masks_in(folder), (9, 16))
+    ),
     "tracks": Reader(
         lambda: saved(lambda buffer: np.savez(buffer, tracks=TRACKS, visibility=np.ones((2, 3), bool))),
         "t.npz",
@@ -162,6 +184,16 @@ READERS = {
         lambda: saved(lambda buffer: np.savez(buffer, queries=np.ones((5, 3), np.float32))),
         "p.npz",
         lambda folder: read_points(folder / "p.npz"),
+    ),
+    "points, json": Reader(
+        lambda: json.dumps([[0, 1.5, 2], {"t": 1, "x": 3, "y": 4, "name": "nose"}]).encode(),
+        "p.json",
+        lambda folder: read_points(folder / "p.json"),
+    ),
+    "points with names": Reader(
+        lambda: b'name;x;y;frame\nnose;1,5;2;0\n"left; ear";3;4;1\n' + b"tail;3;4;1\n" * 5,
+        "p.csv",
+        lambda folder: read_points(folder / "p.csv"),
     ),
     "checkpoint": Reader(
         checkpoint,

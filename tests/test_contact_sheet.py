@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from utils.ffmpeg import probe_video
 from utils.images import read_frame, write_image
-from utils.video import frame_rate, read_video
+from utils.video import read_video
 from visualization.contact_sheet import save_overview, save_with_sheet
 from visualization.marks import title_plate
 
@@ -15,7 +16,7 @@ def test_a_video_has_the_frames_and_the_rate_asked_for_and_even_sides(tmp_path, 
     mp4, png = save_with_sheet(tmp_path, "v", frames, range(3, 10), 12.5)
     back = list(read_video(mp4))
     assert len(back) == 7 and back[0].shape == (size[0] + size[0] % 2, size[1] + size[1] % 2, 3)
-    assert frame_rate(mp4) == 12.5
+    assert probe_video(mp4).fps == 12.5
     assert png.exists()
 
 

@@ -91,6 +91,8 @@ def test_a_folder_of_sequences_is_scored_run_by_run(trained, scene_dir, capsys):
 
 def test_without_a_model_or_exact_tracks_it_refuses(tiny_flags, scene_dir, tmp_path, capsys):
     assert "train first" in refusal(tiny_flags, capsys)
+    said = refusal([*tiny_flags, "--data_dir", "nowhere"], capsys)
+    assert "--data_dir: nothing at nowhere" in said and "checkpoint" not in said
     assert "--gt is not given" in refusal(["--tracks", "x.npz"], capsys)
     assert "--gt nowhere.npz" in refusal(["--tracks", "x.npz", "--gt", "nowhere.npz"], capsys)
     np.savez("alone.npz", points=np.zeros((1, 3, 2)), occluded=np.zeros((1, 3)))

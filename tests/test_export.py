@@ -14,10 +14,12 @@ from plyfile import PlyData
 
 from networks.model_config import ModelConfig
 from networks.omnimotion import OmniMotion, TrackingOptions
+from preprocessing.source_record import FrameOrigin
+from preprocessing.sources import numbers_in_names
 from utils.coords import pixel_grid
 from utils.errors import InputError
 from visualization import export_formats
-from visualization.export import export, number_in_name
+from visualization.export import export
 from visualization.export_formats import EXPORT_FORMATS, parse_formats
 
 HEIGHT, WIDTH, FRAMES = 20, 32, 3
@@ -114,7 +116,8 @@ def test_a_frame_is_written_before_the_next_is_computed(model, tmp_path, monkeyp
 
 @pytest.mark.parametrize(("name", "number"), [("plate.1001.png", 1001), ("00007.jpg", 7), ("first.png", 0)])
 def test_frames_are_numbered_as_their_files(model, tmp_path, name, number):
-    written = export(model, VIDEO, QUERIES, ["depth", "npz"], tmp_path, first_frame=number_in_name(name))
+    origin = FrameOrigin(range(FRAMES), numbers_in_names([name] * FRAMES))
+    written = export(model, VIDEO, QUERIES, ["depth", "npz"], tmp_path, origin=origin)
     assert written == [tmp_path / "tracks.npz", tmp_path / "depth"]
     assert sorted(path.name for path in written[1].glob("*.npy"))[0] == f"{number:05d}.npy"
     assert np.load(written[0])["first_frame"] == number

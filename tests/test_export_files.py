@@ -3,6 +3,7 @@
 import csv
 import re
 import struct
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -33,16 +34,18 @@ def table() -> TrackTable:
         rng.integers(0, 256, (POINTS, 3), np.uint8),
         (HEIGHT, WIDTH),
         25.0,
-        1001,
+        np.arange(1001, 1001 + 2 * FRAMES, 2),
+        np.array([0.0, 0.04, 0.08, 0.2, 0.24]),
     )
 
 
 def test_npz_holds_everything_and_explains_it(table, tmp_path):
     write_npz(tmp_path / "tracks.npz", table)
     with np.load(tmp_path / "tracks.npz", allow_pickle=False) as file:
-        for name, value in vars(table).items():
+        arrays = {name: value for name, value in vars(table).items() if name != "names"}  # the points have none
+        for name, value in arrays.items():
             np.testing.assert_array_equal(file[name], value)
-        assert set(file.files) == {*vars(table), "readme"}
+        assert set(file.files) == {*arrays, "first_frame", "readme"}
         explanation = " ".join(file["readme"])
         assert all(re.search(rf"\b{name}\b", explanation) for name in vars(table))
 
@@ -53,12 +56,31 @@ def test_csv_holds_the_same_tracks_as_npz(table, tmp_path):
         rows = list(csv.DictReader(file))
     assert len(rows) == FRAMES * POINTS
     for row in rows:
-        n, t = int(row["point"]), int(row["frame"])
+        n, t = int(row["point"]), table.frame_numbers.tolist().index(int(row["frame"]))
         numbers = [float(row[key]) for key in ("x", "y", "occlusion_score", "depth", "query_x", "query_y")]
         truth = [*table.tracks[t, n], table.occlusion_score[t, n], table.depth[t, n], *table.queries[n, 1:]]
         np.testing.assert_allclose(numbers, truth, atol=6e-5)
-        assert int(row["visible"]) == table.visibility[t, n] and int(row["query_frame"]) == table.queries[n, 0]
+        assert int(row["visible"]) == table.visibility[t, n] and float(row["time"]) == table.times[t]
+        assert int(row["query_frame"]) == table.frame_numbers[int(table.queries[n, 0])]
         assert [int(row[key]) for key in ("red", "green", "blue")] == table.colors[n].tolist()
+
+
+def test_names_of_points_are_a_column_an_array_and_the_names_of_tracks(table, tmp_path):
+    """Brackets in a name would be run by Tcl in Nuke."""
+    names = ("left ear", 'the "nose"', "", "Öhr, rechts", "[exit]", "{a}", "7")
+    table = replace(table, names=names)
+    write_npz(tmp_path / "tracks.npz", table)
+    write_csv(tmp_path / "tracks.csv", table)
+    write_nuke(tmp_path / "tracks.nk", table)
+    assert np.load(tmp_path / "tracks.npz", allow_pickle=False)["names"].tolist() == list(names)
+    with open(tmp_path / "tracks.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == FRAMES * POINTS and all(row["name"] == names[int(row["point"])] for row in rows)
+    _, knobs = nuke_tree((tmp_path / "tracks.nk").read_text())
+    *_, tracks = knobs[knobs.index("tracks") + 1]
+    assert [row[1] for row in tracks] == [
+        *('"left ear"', '"the _nose_"', '"point 2"', '"Öhr_ rechts"', '"_exit_"', '"_a_"', '"7"')
+    ]
 
 
 def test_tapvid_arrays_are_in_its_conventions(table, tmp_path):
@@ -78,8 +100,9 @@ def test_the_truth_exported_is_scored_as_perfect(write, scene_dir, tmp_path, cap
     queries = np.concatenate([frames[:, None], points[kept, frames]], 1).astype(np.float32)
     tracks, visible = points[kept].swapaxes(0, 1).astype(np.float32), ~occluded[kept].T
     zeros = np.zeros(visible.shape, np.float32)
-    colors = np.zeros((len(kept), 3), np.uint8)
-    write(tmp_path / "tracks.npz", TrackTable(tracks, visible, zeros, zeros, queries, colors, (40, 56), 10.0, 0))
+    colors, numbering = np.zeros((len(kept), 3), np.uint8), (np.arange(len(tracks)), np.arange(len(tracks)) / 10)
+    table = TrackTable(tracks, visible, zeros, zeros, queries, colors, (40, 56), 10.0, *numbering)
+    write(tmp_path / "tracks.npz", table)
     truth = str(scene_dir / "gt_tracks.npz")
     evaluate(["--tracks", str(tmp_path / "tracks.npz"), "--gt", truth, "--query_mode", "first"])
     (row,) = re.findall(r"^tracks (.*)$", capsys.readouterr().out, re.MULTILINE)
@@ -120,12 +143,12 @@ def test_nuke_reads_keys_at_the_plates_frames_from_the_lower_left_corner(table, 
     assert len(rows) == POINTS and all(len(row) == len(names) == len(set(names)) == 31 for row in rows)
     for n, row in enumerate(rows):
         x, y = (keys_of(row[names.index(name)]) for name in ("track_x", "track_y"))
-        assert list(x) == list(y) == [1001, 1002, 1003, 1004, 1005]
+        assert list(x) == list(y) == [1001, 1003, 1005, 1007, 1009]
         np.testing.assert_allclose(list(x.values()), table.tracks[:, n, 0] + 0.5, atol=6e-5)
         np.testing.assert_allclose(list(y.values()), HEIGHT - (table.tracks[:, n, 1] + 0.5), atol=6e-5)
     first = rows[0]
     assert keys_of(first[names.index("track_x")])[1001] == 0.5 and keys_of(first[names.index("track_y")])[1001] == 19.5
-    assert first[0][1] == "K" and keys_of(first[0]) == {1001: 1, 1003: 0, 1005: 1}
+    assert first[0][1] == "K" and keys_of(first[0]) == {1001: 1, 1005: 0, 1009: 1}
 
 
 def test_opencv_reads_the_flow(tmp_path):

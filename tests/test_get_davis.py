@@ -23,7 +23,8 @@ from tests.archive_files import (
     tapvid_sequence,
     write_zip,
 )
-from utils.images import decode_image, read_mask
+from utils.images import decode_image
+from utils.masks import read_mask
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def test_davis_frames_are_the_archives_bytes_and_masks_every_object(davis, tmp_p
         assert (folder / "color" / "00001.jpg").read_bytes() == jpeg(50)
         stored = decode_image(folder / "mask" / "00001.png")
         assert np.array_equal(stored, (IDS > 0) * 255)
-        assert np.array_equal(read_mask(folder / "mask" / "00001.png", 2, 3), IDS > 0)
+        assert np.array_equal(read_mask(folder / "mask" / "00001.png", 2, 3).foreground, IDS > 0)
 
 
 @pytest.mark.parametrize(

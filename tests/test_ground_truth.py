@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 
 from evaluation.ground_truth import badja_keypoints, exact_tracks, frame_size, tapvid_tracks
+from loaders.clip_masks import ClipMasks
 from preprocessing.sequence_paths import SequencePaths
 from utils.errors import InputError
-from utils.images import list_frames, read_mask, write_image
+from utils.images import list_frames, write_image
+from utils.mask_files import mask_files
+from utils.masks import read_mask
 
 
 def test_exact_tracks_are_cut_and_scaled_as_the_frames(tmp_path):
@@ -77,11 +80,17 @@ def write_badja(folder: Path, frames: list[str], joints, visibility) -> Path:
     return folder / "badja.json"
 
 
+def masks_in(folder: Path) -> ClipMasks:
+    """Masks of frames `<stem>.png` or `<stem>.jpg`."""
+    files = {f"{path.stem}{suffix}": path for path in mask_files(folder) for suffix in (".png", ".jpg")}
+    return ClipMasks(files, folder)
+
+
 def test_badja_labels_are_read_by_frame_and_flags(tmp_path):
     """Row 1079, column 0 is the last row's first pixel: at 48x27, a fortieth, x = −0.4875, y = 26.4875."""
     joints = [[[1079, 0], [39.5, 79.5]], [[0, 0], [5, 5]], [[7, 7], [8, 8]]]
     path = write_badja(tmp_path, ["00004", "00001", "00009"], joints, [[True, False], [True, True], [True, True]])
-    truth = badja_keypoints(path, [f"{t:05d}.png" for t in range(6)], tmp_path / "mask", (27, 48))
+    truth = badja_keypoints(path, [f"{t:05d}.png" for t in range(6)], masks_in(tmp_path / "mask"), (27, 48))
     assert truth.frames.tolist() == [1, 4] and truth.num_frames == 6  # in order; frame 9 is not in the clip
     np.testing.assert_allclose(truth.points[0, 1], [-0.4875, 26.4875])
     np.testing.assert_allclose(truth.points[1, 1], [1.5, 0.5])
@@ -100,13 +109,13 @@ def test_badja_labels_of_numbered_copies_are_found_by_the_original_names(tmp_pat
         label["image_path"] = f"{stem}.jpg"
     path.write_text(json.dumps(labels))
     own = [f"{t:05d}.jpg" for t in (3, 4, 5)]
-    truth = badja_keypoints(path, copies, tmp_path / "mask", (27, 48), own)
+    truth = badja_keypoints(path, copies, masks_in(tmp_path / "mask"), (27, 48), own)
     assert truth.frames.tolist() == [0, 2] and truth.areas.tolist() == [3, 6]
 
 
 def test_a_guess_outside_the_image_is_no_label(tmp_path):
     path = write_badja(tmp_path, ["0", "1"], [[[-9, 5000], [1, 1]]] * 2, [[False, True]] * 2)
-    assert badja_keypoints(path, ["0.png", "1.png"], tmp_path / "mask", (27, 48)).visible.sum() == 2
+    assert badja_keypoints(path, ["0.png", "1.png"], masks_in(tmp_path / "mask"), (27, 48)).visible.sum() == 2
 
 
 def test_unusable_badja_labels_are_one_sentence(tmp_path):
@@ -114,7 +123,7 @@ def test_unusable_badja_labels_are_one_sentence(tmp_path):
 
     def message(path: Path, size=(27, 48), mask="mask") -> str:
         with pytest.raises(InputError) as refused:
-            badja_keypoints(path, names, tmp_path / mask, size)
+            badja_keypoints(path, names, masks_in(tmp_path / mask), size)
         return str(refused.value)
 
     good = write_badja(tmp_path, ["0", "1"], [[[0, 0]], [[1, 1]]], visible)
@@ -132,10 +141,10 @@ def test_the_dogs_labels_lie_on_the_dog():
     if not (paths.root / "badja.json").is_file():
         pytest.skip(f"no labelled DAVIS clip at {paths.root}")
     names = [frame.name for frame in list_frames(paths.color)]
-    truth = badja_keypoints(paths.root / "badja.json", names, paths.mask, (480, 854))
+    truth = badja_keypoints(paths.root / "badja.json", names, masks_in(paths.mask), (480, 854))
     on = []
     for k, t in enumerate(truth.frames):
-        mask = read_mask(paths.mask / f"{t:05d}.png", 480, 854)
+        mask = read_mask(paths.mask / f"{t:05d}.png", 480, 854).foreground
         x, y = truth.points[truth.visible[:, k], k].round().astype(int).T
         on.extend(mask[y, x])
     assert len(on) > 150 and np.mean(on) > 0.9

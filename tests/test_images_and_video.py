@@ -1,4 +1,4 @@
-"""Frames, masks and videos: whatever a user has is read right or refused in words."""
+"""Frames and videos: whatever a user has is read right or refused in words."""
 
 import os
 import signal
@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 from utils.errors import InputError
-from utils.images import decode_image, list_frames, read_frame, read_frames, read_mask, write_image
-from utils.video import frame_rate, read_video, write_video
+from utils.ffmpeg import probe_video
+from utils.images import decode_image, list_frames, read_frame, read_frames, write_image
+from utils.video import read_animation, read_video, write_video
 
 RGB = np.array([[[250, 10, 20], [30, 240, 50], [60, 70, 230]], [[1, 2, 3], [90, 91, 92], [255, 0, 128]]], np.uint8)
 
@@ -96,44 +97,6 @@ def test_mixed_sizes_name_the_first_odd_frame(tmp_path):
         read_frames(paths)
 
 
-@pytest.mark.parametrize("kind", ["255", "01", "rgb", "16 bit", "alpha", "colour of opaque rgba"])
-def test_masks_of_every_kind_select_the_same(tmp_path, kind):
-    wanted = np.zeros((4, 5), bool)
-    wanted[1:3, 2:] = True
-    full = wanted.astype(np.uint8) * 255
-    image = {
-        "255": full,
-        "01": wanted.astype(np.uint8),
-        "rgb": np.dstack([full * 0, full, full * 0]),
-        "16 bit": wanted.astype(np.uint16) * 65535,
-        "alpha": np.dstack([full * 0 + 200, full * 0, full * 0, full]),
-        "colour of opaque rgba": np.dstack([full, full * 0, full * 0, full * 0 + 255]),
-    }[kind]
-    assert (read_mask(encode(tmp_path / "m.png", image), 4, 5) == wanted).all()
-
-
-def test_grey_edges_of_a_mask_are_cut_at_half(tmp_path):
-    path = encode(tmp_path / "m.png", np.array([[0, 127, 128, 255]], np.uint8))
-    assert read_mask(path, 1, 4).tolist() == [[False, False, True, True]]
-
-
-def test_unusable_masks_are_refused(tmp_path):
-    path = encode(tmp_path / "m.png", np.zeros((4, 5), np.uint8))
-    with pytest.raises(InputError, match="selects nothing"):
-        read_mask(path, 4, 5)
-    with pytest.raises(InputError, match=r"5x4 .* 6x4"):
-        read_mask(path, 4, 6)
-    with pytest.raises(InputError, match="no mask at"):
-        read_mask(tmp_path / "none.png", 4, 5)
-
-
-def test_a_mask_of_the_frames_before_they_were_reduced_is_scaled(tmp_path):
-    mask = np.zeros((480, 854), np.uint8)
-    mask[240:, :427] = 255
-    scaled = read_mask(encode(tmp_path / "m.png", mask), 144, 256)
-    assert scaled.shape == (144, 256) and scaled[72:, :128].all() and scaled.sum() == 72 * 128
-
-
 @pytest.mark.parametrize(("height", "width"), [(32, 48), (31, 45)])
 def test_a_video_of_any_size_survives_writing_and_reading(tmp_path, height, width):
     ramp = np.linspace(30, 220, width, dtype=np.uint8)
@@ -180,9 +143,9 @@ def test_the_rate_of_a_video_is_known(tmp_path):
     frames = [np.full((16, 20, 3), 40 * t, np.uint8) for t in range(4)]
     first, *others = map(Image.fromarray, frames)
     first.save(tmp_path / "v.gif", save_all=True, append_images=others, duration=40)
-    assert frame_rate(tmp_path / "v.gif") == 25
+    assert [frame.time for frame in read_animation(tmp_path / "v.gif")] == [0, 0.04, 0.08, 0.12]
     write_video(tmp_path / "v.mp4", frames, 30000 / 1001)
-    assert frame_rate(tmp_path / "v.mp4") == pytest.approx(29.97, abs=0.01)
+    assert probe_video(tmp_path / "v.mp4").fps == pytest.approx(29.97, abs=0.01)
 
 
 def test_what_is_no_video_is_refused(tmp_path):

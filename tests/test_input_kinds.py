@@ -1,85 +1,26 @@
-"""From whatever a user gives to the end of preprocessing, and for odd clips through training and drawing.
-
-Every clip shows a texture that moves two pixels to the left a frame: frames in a wrong order, turned or with wrapped
-values would not give that flow.
-"""
+"""From folders and films of any kind to the end of preprocessing, and for odd clips through training and drawing."""
 
 import re
-import subprocess
 from pathlib import Path
 
 import cv2
 import imageio.v2 as imageio
-import imageio_ffmpeg
 import numpy as np
 import pytest
 from PIL import Image
 
-import preprocessing.main_processing as main_processing
 import train
 import viz
-from loaders.flow_store import FlowStore
 from preprocessing.pair_files import write_counts, write_pair_mask
 from preprocessing.pairs import Pairs
-from preprocessing.products import describe_missing
 from preprocessing.sequence_paths import SequencePaths
-from preprocessing.settings import Settings
-from utils.images import list_frames, read_frame, read_frames
+from tests.input_files import check_prepared, clip, encode, ffmpeg, grey, prepare, snapshot, write_images
+from utils.images import list_frames, read_frame
 from utils.video import read_video, write_video
-
-STEP = 2  # pixels
-
-
-def clip(num_frames: int = 4, height: int = 32, width: int = 48) -> np.ndarray:
-    """RGB uint8 [T,H,W,3] over most of the range, so that wrapped or clipped values would show."""
-    noise = np.random.default_rng(0).random((height, width + STEP * num_frames, 3)).astype(np.float32)
-    smooth = cv2.GaussianBlur(noise, (0, 0), 1.5)
-    texture = ((smooth - smooth.min()) / np.ptp(smooth) * 250).astype(np.uint8)
-    return np.stack([texture[:, STEP * t : STEP * t + width] for t in range(num_frames)])
-
-
-def encode(path: Path, rgb: np.ndarray) -> Path:
-    """Write [H,W] or [H,W,C] of any depth as OpenCV does; the fourth channel is alpha."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    bgr = rgb if rgb.ndim == 2 else rgb[..., [2, 1, 0, *range(3, rgb.shape[2])]]
-    cv2.imencode(path.suffix, bgr)[1].tofile(path)
-    return path
-
-
-def write_images(folder: Path, video: np.ndarray, name: str = "{:05d}.png", first: int = 0) -> Path:
-    for t, frame in enumerate(video, first):
-        encode(folder / name.format(t), frame)
-    return folder
-
-
-def grey(video: np.ndarray) -> np.ndarray:
-    return video[..., 1]
 
 
 def with_alpha(video: np.ndarray) -> np.ndarray:
     return np.concatenate([video, np.full_like(video[..., :1], 9)], -1)
-
-
-def snapshot(folder: Path) -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def prepare(source: Path, tmp_path: Path, *flags: str) -> None:
-    fixed = {"data_dir": source, "data_root": tmp_path / "data", "flow": "dis", "device": "cpu"}
-    main_processing.main([text for name, value in fixed.items() for text in (f"--{name}", str(value))] + list(flags))
-
-
-def check_prepared(root: Path, expected: np.ndarray, tolerance: float) -> None:
-    """The frames are `expected` within a mean error, everything is there and the flow is the motion."""
-    paths = SequencePaths(root)
-    files = list_frames(paths.color)
-    video, names = read_frames(files), [file.name for file in files]
-    assert video.shape == expected.shape and np.abs(video.astype(int) - expected).mean() <= tolerance
-    assert not describe_missing(paths, names, Settings(flow="dis"))
-    store = FlowStore(paths, names)
-    for t in range(1, len(names)):
-        flow = store.flow(0, t)
-        assert np.abs(np.median(flow, (0, 1)) - (-STEP * t, 0)).max() < 0.3
 
 
 def write_la(folder: Path, video: np.ndarray) -> None:
@@ -92,8 +33,6 @@ IMAGES = {
     "RGBA": (lambda folder, v: write_images(folder, with_alpha(v)), None, 0),
     "grey": (lambda folder, v: write_images(folder, grey(v)), grey, 0),
     "grey with alpha": (write_la, grey, 0),
-    "16 bit": (lambda folder, v: write_images(folder, v.astype(np.uint16) * 257), None, 0),
-    "16 bit grey": (lambda folder, v: write_images(folder, grey(v).astype(np.uint16) * 256), grey, 1),
     "float": (lambda folder, v: write_images(folder, v.astype(np.float32) / 255, "{}.tiff"), None, 0),
     ".JPG": (lambda folder, v: write_images(folder, v, "IMG_{:04d}.JPG"), None, 9),
     "unpadded": (lambda folder, v: write_images(folder, v, "{}.png", first=8), None, 0),
@@ -221,10 +160,6 @@ def test_frames_too_small_for_flow_are_refused(tmp_path, refused):
     write_images(tmp_path / "seq" / "color", clip())
     assert "would be 9x6 (width x height), expected at least 12 by 8" in refused(tmp_path / "seq", "--max_side", "9")
     prepare(tmp_path / "seq", tmp_path, "--max_side", "12")
-
-
-def ffmpeg(*arguments: str | Path) -> None:
-    subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", *arguments], check=True)
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".webm", ".gif"])

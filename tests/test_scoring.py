@@ -12,6 +12,7 @@ from evaluation.queries import TrackPredictions
 from evaluation.query_groups import query_groups
 from evaluation.report import mean_rows
 from evaluation.scoring import Scores, score, score_groups
+from loaders.clip_masks import ClipMasks, MaskOptions, find_masks
 from preprocessing.sequence_paths import SequencePaths
 from tests.random_predictions import random_predictions
 from utils.images import write_image
@@ -71,9 +72,12 @@ def test_queries_are_grouped_by_the_masks_of_their_frames(tmp_path):
         mask = np.zeros((10, 100), np.uint8)
         mask[:, :columns] = 255
         write_image(paths.mask / names[t], mask)
+    for name in names:
+        write_image(paths.color / name, np.zeros((10, 100, 3), np.uint8))
+    masks = find_masks(paths, MaskOptions())
     points = np.array([[0.4, 3], [0.6, 3], [3, 9], [4, 9], [19, 0], [99.4, 9.4], [0, 0]])
     predictions = standing_still(points, np.array([0, 0, 5, 5, 10, 10, 10]), (10, 100))
-    groups = query_groups(paths, names, predictions, uses_flow=False)
+    groups = query_groups(paths, names, masks, predictions, uses_flow=False)
     assert {name: np.flatnonzero(chosen).tolist() for name, chosen in groups.items()} == {
         "foreground": [0, 2, 4, 6],
         "background": [1, 3, 5],
@@ -82,9 +86,14 @@ def test_queries_are_grouped_by_the_masks_of_their_frames(tmp_path):
         "foreground > 10%": [4, 6],
     }
     last = standing_still(points[4:], np.full(3, 10), (10, 100))
-    assert list(query_groups(paths, names, last, uses_flow=False)) == ["foreground", "background", "foreground > 10%"]
+    assert list(query_groups(paths, names, masks, last, uses_flow=False)) == [
+        "foreground",
+        "background",
+        "foreground > 10%",
+    ]
     (paths.mask / names[5]).unlink()
-    assert query_groups(paths, names, predictions, uses_flow=False) == {}
+    masks = find_masks(paths, MaskOptions())
+    assert query_groups(paths, names, masks, predictions, uses_flow=False) == {}
 
 
 def test_without_masks_queries_are_grouped_by_motion(tmp_path, monkeypatch):
@@ -95,8 +104,9 @@ def test_without_masks_queries_are_grouped_by_motion(tmp_path, monkeypatch):
     monkeypatch.setattr("evaluation.query_groups.FlowStore", lambda paths, names, prefer_chained: names)
     monkeypatch.setattr("evaluation.query_groups.estimate_depth_prior", lambda store: depth)
     points = np.array([[49.4, 3], [49.6, 3], [70, 9], [70, 9]])
+    names, no_masks = [f"{t}.png" for t in range(11)], ClipMasks({}, tmp_path)
     predictions = standing_still(points, np.array([0, 0, 5, 10]), (10, 100))
-    groups = query_groups(SequencePaths(tmp_path), ["name"], predictions, uses_flow=True)
+    groups = query_groups(SequencePaths(tmp_path), names, no_masks, predictions, uses_flow=True)
     assert {name: np.flatnonzero(chosen).tolist() for name, chosen in groups.items()} == {
         "moving": [1, 3],
         "static": [0, 2],

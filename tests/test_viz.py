@@ -17,8 +17,9 @@ from networks.rendering import project
 from networks.run_checkpoints import load_resume_checkpoint
 from preprocessing.source_frames import original_frames
 from utils.errors import InputError
+from utils.ffmpeg import probe_video
 from utils.images import read_frame, write_image
-from utils.video import frame_rate, read_video, write_video
+from utils.video import read_video, write_video
 from visualization import styles
 from visualization.camera import translation
 from visualization.dense import affordable_side
@@ -99,7 +100,7 @@ def test_all_pictures_are_made_of_frames_and_checkpoint_alone(run, tmp_path, cap
     assert "no foreground mask" in printed
     for name in names:
         assert len(list(read_video(folder / f"{name}.mp4"))) == FRAMES
-        assert frame_rate(folder / f"{name}.mp4") == 10
+        assert probe_video(folder / f"{name}.mp4").fps == 10
         assert str(folder / f"{name}.mp4") in printed and str(folder / f"{name}.png") in printed
     expected = {f"{n}{s}" for n in names for s in (".mp4", ".png")}
     assert {path.name for path in folder.iterdir()} == {"overview.png", "index.html", *expected}
@@ -157,7 +158,7 @@ def test_only_the_given_styles_frames_and_rate_are_drawn(run, tmp_path):
     }
     for name in names:
         assert len(list(read_video(tmp_path / f"{name}.mp4"))) == 2
-        assert frame_rate(tmp_path / f"{name}.mp4") == 24
+        assert probe_video(tmp_path / f"{name}.mp4").fps == 24
 
 
 def test_queries_of_any_frames_are_tracked_both_ways_and_returned_exactly(view):
@@ -297,12 +298,22 @@ def test_a_videos_own_rate_and_frames_are_used(tmp_path, monkeypatch):
         ["--data_dir", "film.mp4", "--max_side", str(WIDTH), "--style", "trails", "--device", "cpu", "--frames", "1:3"]
     )
     drawn = tmp_path / "out" / "_film" / "vis" / "00000_trails.mp4"
-    assert frame_rate(drawn) == 17
+    assert probe_video(drawn).fps == 17
     assert len(list(read_video(drawn))) == 2 and read_frame_of(drawn).shape == (300, 480, 3)
 
 
 def read_frame_of(path: Path) -> np.ndarray:
     return next(read_video(path))
+
+
+def test_names_in_a_csv_of_points_are_exported(run, tmp_path):
+    (tmp_path / "points.csv").write_text("part;y;x;frame\nleft ear;5,5;20;1\nnose;6;9;0\n", encoding="utf-8")
+    run("--points", str(tmp_path / "points.csv"), "--export", "npz,csv", "--out", str(tmp_path / "export"))
+    with np.load(tmp_path / "export" / "tracks.npz") as file:
+        assert file["names"].tolist() == ["left ear", "nose"]
+        assert file["queries"].tolist() == [[1, 20, 5.5], [0, 9, 6]]
+    header, first, *_, last = (tmp_path / "export" / "tracks.csv").read_text().splitlines()
+    assert header.endswith(",name") and first.endswith(",left ear") and last.endswith(",nose")
 
 
 def test_the_sequences_own_mask_is_found(run, tmp_path, capsys):

@@ -23,6 +23,23 @@ def read_array(path: Path) -> np.ndarray:
         return array
 
 
+def map_array(path: Path) -> np.ndarray:
+    """Map the array of a .npy file into memory, or read that of a .npz file which holds one alone.
+
+    Raises:
+        OSError: The file is missing or not readable.
+        ValueError: The file is damaged, holds several arrays, or anything but numbers.
+    """
+    with _damage_as_value_error():
+        file = np.load(path, mmap_mode="r", allow_pickle=False)
+        if isinstance(file, np.ndarray):
+            return file
+        with file:
+            if len(file.files) != 1:
+                raise TypeError(f"found {file.files}, expected one array")
+            return np.asarray(file[file.files[0]])
+
+
 def read_arrays(path: Path, *names: str) -> list[np.ndarray]:
     """Read the arrays of these names from a .npz file.
 

@@ -1,4 +1,4 @@
-"""Image files: list, decode and write them, and extract the foreground of masks.
+"""Image files: list, decode and write them.
 
 Images are RGB uint8 [H,W,3] in memory, whatever the file holds (grey, RGBA, 16 bit, palette). Files are read
 through a byte buffer, because OpenCV cannot open non-ASCII paths on every system.
@@ -6,7 +6,7 @@ through a byte buffer, because OpenCV cannot open non-ASCII paths on every syste
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import cv2
@@ -28,12 +28,12 @@ def _natural_key(path: Path) -> list[tuple[bool, int, str]]:
     return [(not part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts if part]
 
 
-def image_files(folder: Path) -> list[Path]:
+def image_files(folder: Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> list[Path]:
     """List a folder's image files in natural order, without hidden files; empty if there is no such folder."""
     if not Path(folder).is_dir():
         return []
     entries = (p for p in Path(folder).iterdir() if not p.name.startswith("."))
-    return sorted((p for p in entries if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()), key=_natural_key)
+    return sorted((p for p in entries if p.suffix.lower() in suffixes and p.is_file()), key=_natural_key)
 
 
 def list_frames(folder: Path) -> list[Path]:
@@ -126,6 +126,28 @@ def to_rgb(image: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(image[..., 2::-1])
 
 
+def drop_alpha(image: np.ndarray) -> np.ndarray:
+    """Return the colours [H,W,3] or the grey values [H,W] of an image [H,W] or [H,W,C] without its alpha channel."""
+    if image.ndim == 3 and image.shape[2] in (1, 2):
+        return image[..., 0]
+    return image if image.ndim == 2 else image[..., :3]
+
+
+def decode_frame(path: Path) -> np.ndarray:
+    """Decode one frame in its file's own depth, [H,W] or RGB [H,W,3], rotated upright as `read_frame` does.
+
+    Raises:
+        InputError: The file is missing, truncated or not an image.
+    """
+    return swap_red_and_blue(decode_image(path, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH))
+
+
+def rgb_uint8(image: np.ndarray) -> np.ndarray:
+    """Convert a frame [H,W] or RGB [H,W,3] to RGB uint8 [H,W,3]: all that an integer can hold, or 0..1, is 0..255."""
+    image = _to_uint8(image)
+    return np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else np.ascontiguousarray(image)
+
+
 def read_frame(path: Path) -> np.ndarray:
     """Read one frame, rotated upright according to its EXIF orientation.
 
@@ -135,12 +157,18 @@ def read_frame(path: Path) -> np.ndarray:
     Raises:
         InputError: The file is missing, truncated or not an image, or holds floats outside 0..1.
     """
-    image = decode_image(path, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
+    image = decode_frame(path)
+    check_unit_floats(image, str(path))
+    return rgb_uint8(image)
+
+
+def check_unit_floats(image: np.ndarray, name: str) -> None:
+    """Raise InputError if an image holds floats outside 0..1."""
     if np.issubdtype(image.dtype, np.floating) and not (image.min() >= 0 and image.max() <= 1):  # NaN fails too
         raise InputError(
-            f"{path} holds floats from {image.min():g} to {image.max():g}, expected 0 to 1: convert it to 8 or 16 bit"
+            f"{name} holds floats from {image.min():g} to {image.max():g}, expected 0 to 1: convert it to 8 or 16 bit, "
+            "or give their range (--value_range lo:hi)"
         )
-    return to_rgb(image)
 
 
 def iter_frames(paths: list[Path]) -> Iterator[np.ndarray]:
@@ -168,51 +196,6 @@ def read_frames(paths: list[Path]) -> np.ndarray:
         InputError: A frame cannot be read, or differs in size from the first.
     """
     return np.stack(list(iter_frames(paths)))
-
-
-def read_mask(path: Path, height: int, width: int) -> np.ndarray:
-    """Read a foreground mask, resized to its frame's size.
-
-    The foreground is where alpha (if it varies, otherwise the brightest channel) exceeds half of its range. In a mask
-    that holds only 0 and 1, the ones are the foreground.
-
-    Args:
-        path: The mask's image file, of the same aspect ratio as the frame (frames may have been reduced in size).
-        height: Height of the frame, pixels.
-        width: Width of the frame, pixels.
-
-    Returns:
-        bool [H,W].
-
-    Raises:
-        InputError: The mask is missing, unreadable, of another aspect ratio, or selects nothing.
-    """
-    if not Path(path).is_file():
-        raise InputError(f"no mask at {path}: give an image file, RGBA, grey or RGB")
-    mask = _foreground(decode_image(path))
-    rows, columns = mask.shape
-    # Reducing a frame rounds one side by up to half a pixel, so its aspect ratio may differ by that much.
-    if 2 * abs(rows * width - columns * height) > max(rows, columns):
-        raise InputError(
-            f"mask {path} is {columns}x{rows} but its frame is {width}x{height} (width x height): give the frame's own"
-        )
-    mask = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST).astype(bool)
-    if not mask.any():
-        raise InputError(f"mask {path} selects nothing: expected bright (or opaque) pixels on the foreground")
-    return mask
-
-
-def _foreground(image: np.ndarray) -> np.ndarray:
-    """Return where a decoded mask image is foreground, bool [H,W]."""
-    if image.ndim == 3 and image.shape[2] == 4:
-        alpha = image[..., 3]
-        # A uniform alpha channel selects nothing, so the mask is in the colours.
-        values = alpha if alpha.min() != alpha.max() else image[..., :3].max(-1)
-    else:
-        values = image if image.ndim == 2 else image.max(-1)
-    # Masks are often stored as 0 and 1, which lie below half of the range.
-    full = np.iinfo(values.dtype).max if np.issubdtype(values.dtype, np.integer) else 1.0
-    return values > 0 if values.max() <= 1 else values > full / 2
 
 
 def swap_red_and_blue(image: np.ndarray) -> np.ndarray:

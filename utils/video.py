@@ -1,81 +1,98 @@
-"""Video files, read and written with ffmpeg; frames are RGB uint8 [H,W,3]."""
+"""Videos and animated images (GIF, WebP, PNG): read with ffmpeg or Pillow, written with ffmpeg."""
 
 import struct
-import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import imageio.v2 as imageio
-import imageio_ffmpeg
 import numpy as np
+from PIL import Image, ImageSequence, UnidentifiedImageError
 
 from utils.atomic import atomic_path
 from utils.errors import InputError
-from utils.images import to_rgb
+from utils.ffmpeg import TimedImage, decode_video, probe_video, stream_errors
+from utils.images import PNG_MAGIC
 
-# Suffixes of formats that ffmpeg and Pillow (gif) read.
-VIDEO_SUFFIXES = {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".gif", ".mpg", ".mpeg"}
+DEFAULT_MS = 100  # players show a frame that lasts 0 ms for so long
+DEEP_MODES = ("I;16", "I;16B", "I", "F")
+
+
+def is_animation(path: Path) -> bool:
+    """Return whether a file begins like an image of a kind that can be animated."""
+    with Path(path).open("rb") as file:
+        start = file.read(12)
+    return start.startswith((b"GIF8", PNG_MAGIC)) or (start[:4] == b"RIFF" and start[8:] == b"WEBP")
+
+
+def count_frames(path: Path) -> int:
+    """Return the number of frames of an animated image, 1 for a still one.
+
+    Raises:
+        InputError: The file is damaged or ends early.
+    """
+    with _opened(path) as image:
+        if image.format == "GIF" and not Path(path).read_bytes().rstrip(b"\0\r\n").endswith(b";"):
+            raise OSError("the file has no end")  # Pillow would take the frames that are left for all
+        return getattr(image, "n_frames", 1)
+
+
+def read_animation(path: Path, ids: Sequence[int] | None = None) -> Iterator[TimedImage]:
+    """Yield frames as they are shown, without alpha.
+
+    Args:
+        path: The file.
+        ids: Numbers of the frames to yield, increasing from 0; None for all.
+
+    Raises:
+        InputError: The file is damaged or ends early.
+    """
+    wanted, milliseconds = None if ids is None else set(ids), 0.0
+    with _opened(path) as image:
+        for number, frame in enumerate(ImageSequence.Iterator(image)):
+            frame.load()  # which also finds how long it lasts
+            if wanted is None or number in wanted:
+                shown = frame if frame.mode in DEEP_MODES else frame.convert("RGB")
+                yield TimedImage(np.asarray(shown), milliseconds / 1000)
+            if ids is not None and number == ids[-1]:
+                return
+            milliseconds += frame.info.get("duration") or DEFAULT_MS
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """Open an image; damage that is found inside the block is an `InputError`."""
+    try:
+        with Image.open(path) as image:
+            yield image
+    except UnidentifiedImageError as error:
+        raise InputError(
+            f"cannot read {path} as a video (no image that Pillow can decode); copy it again or convert it to mp4"
+        ) from error
+    except (OSError, ValueError, IndexError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"cannot read {path} as a video ({reason}); copy it again or convert it to mp4") from error
 
 
 def read_video(path: Path) -> Iterator[np.ndarray]:
-    """Yield the frames of a video file one by one, RGB uint8 [H,W,3].
+    """Yield the frames of a video or an animated image one by one, each once, RGB uint8 [H,W,3] of square pixels.
 
     Raises:
-        InputError: The file is missing, empty or no video (raised at the first frame), or ends early (raised after the
-            last frame at the latest).
+        InputError: The file is missing, empty, no video, or ends early (raised after the last frame at the latest).
     """
-    path = Path(path).absolute()  # ffmpeg would read the part of a relative path before a colon as a protocol
+    path = Path(path)
     if not path.is_file():
         raise InputError(f"no video file at {path}: give the path of an existing file")
-    if not path.stat().st_size:
-        raise InputError(f"cannot read {path}: the file is empty; copy it again")
-    try:
-        with _open_reader(path) as reader:
-            for frame in reader:
-                rgb = np.asarray(frame)  # already RGB; a gif may be grey or have an alpha channel
-                yield rgb[..., :3].copy() if rgb.ndim == 3 and rgb.shape[2] >= 3 else to_rgb(rgb)
-    except (OSError, ValueError, RuntimeError, IndexError, struct.error) as error:
-        # The reason is the last line of ffmpeg's output, and the first line of Pillow's error.
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        reason = lines[-1 if "stderr" in str(error) else 0]
-        raise InputError(f"cannot read {path} as a video ({reason}); copy it again or convert it to mp4") from error
-    if _is_truncated(path):
-        raise InputError(f"cannot read {path}: the video is cut short; copy it again, or convert what is left of it")
-
-
-def frame_rate(path: Path) -> float:
-    """Return the frames per second of a readable video file."""
-    with _open_reader(Path(path).absolute()) as reader:
-        meta = reader.get_meta_data()
-    if "fps" in meta:
-        return meta["fps"]
-    return 1000 / (meta.get("duration") or 100)  # a gif's frame lasts `duration` ms; players show 0 as 100
-
-
-def _open_reader(path: Path) -> Any:  # imageio's type of a reader lacks its methods
-    return imageio.get_reader(path, "GIF-PIL" if path.suffix.lower() == ".gif" else "FFMPEG")
+    if not is_animation(path):
+        probe_video(path)
+    for frame in read_animation(path) if is_animation(path) else decode_video(path):
+        yield frame.image
 
 
 def _open_writer(path: Path, fps: float) -> Any:
     open_writer: Any = imageio.get_writer  # its type lacks ffmpeg's options
     return open_writer(path, fps=fps, codec="libx264", quality=8, macro_block_size=2, ffmpeg_log_level="error")
-
-
-def _is_truncated(path: Path) -> bool:
-    """Return whether an mp4, mov, mkv or webm ends early: its remaining frames are decoded without an error.
-
-    The number of frames would not show it: the duration in the header may be that of the sound.
-    """
-    errors = _ffmpeg_errors(path)
-    return ": partial file" in errors or "File ended prematurely" in errors
-
-
-def _ffmpeg_errors(path: Path) -> str:
-    """Return ffmpeg's error messages on copying a video without decoding it; empty if the file is complete."""
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(path), "-map", "0:v:0"]
-    copied = subprocess.run([*command, "-c", "copy", "-f", "null", "-"], capture_output=True, stdin=subprocess.DEVNULL)
-    return copied.stderr.decode(errors="replace").strip()
 
 
 def write_video(path: Path, frames: Iterable[np.ndarray], fps: float = 10) -> None:
@@ -99,5 +116,5 @@ def write_video(path: Path, frames: Iterable[np.ndarray], fps: float = 10) -> No
                     writer.append_data(np.pad(frame, odd, mode="edge"))
                 except OSError as error:  # ffmpeg has ended and closed the pipe
                     raise incomplete from error
-        if _ffmpeg_errors(temporary):
+        if stream_errors(temporary):
             raise incomplete

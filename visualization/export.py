@@ -1,10 +1,9 @@
 """Tracks, flow, depth and geometry of a trained model as files for other programs.
 
-Files of one frame are named after its number, with at least five digits; frame 0 has the number `first_frame`.
+Files of one frame are named after its number in the source, with at least five digits.
 """
 
 import math
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from tqdm import tqdm, trange
 from loaders.clip import colors_at
 from networks.omnimotion import OmniMotion, TrackingOptions
 from networks.rendering import density_to_alpha, gather_max_weight, render_weights
+from preprocessing.source_record import FrameOrigin
 from utils.atomic import write_array
 from utils.conventions import stmap_from_px, to_opengl_axes
 from utils.coords import pixel_grid
@@ -44,10 +44,12 @@ def export(
     out_dir: Path,
     *,
     query_frame: int = 0,
-    first_frame: int = 0,
+    first_frame: int | None = None,
+    origin: FrameOrigin | None = None,
     fps: float = math.nan,
     density_th: float = 0.7,
     tracking: TrackingOptions | None = None,
+    names: Sequence[str] = (),
 ) -> list[Path]:
     """Write the model in some formats.
 
@@ -58,10 +60,12 @@ def export(
         formats: Some of `EXPORT_FORMATS` (visualization/export_formats.py).
         out_dir: Folder of the files; created if missing.
         query_frame: Frame in which dense motion (`flow`, `exr`) starts.
-        first_frame: Number of frame 0 in file names and in Nuke.
+        first_frame: Number of frame 0 in file names, CSV and Nuke; None for the one that `origin` says.
+        origin: Numbers and times of the frames in their source (None: they count from 0).
         fps: Frames per second of the video, NaN if unknown.
         density_th: Smallest density σ of a point in the point cloud.
         tracking: How points are tracked, and when they are occluded (None: the defaults).
+        names: A name for each of the query points, for the track files; empty for none.
 
     Returns:
         The files, or folders of files, that were written.
@@ -72,14 +76,15 @@ def export(
     check_formats(formats)
     out_dir, tracking, written = Path(out_dir), tracking or TrackingOptions(), []
     chunk_size = tracking.chunk_size
+    numbers, times = _numbers_and_times(len(video), origin, first_frame, fps)
 
     def number(frame_id: int) -> str:
-        return f"{first_frame + frame_id:05d}"
+        return f"{numbers[frame_id]:05d}"
 
     with explain_failed_writes(out_dir):
         if writers := [TRACK_FILES[name] for name in formats if name in TRACK_FILES]:
             queries = torch.as_tensor(query_points, dtype=torch.float32).numpy(force=True)
-            table = _track_table(model, video, queries, tracking, fps, first_frame)
+            table = _track_table(model, video, queries, tracking, fps, numbers, times, tuple(names))
             for name, write in writers:
                 write(out_dir / name, table)
                 written.append(out_dir / name)
@@ -92,10 +97,13 @@ def export(
     return written
 
 
-def number_in_name(name: str) -> int:
-    """Return the number at the end of a frame's file name, 0 if there is none: `plate.1001.png` → 1001."""
-    digits = re.search(r"\d+$", Path(name).stem)
-    return int(digits[0]) if digits else 0
+def _numbers_and_times(
+    count: int, origin: FrameOrigin | None, first_frame: int | None, fps: float
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the numbers [T] of the frames, and their times [T] in seconds, NaN where unknown."""
+    numbers = np.arange(count) if origin is None else np.array(origin.numbers[:count])
+    times = np.arange(count) / fps if origin is None or origin.times is None else np.array(origin.times[:count])
+    return numbers + (0 if first_frame is None else first_frame - numbers[0]), times
 
 
 def _track_table(
@@ -104,7 +112,9 @@ def _track_table(
     queries: NDArray[np.float32],
     tracking: TrackingOptions,
     fps: float,
-    first_frame: int,
+    numbers: NDArray[np.int64],
+    times: NDArray[np.float64],
+    names: tuple[str, ...],
 ) -> TrackTable:
     tracks = track_points(model, queries, None, tracking)
     _, height, width, _ = video.shape
@@ -118,7 +128,9 @@ def _track_table(
         colors=(colors * 255).round().astype(np.uint8),
         size=(height, width),
         fps=fps,
-        first_frame=first_frame,
+        frame_numbers=numbers,
+        times=times,
+        names=names,
     )
 
 

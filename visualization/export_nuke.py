@@ -3,6 +3,7 @@
 Nuke's origin is the lower left corner of the image, y points up, the centre of the first pixel is at 0.5.
 """
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -28,22 +29,25 @@ COLUMNS = (
     ((2, 1, 0), ("key_centre_offset_x", "key_centre_offset_y")),
 )
 TITLES = {"enable": "e"}  # columns whose title differs from their name
+UNSAFE = re.compile(r"[^\w .:-]")  # of a name; Tcl would run what stands in brackets
 NUM_UNUSED = 11  # the last columns: keys of Nuke's own tracking
 
 
 def write_nuke(path: Path, table: TrackTable) -> None:
     """Write a `.nk` script to open or paste in Nuke, with a key in every frame; tracks are disabled where occluded."""
-    num_frames, num_points = table.visibility.shape
-    first, (height, width) = table.first_frame, table.size
+    num_points = table.visibility.shape[1]
+    numbers, (height, width) = table.frame_numbers.tolist(), table.size
     columns = [
         f"{{ {kind} {animated} {screen} {name} {TITLES.get(name, name)} 1 }}"
-        for (kind, animated, screen), names in COLUMNS
-        for name in names
+        for (kind, animated, screen), group in COLUMNS
+        for name in group
     ]
     positions = nuke_from_px(table.tracks, height)
-    tracks = [_track(n, positions[:, n], table.visibility[:, n], first) for n in range(num_points)]
+    names = table.names or [""] * num_points
+    labels = [UNSAFE.sub("_", name) or f"point {n}" for n, name in enumerate(names)]
+    tracks = [_track(positions[:, n], table.visibility[:, n], numbers, label) for n, label in enumerate(labels)]
     lines = [
-        f"# {num_points} points in frames {first} to {first + num_frames - 1} of {width}x{height} pixels; y up",
+        f"# {num_points} points in frames {numbers[0]} to {numbers[-1]} of {width}x{height} pixels; y up",
         "Tracker4 {",
         " inputs 0",
         f" tracks {{ {{ 1 {len(columns)} {num_points} }}",
@@ -53,21 +57,22 @@ def write_nuke(path: Path, table: TrackTable) -> None:
         *tracks,
         " }",
         " }",
-        f' label "{width}x{height}, frames {first}-{first + num_frames - 1}"',
+        f' label "{width}x{height}, frames {numbers[0]}-{numbers[-1]}"',
         " name OmniMotion",
         "}",
     ]
     write_atomic(path, ("\n".join(lines) + "\n").encode())
 
 
-def _track(n: int, positions: NDArray, visible: NDArray, first: int) -> str:
-    """Return a row of the table for positions [T,2] in Nuke's coordinates, visible [T], from frame number `first`."""
+def _track(positions: NDArray, visible: NDArray, numbers: list[int], name: str) -> str:
+    """Return a row of the table for positions [T,2] in Nuke's coordinates, visible [T], in frames of these numbers."""
     keys = [0, *(np.flatnonzero(np.diff(visible)) + 1).tolist()]  # `K`: constant until the next key
-    enable = " ".join(f"x{first + t} {int(visible[t])}" for t in keys)
-    x, y = (" ".join(f"x{first + t} {value:.4f}" for t, value in enumerate(axis.tolist())) for axis in positions.T)
+    enable = " ".join(f"x{numbers[t]} {int(visible[t])}" for t in keys)
+    keyed = ([f"x{t} {value:.4f}" for t, value in zip(numbers, axis.tolist(), strict=True)] for axis in positions.T)
+    x, y = map(" ".join, keyed)
     boxes = "-32 -32 32 32 -22 -22 22 22"
-    zero = f"{{curve x{first} 0}}"
+    zero = f"{{curve x{numbers[0]} 0}}"
     return (
-        f' {{ {{curve K {enable}}} "point {n}" {{curve {x}}} {{curve {y}}} {zero} {zero} 1 0 0 {zero} 1 0 {boxes}'
+        f' {{ {{curve K {enable}}} "{name}" {{curve {x}}} {{curve {y}}} {zero} {zero} 1 0 0 {zero} 1 0 {boxes}'
         f"{' {}' * NUM_UNUSED} }}"
     )

@@ -18,7 +18,7 @@ from utils.conventions import Size, corner_from_px, tapvid_queries
 
 @dataclass(frozen=True)
 class TrackTable:
-    """N points in T frames, with their colours and the clip's size, rate and numbering."""
+    """N points in T frames, with their colours and the clip's size, rate, numbering and times."""
 
     tracks: NDArray  # float32 [T,N,2]
     visibility: NDArray  # bool [T,N]: inside the image and not occluded
@@ -28,7 +28,9 @@ class TrackTable:
     colors: NDArray  # uint8 [N,3] RGB of the video at the queries
     size: Size  # (height, width) of the frames
     fps: float  # frames per second, NaN if unknown
-    first_frame: int  # the number that other programs give to frame 0
+    frame_numbers: NDArray  # int [T]: numbers of the frames in their source, and in other programs
+    times: NDArray  # float64 [T]: seconds from the start of the source, NaN if unknown
+    names: tuple[str, ...] = ()  # of the points; empty if they have none
 
 
 TRACKS_README = (
@@ -41,7 +43,9 @@ TRACKS_README = (
     "queries float32 [N,3] (t, x, y): the query point: its frame, counted from 0, and its position there.",
     "colors uint8 [N,3]: RGB of the video at the query.",
     "size int [2]: height and width of the frames, pixels. fps: frames a second, NaN where unknown.",
-    "first_frame int: the number that frame 0 has in file names and in Nuke.",
+    "frame_numbers int [T]: the numbers of the frames in their source, in file names, in CSV and in Nuke; first_frame",
+    "int: that of frame 0. times float64 [T]: seconds from the start of the source, NaN where unknown.",
+    "names str [N]: the points' names; only if they have some.",
 )
 TAPVID_README = (
     "Tracks in the arrays of TAP-Vid and TAPIR. N points, T frames; load with numpy.load(file), nothing is pickled.",
@@ -55,7 +59,8 @@ TAPVID_README = (
 
 def write_npz(path: Path, table: TrackTable) -> None:
     """Write `tracks.npz`; `TRACKS_README`, stored in it as `readme`, describes its arrays."""
-    _write_npz(path, readme=np.array(TRACKS_README), **vars(table))
+    arrays = {name: value for name, value in vars(table).items() if name != "names" or value}
+    _write_npz(path, readme=np.array(TRACKS_README), first_frame=table.frame_numbers[0], **arrays)
 
 
 def write_tapvid(path: Path, table: TrackTable) -> None:
@@ -78,18 +83,26 @@ def _write_npz(path: Path, **arrays: Any) -> None:
 
 CSV_COLUMNS = (
     *("point", "query_frame", "query_x", "query_y", "red", "green", "blue"),
-    *("frame", "x", "y", "visible", "occlusion_score", "depth"),
+    *("frame", "time", "x", "y", "visible", "occlusion_score", "depth"),
 )
 
 
 def write_csv(path: Path, table: TrackTable) -> None:
-    """Write one row for each point in each frame, under `CSV_COLUMNS`; both count from 0; `visible` is 0 or 1."""
+    """Write one row for each point in each frame, under `CSV_COLUMNS`.
+
+    Points count from 0, frames have their numbers in the source. `time` is in seconds, empty if unknown; `visible` is
+    0 or 1. A last column holds the points' names if they have some.
+    """
     text = io.StringIO(newline="")
     writer = csv.writer(text)
-    writer.writerow(CSV_COLUMNS)
+    writer.writerow([*CSV_COLUMNS, "name"] if table.names else CSV_COLUMNS)
+    times = ("" if np.isnan(time) else f"{time:.6f}" for time in table.times)
+    frames = list(zip(table.frame_numbers.tolist(), times, strict=True))
     for n, ((t, x, y), color) in enumerate(zip(table.queries.tolist(), table.colors.tolist(), strict=True)):
         columns = table.tracks[:, n], table.visibility[:, n], table.occlusion_score[:, n], table.depth[:, n]
-        for frame, (px, visible, score, depth) in enumerate(zip(*(c.tolist() for c in columns), strict=True)):
+        rows = zip(frames, *(column.tolist() for column in columns), strict=True)
+        for frame, px, visible, score, depth in rows:
             numbers = *(f"{value:.4f}" for value in px), int(visible), f"{score:.4f}", f"{depth:.5f}"
-            writer.writerow([n, int(t), f"{x:.4f}", f"{y:.4f}", *color, frame, *numbers])
+            query = n, frames[int(t)][0], f"{x:.4f}", f"{y:.4f}", *color
+            writer.writerow([*query, *frame, *numbers, *table.names[n : n + 1]])
     write_atomic(path, text.getvalue().encode())

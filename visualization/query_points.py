@@ -1,7 +1,4 @@
-"""Query points (t, x, y): read from a flag or file, or chosen in a frame. Pixels, integer = pixel centre."""
-
-import re
-from pathlib import Path
+"""Query points (t, x, y): given ones, or chosen in a frame. Pixels, integer = pixel centre."""
 
 import numpy as np
 import torch
@@ -9,11 +6,11 @@ from numpy.typing import NDArray
 
 from loaders.clip import Clip
 from utils.coords import with_time
-from utils.data_files import read_arrays
 from utils.errors import InputError
+from visualization.query_files import read_queries
+from visualization.query_records import QueryPoints
 
 MAX_POINTS = 10_000  # more marks would cover each other, and take a CPU many minutes to track
-COLUMN_NAMES = r"\s*[A-Za-z_]\w*([\s,]+[A-Za-z_]\w*)*\s*"  # a first line that names the columns
 DEFAULT_POINTS = 250  # of a grid without a given interval
 
 
@@ -26,20 +23,17 @@ def query_points(
     grid_interval: int | None = None,
     random: int | None = None,
     seed: int = 0,
-) -> NDArray[np.float32]:
+) -> QueryPoints:
     """Return the query points of a clip: given points, or a grid or random points of the query frame.
 
     Args:
         clip: The clip; points are chosen on the query frame's foreground if it is known.
         query_frame_id: Frame in which points are chosen.
-        points: The points themselves, as `read_queries` takes them.
+        points: The points themselves or their file, as `read_queries` takes them.
         region: (x0, y0, x1, y1), points are chosen in pixels x0 to x1 − 1 and y0 to y1 − 1.
         grid_interval: Pixels between two points of a grid; by default one of about 250 points.
         random: Number of random points instead of a grid.
         seed: Seed of the random points.
-
-    Returns:
-        float32 [N,3] (t, x, y).
 
     Raises:
         InputError: Unusable or too many points, or arguments that contradict one another.
@@ -56,7 +50,7 @@ def query_points(
         if region:
             mask = mask & _region_mask(region, height, width)
         px = choose_points(mask, grid_interval, random, seed)
-        queries = with_time(query_frame_id, torch.from_numpy(px)).numpy()
+        queries = QueryPoints(with_time(query_frame_id, torch.from_numpy(px)).numpy())
     check_queries(queries, num_frames, height, width)
     return queries
 
@@ -70,79 +64,23 @@ def _region_mask(region: tuple[int, int, int, int], height: int, width: int) -> 
     return mask
 
 
-def read_queries(source: str) -> NDArray[np.float32]:
-    """Read query points from `t,x,y;t,x,y;…`, a text file of such lines, or an npz with `queries` [N,3].
-
-    In a text file, blank lines, `#` comments and a first line of names are skipped; spaces may also separate numbers.
-
-    Returns:
-        float32 [N,3] (t, x, y).
-
-    Raises:
-        InputError: No such file, other content, no point, or a frame number t that is not whole.
-    """
-    path = Path(source)
-    if ";" in source or (source.count(",") == 2 and not path.exists()):
-        queries = _parse_lines(source.split(";"), "--points")
-    elif path.suffix == ".npz":
-        queries = _read_npz(path)
-    else:
-        try:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"cannot read --points {source}: expected a text or npz file, or 't,x,y;t,x,y'") from error
-        has_names = bool(lines) and re.fullmatch(COLUMN_NAMES, lines[0]) is not None
-        queries = _parse_lines(lines[has_names:], source, 1 + has_names)
-    if len(queries) == 0:
-        raise InputError(f"--points {source} holds no point: expected lines t,x,y")
-    if len(odd := np.flatnonzero(~np.isfinite(queries).all(1) | (queries[:, 0] % 1 != 0))):
-        raise InputError(
-            f"--points: query {odd[0] + 1} is {_text(queries[odd[0]])}, expected a whole frame number t and finite x, y"
-        )
-    return queries
-
-
-def _parse_lines(lines: list[str], source: str, first: int = 1) -> NDArray[np.float32]:
-    rows = []
-    for number, line in enumerate(lines, first):
-        parts = line.split("#")[0].replace(",", " ").split()
-        if not parts:
-            continue
-        try:
-            t, x, y = (float(part) for part in parts)
-        except ValueError as error:
-            raise InputError(f"{source}, point or line {number}: found {line.strip()!r}, expected t,x,y") from error
-        rows.append((t, x, y))
-    return np.array(rows, np.float32).reshape(-1, 3)
-
-
-def _read_npz(path: Path) -> NDArray[np.float32]:
-    expected = "expected an npz file with queries [N,3] (t, x, y)"
-    try:
-        (queries,) = read_arrays(path, "queries")
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read --points {path} ({error}): {expected}") from error
-    if queries.ndim != 2 or queries.shape[1] != 3:
-        raise InputError(f"--points {path} holds queries {list(queries.shape)}: {expected}")
-    return queries.astype(np.float32)
-
-
-def check_queries(queries: NDArray, num_frames: int, height: int, width: int) -> None:
+def check_queries(queries: QueryPoints, num_frames: int, height: int, width: int) -> None:
     """Refuse queries outside the clip or the image, and too many of them.
 
     Raises:
         InputError: A query is outside, or there are more than `MAX_POINTS`.
     """
-    if len(queries) > MAX_POINTS:
+    points = queries.points
+    if len(points) > MAX_POINTS:
         raise InputError(
-            f"found {len(queries)} query points, expected at most {MAX_POINTS}: take fewer, or a larger --grid_interval"
+            f"found {len(points)} query points, expected at most {MAX_POINTS}: take fewer, or a larger --grid_interval"
         )
-    outside = ~((queries >= 0) & (queries <= (num_frames - 1, width - 1, height - 1))).all(1)
+    outside = np.any((points < 0) | (points > (num_frames - 1, width - 1, height - 1)), axis=1)
     if outside.any():
-        i = int(np.flatnonzero(outside)[0])
         raise InputError(
-            f"query point {i + 1} (t,x,y) is {_text(queries[i])}, expected t from 0 to {num_frames - 1}, x from 0 to "
-            f"{width - 1} and y from 0 to {height - 1}, in pixels of the {width}x{height} frames that are tracked"
+            f"{outside.sum()} of {len(points)} points (t,x,y) are outside, {queries.list_some(outside)}: expected "
+            f"t from 0 to {num_frames - 1}, x from 0 to {width - 1} and y from 0 to {height - 1}, in pixels of the "
+            f"{width}x{height} frames that are tracked"
         )
 
 
@@ -204,7 +142,3 @@ def _grid(height: int, width: int, spacing: float) -> NDArray[np.int64]:
     """Return whole pixels [N,2], row by row, `spacing` apart and half of it from the border."""
     xs, ys = (np.arange(spacing / 2, size, spacing).astype(int) for size in (width, height))
     return np.stack(np.meshgrid(xs, ys), -1).reshape(-1, 2)
-
-
-def _text(query: NDArray) -> str:
-    return ",".join(f"{value:g}" for value in query)

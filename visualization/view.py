@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from loaders.clip import Clip
 from networks.omnimotion import OmniMotion, TrackingOptions
-from preprocessing.frames import read_source_record
 from preprocessing.source_frames import FrameReader, original_frames
+from preprocessing.source_record import FrameOrigin, frame_origin
 from utils.conventions import scale_points
 from utils.coords import with_time
 from utils.errors import InputError
@@ -70,12 +70,14 @@ class View:
         clip: The frames that are tracked, and their foreground.
         queries: Query points [N,3] (t, x, y), in pixels of these frames.
         options: Options of drawing.
+        names: The names of the query points; empty if they have none.
     """
 
     model: OmniMotion
     clip: Clip
     queries: NDArray[np.float32]
     options: ViewOptions
+    names: tuple[str, ...] = ()
 
     @property
     def frame_ids(self) -> range:
@@ -131,15 +133,30 @@ class View:
             print(f"on this CPU, colour, depth and canonical coordinates are at most {side} pixels wide or high")
         return render_frames(self.model, self.frame_ids, side, self.options.tracking.chunk_size)
 
+    @cached_property
+    def origin(self) -> FrameOrigin:
+        """Numbers, times and rate of the clip's frames in their source."""
+        return frame_origin(self.clip.paths, self.clip.names)
+
     @property
     def known_fps(self) -> float | None:
-        """Frames per second as in the options, else as in the source, else None."""
-        return self.options.fps or read_source_record(self.clip.paths).get("fps")
+        """Frames per second as in the options, else the mean of the source, else None."""
+        return self.options.fps or self.origin.fps
 
     @property
     def fps(self) -> float:
         """Frames per second of the videos that are drawn."""
         return self.known_fps or DEFAULT_FPS
+
+    def describe_rate(self) -> str:
+        """Return a sentence about the rate at which videos play."""
+        fps, times = f"videos play at {self.fps:.4g} frames per second", self.origin.times
+        if self.options.fps or not self.origin.fps:
+            return f"{fps} ({'--fps' if self.options.fps else 'the source has no rate: --fps gives one'})"
+        if times is None or not self.origin.is_uneven:
+            return f"{fps}, as the source does"
+        gaps = np.diff(times)
+        return f"{fps}, the mean of the source, whose frames are {gaps.min():.3g} to {gaps.max():.3g} s apart"
 
     def save(self, name: str, frames: Iterable[NDArray[np.uint8]]) -> list[Path]:
         """Write the frames of a video and its contact sheet, and return their paths."""
