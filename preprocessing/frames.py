@@ -110,7 +110,7 @@ def _find_or_make(copy: FrameCopy, limit: int | None, data_root: Path, log: Log)
             record = read_source_record(SequencePaths(target))
             present = record.get("source_frames") or record["num_frames"]
             _log_left_out(len(wanted.ids) if wanted else int(present), limit, log)
-            for note in record.get("notes", _outdated(record, each, target)):
+            for note in record["notes"] if "notes" in record else _outdated(record, each, target):
                 log(note)
             return target
     copy = replace(copy, frame_range=_chosen(copy.source, wanted, limit))
@@ -140,7 +140,7 @@ def _log_left_out(present: int, limit: int | None, log: Log) -> None:
     if limit is not None and present > limit:
         log(
             f"the first {limit} of {present} frames are used, {present - limit} are left out: give --frame_range "
-            "a:b[:step] for others, or a higher --num_imgs for more"
+            "a:b[:step] for others, or a higher number of frames"
         )
 
 

@@ -50,7 +50,7 @@ def original_frames(paths: SequencePaths, video: NDArray[uint8]) -> FrameReader:
     except (InputError, OSError, StopIteration):
         return reduced
     height, width = first.shape[:2]
-    if scaled_size(height, width, record["max_side"]) != (record["height"], record["width"]):
+    if scaled_size(height, width, record["max_side"]) != video.shape[1:3]:
         return reduced  # made by an earlier version, which did not make pixels square
     return FrameReader((height, width), lambda ids: _read(source, record, first, ids))
 

@@ -88,12 +88,15 @@ def fingerprint(
 
 
 def read_source_record(paths: SequencePaths) -> Record:
-    """Read the record of a copy's source (`source.json`); empty for a folder that is no copy."""
+    """Read the record of a copy's source (`source.json`); empty for a folder that is no copy, and for a damaged one."""
     try:
-        record = read_json(paths.root / "source.json")
-    except (OSError, ValueError):
+        record: Any = read_json(paths.root / "source.json")
+        for key, kind in (("frame_range", FrameRange), ("value_range", ValueRange), ("scaled_from", ValueRange)):
+            if record.get(key):
+                kind.parse(record[key])
+    except (OSError, ValueError, TypeError, AttributeError):
         return {}
-    return record if isinstance(record, dict) else {}
+    return record
 
 
 def differences(target: Path, origin: Record) -> list[str]:

@@ -14,7 +14,7 @@ from evaluation.ground_truth import exact_tracks
 from preprocessing.frame_range import FrameRange
 from preprocessing.frames import prepare_sequence
 from preprocessing.sequence_paths import SequencePaths
-from preprocessing.source_record import frame_origin, mean_rate
+from preprocessing.source_record import frame_origin, mean_rate, read_source_record
 from preprocessing.sources import numbers_in_names
 from tests.conftest import TINY
 from tests.input_files import check_prepared, clip, prepare, write_images
@@ -156,6 +156,12 @@ def test_numbers_are_taken_from_names_where_they_increase():
 def test_the_origin_of_a_sequence_that_is_no_copy(tmp_path):
     origin = frame_origin(SequencePaths(tmp_path), ["a.1001.png", "a.1003.png"])
     assert list(origin.ids) == [0, 1] and origin.numbers == [1001, 1003] and origin.times is origin.fps is None
+
+
+@pytest.mark.parametrize("content", ["", "[1]", '{"frame_range": 3}', '{"frame_range": "9:1"}', '{"scaled_from": "x"}'])
+def test_a_damaged_record_is_none(tmp_path, content):
+    (tmp_path / "source.json").write_text(content)
+    assert read_source_record(SequencePaths(tmp_path)) == {}
 
 
 def test_the_mean_rate():

@@ -124,7 +124,7 @@ def test_a_disk_that_is_full_before_all_frames_are_copied(tmp_path, monkeypatch)
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("preprocessing.frames.write_image", full)
+        patch.setattr("preprocessing.frame_copies.write_image", full)
         with pytest.raises(InputError, match=r"No space left on device.*run the same command again"):
             prepare_sequence(frames, None, tmp_path / "data")
     assert not (tmp_path / "data").exists()
