@@ -252,6 +252,18 @@ def test_masks_of_a_copy_have_the_names_of_its_source(tmp_path):
     assert matched(copy, folder) == {"00001": "IMG_9.png", "00002": "IMG_10.png"}
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_masks_of_a_range_are_those_of_its_frames(tmp_path, first):
+    """Frames 2 and 4 of a clip of 6; masks of all 6, whatever their names count from, or of the two alone."""
+    for t in range(6):
+        encode(tmp_path / "shots" / f"{t:05d}.png", np.full((*SIZE, 3), t, np.uint8))
+    copy = prepare_sequence(tmp_path / "shots", None, tmp_path / "data", frame_range="2:6:2")
+    names = [f"{t:05d}.png" for t in range(first, first + 6)]
+    assert matched(copy, write_masks(tmp_path / "m", *names)) == {"00002": names[2], "00004": names[4]}
+    alone = write_masks(tmp_path / "m", *names[:2])
+    assert list(matched(copy, alone).values()) == names[:2]
+
+
 def test_folders_that_cannot_be_matched_are_refused(clip, tmp_path):
     def message(folder: Path) -> str:
         with pytest.raises(InputError) as refused:
