@@ -1,5 +1,6 @@
 """Images of more than 8 bits, and floats beyond 0 to 1: all frames of a clip are scaled by one range to 8 bits."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,7 +13,7 @@ from utils.images import check_unit_floats, rgb_uint8
 
 PERCENTILES = (0.1, 99.9)  # of the sampled frames' values: some hot or dead pixels do not stretch the range
 SAMPLED_FRAMES = 16
-SAMPLED_VALUES = 250_000  # of each frame, so that 16 frames of 4K need little memory
+SAMPLED_PIXELS = 100_000  # of each frame, so that 16 frames of 4K need little memory
 
 
 def needs_range(source: Source, first: NDArray, given: ValueRange | None, ids: Sequence[int] | None) -> bool:
@@ -82,13 +83,22 @@ def to_rgb_uint8(image: NDArray, first: NDArray, scaling: ValueRange | None, nam
 
 
 def _sample(source: Source, ids: Sequence[int]) -> list[NDArray]:
-    """Return values [N] of some frames, evenly spread over `ids`."""
+    """Return values [N,C] of pixels of some frames, evenly spread over `ids`."""
     chosen = sorted({ids[round(k)] for k in np.linspace(0, len(ids) - 1, SAMPLED_FRAMES).tolist()})
     sampled = []
     for i, frame in zip(chosen, source.read(chosen), strict=False):
         _check_finite(frame.image, source.name_of(i))
-        sampled.append(frame.image.ravel()[:: max(1, frame.image.size // SAMPLED_VALUES)])
+        height, width = frame.image.shape[:2]
+        sampled.append(frame.image.reshape(height * width, -1)[:: _pixel_step(height, width)])
     return sampled
+
+
+def _pixel_step(height: int, width: int) -> int:
+    """Return the step between sampled pixels, which has no factor in common with the width: all columns are met."""
+    step = max(1, height * width // SAMPLED_PIXELS)
+    while math.gcd(step, width) > 1:
+        step += 1
+    return step
 
 
 def _check_finite(image: NDArray, name: str) -> None:

@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from preprocessing.deep_images import estimate_range
 from preprocessing.frames import prepare_sequence
 from preprocessing.manifest import digest
 from preprocessing.sequence_paths import SequencePaths
 from preprocessing.source_frames import original_frames
+from preprocessing.sources import open_source
 from preprocessing.value_range import ValueRange
 from tests.input_files import check_prepared, clip, ffmpeg, grey, prepare, snapshot, write_images
 from utils.images import list_frames, read_frames
@@ -40,6 +42,18 @@ def test_dark_images_use_all_grey_levels(tmp_path, train_to_flow, suffix, folder
     assert json.loads((root / "source.json").read_text())["scaled_from"] == str(ValueRange(low, high))
     assert snapshot(tmp_path / "seq") == before
     assert f"values from {low:g} to {high:g}" in train_to_flow(tmp_path / "seq")  # from the copy
+
+
+@pytest.mark.parametrize("shown", [np.s_[..., 1], np.s_[:, :, 1::3]])
+def test_samples_of_large_frames_are_of_all_channels_and_columns(tmp_path, monkeypatch, shown):
+    """Only green, or every third column, shows something; a step in values would miss it."""
+    monkeypatch.setattr("preprocessing.deep_images.SAMPLED_PIXELS", 32 * 48 // 12)
+    video = np.zeros_like(DARK)
+    video[shown] = DARK[shown] + np.uint16(1000)
+    write_images(tmp_path / "seq", video, "{}.png")
+    found = estimate_range(open_source(tmp_path / "seq"), range(4))
+    low, high = np.percentile(video, (0.1, 99.9))
+    assert (found.low, found.high) == pytest.approx((low, high), abs=100)
 
 
 @pytest.mark.parametrize("factor", [1.0, -30.0, 1e6])
