@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import viz
 from configs.flags import parse_viz
@@ -105,6 +106,17 @@ def test_all_pictures_are_made_of_frames_and_checkpoint_alone(run, tmp_path, cap
     expected = {f"{n}{s}" for n in names for s in (".mp4", ".png")}
     assert {path.name for path in folder.iterdir()} == {"overview.png", "index.html", *expected}
     assert f"every pixel of {FRAMES} query frames" in printed and str(folder / "index.html") in printed
+
+
+def test_pictures_of_an_uneven_clip_play_at_its_mean_rate(run, tmp_path, monkeypatch):
+    """Frames at 0, 0.1 and 0.4 s."""
+    monkeypatch.chdir(tmp_path)
+    pages = [Image.open(path) for path in sorted((tmp_path / "clip" / "color").iterdir())]
+    pages[0].save("clip.gif", save_all=True, append_images=pages[1:], duration=[100, 300, 100])
+    folder = run("--data_dir", "clip.gif", "--style", "trails", "page")
+    drawn = probe_video(folder / "00000_trails.mp4")
+    assert drawn.fps == pytest.approx(5) and drawn.num_frames == FRAMES
+    assert '"fps": 5.0' in (folder / "index.html").read_text(encoding="utf-8")
 
 
 def test_the_page_alone_can_be_drawn(run, tmp_path):
