@@ -1,6 +1,7 @@
 """Videos as cameras, phones and recorders write them: each coded frame once, with its time, from any container."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ import viz
 from preprocessing.frames import prepare_sequence
 from tests.conftest import TINY
 from tests.input_files import check_prepared, clip, count_packets, ffmpeg, write_images
-from utils.ffmpeg import FRAME_TIME, decode_video, probe_video
+from utils.errors import InputError
+from utils.ffmpeg import decode_video, probe_video
+from utils.ffmpeg_process import FRAME_TIME
 from utils.images import list_frames
 from utils.video import read_video, write_video
 
@@ -103,7 +106,7 @@ def test_a_turned_video_is_upright(tmp_path, train_to_flow):
 
 
 def test_a_video_is_decoded_no_further_than_needed(tmp_path, monkeypatch):
-    ffmpeg("-f", "lavfi", "-i", "testsrc=s=160x120:r=5:d=120", "-preset", "ultrafast", tmp_path / "long.mp4")
+    ffmpeg("-f", "lavfi", "-i", "testsrc=s=160x120:r=5:d=400", "-preset", "ultrafast", tmp_path / "long.mp4")
     decoded = []
 
     class Counting:
@@ -112,11 +115,11 @@ def test_a_video_is_decoded_no_further_than_needed(tmp_path, monkeypatch):
             decoded.extend([found] if found else [])
             return found
 
-    monkeypatch.setattr("utils.ffmpeg.FRAME_TIME", Counting())
+    monkeypatch.setattr("utils.ffmpeg_process.FRAME_TIME", Counting())
     assert len(list(decode_video(tmp_path / "long.mp4", range(20, 60, 2)))) == 20
-    assert 59 <= len(decoded) < 300  # ffmpeg's threads run a little ahead
+    assert 59 <= len(decoded) < 1000  # ffmpeg's threads run a little ahead
     decoded.clear()
-    assert len(list(decode_video(tmp_path / "long.mp4"))) == len(decoded) == 600
+    assert len(list(decode_video(tmp_path / "long.mp4"))) == len(decoded) == 2000
     root = prepare_sequence(tmp_path / "long.mp4", None, tmp_path / "data", frame_range="20:60:2").root
     assert root.name == "long_20-60-2" and len(list_frames(root / "color")) == 20
 
@@ -173,6 +176,39 @@ def test_the_range_and_the_times_reach_pictures_and_exports(tmp_path, tiny_flags
     rate = 5 if flags else 3 / (TIMES[7] - TIMES[1])
     assert f"videos play at {rate:.4g} frames per second" in (said := capsys.readouterr().out)
     assert ("the mean of the source, whose frames are" in said) != bool(flags)
+
+
+def write_joined(path: Path, *looks: str) -> Path:
+    """Write one transport stream of ten frames of each look, a size and a pixel format."""
+    parts = []
+    for k, look in enumerate(looks):
+        size, pixel_format = look.split()
+        parts.append(path.parent / f"part{k}.ts")
+        ffmpeg("-f", "lavfi", "-i", f"testsrc=s={size}:r=10:d=1", "-pix_fmt", pixel_format, "-bf", "0", parts[-1])
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    return path
+
+
+@pytest.mark.parametrize("flags", [[], ["--frame_range", "2:20:3"], ["--frame_range", "12:20"], ["--num_imgs", "15"]])
+def test_a_change_of_size_is_refused(tmp_path, refused_by_train, flags):
+    video = write_joined(tmp_path / "v.ts", "160x120 yuv420p", "128x96 yuv420p")
+    said = refused_by_train(video, *flags)
+    assert re.search("v.ts changes its size at frame (9|10), from 160x120 to 128x96", said)
+    assert not (tmp_path / "data").exists() or not any((tmp_path / "data").iterdir())
+
+
+def test_frames_before_a_change_of_size_are_usable(tmp_path):
+    video = write_joined(tmp_path / "v.ts", "160x120 yuv420p", "128x96 yuv420p")
+    assert len(list(decode_video(video, range(2, 8, 2)))) == 3
+    with pytest.raises(InputError, match="changes its size"):
+        list(read_video(video))
+
+
+def test_a_change_of_the_pixel_format_keeps_the_numbers_of_frames(tmp_path):
+    video = write_joined(tmp_path / "v.ts", "160x120 yuv420p", "160x120 yuv444p")
+    frames = [image for image, _ in decode_video(video)]
+    for (image, _), k in zip(decode_video(video, range(3, 17, 4)), range(3, 17, 4), strict=True):
+        np.testing.assert_array_equal(image, frames[k])
 
 
 def test_the_rate_of_a_written_video_is_kept(tmp_path):
