@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -16,6 +17,7 @@ from loaders.clip_masks import MaskOptions, find_masks
 from preprocessing.frames import prepare_sequence
 from preprocessing.sequence_paths import SequencePaths
 from tests.conftest import TINY
+from tests.input_files import encode
 from utils.errors import InputError
 from utils.images import decode_image
 from utils.masks import read_mask
@@ -36,13 +38,6 @@ def palette(indices: np.ndarray, colours: list[int]) -> Image.Image:
     image = Image.fromarray(indices)
     image.putpalette(colours)
     return image
-
-
-def encode(path: Path, rgb: np.ndarray) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    bgr = rgb if rgb.ndim == 2 else rgb[..., [2, 1, 0, *range(3, rgb.shape[2])]]
-    cv2.imencode(path.suffix, bgr)[1].tofile(path)
-    return path
 
 
 def soft(maximum: int, dtype: type = np.uint8) -> tuple[np.ndarray, np.ndarray]:
@@ -276,6 +271,41 @@ def test_folders_that_cannot_be_matched_are_refused(clip, tmp_path):
     assert "no such folder" in message(tmp_path / "nowhere")
     objects = write_masks(tmp_path / "m", "001/00000.png", "002/00000.png")
     assert "found no mask in" in message(objects) and "in its folders 001, 002" in message(objects)
+
+
+MASK_FILES: dict[str, tuple[str, np.ndarray, np.ndarray]] = {  # name, content and foreground of each kind
+    "grey labels": ("m.png", label_map(1, 2, 3), label_map(1, 1, 1) > 0),
+    "16 bit": ("m.tif", label_map(3, 700, 40000, dtype=np.uint16), label_map(1, 1, 1) > 0),
+    "soft": ("m.png", *soft(255)),
+    "colours": ("m.png", np.array(DAVIS, np.uint8).reshape(-1, 3)[label_map(1, 8, 9)], label_map(1, 1, 1) > 0),
+    "bools": ("m.npy", label_map(0, 1) > 0, label_map(0, 1) > 0),
+    "labels in an array": ("m.npy", label_map(3, 70000, dtype=np.int64), label_map(1, 1) > 0),
+}
+
+
+@pytest.fixture
+def foreground_of(train_to_flow, scene_dir, monkeypatch) -> Callable[..., tuple[np.ndarray, str]]:
+    """Calls train.py's entry with a mask of the scene; returns the foreground that it shows, and what it prints."""
+    shown: list[np.ndarray] = []
+    monkeypatch.setattr(train, "_open_log", lambda *args: None)
+    monkeypatch.setattr(train, "_show_results", lambda args, trainer, clip, *others: shown.append(clip.foreground))
+
+    def call(path: Path, *flags: str) -> tuple[np.ndarray, str]:
+        said = train_to_flow(scene_dir, "--foreground_mask_path", str(path), *flags)
+        return shown.pop(), said
+
+    return call
+
+
+@pytest.mark.parametrize("kind", MASK_FILES)
+def test_training_takes_masks_of_every_kind(tmp_path, foreground_of, kind):
+    name, content, wanted = MASK_FILES[kind]
+    if name.endswith(".npy"):
+        np.save(tmp_path / name, content)
+    else:
+        encode(tmp_path / name, content)
+    found, said = foreground_of(tmp_path / name)
+    assert (found == wanted).all() and f"foreground mask: {tmp_path / name}: " in said
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """viz.py from its command line on, with tiny untrained networks."""
 
+import csv
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -316,6 +317,29 @@ def test_a_videos_own_rate_and_frames_are_used(tmp_path, monkeypatch):
 
 def read_frame_of(path: Path) -> np.ndarray:
     return next(read_video(path))
+
+
+POINTS_FILES: dict[str, str | list[list[float]]] = {
+    "array.npy": [[1, 20, 5.5], [0, 9, 6]],
+    "lists.json": "[[1, 20, 5.5], [0, 9, 6]]",
+    "objects.json": '[{"frame": 1, "x": 20, "y": 5.5}, {"frame": 0, "x": 9, "y": 6}]',
+    "commas.txt": "1,20,5.5\n0,9,6\n",
+    "semicolons.csv": "1;20;5,5\n0;9;6\n",
+    "header.csv": "\ufeffy,x,t\r\n5.5,20,1\r\n6,9,0\r\n",
+}
+
+
+@pytest.mark.parametrize("name", POINTS_FILES)
+def test_points_of_every_kind_of_file_are_exported(run, tmp_path, name):
+    path, content = tmp_path / name, POINTS_FILES[name]
+    if isinstance(content, str):
+        path.write_bytes(content.encode())
+    else:
+        np.save(path, content)
+    run("--points", str(path), "--export", "csv", "--out", str(tmp_path / "export"))
+    with (tmp_path / "export" / "tracks.csv").open(newline="", encoding="utf-8") as file:
+        rows = [[float(row[key]) for key in ("query_frame", "query_x", "query_y")] for row in csv.DictReader(file)]
+    assert rows == [[1, 20, 5.5]] * FRAMES + [[0, 9, 6]] * FRAMES
 
 
 def test_names_in_a_csv_of_points_are_exported(run, tmp_path):
