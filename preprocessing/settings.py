@@ -4,6 +4,7 @@ This module imports no torch, so that a command's `--help` does not wait for it.
 """
 
 import argparse
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,7 +31,21 @@ def parse_flow_scale(text: str) -> int | str:
     raise argparse.ArgumentTypeError(f"found {text!r}, expected auto or a whole number of 1 to {MAX_FLOW_SCALE}")
 
 
-DATA_DIR = Flag("data_dir", "", "video or other file of frames, folder of frames, or sequence folder with color/")
+def parse_data_dir(text: str) -> str:
+    """Return the path of a clip, which is no URL."""
+    if re.match(r"\w{2,}://", text):
+        raise argparse.ArgumentTypeError(
+            f"{text} is a URL, expected a file: download it, and give the path of the downloaded file"
+        )
+    return text
+
+
+DATA_DIR = Flag(
+    "data_dir",
+    "",
+    "video or other file of frames, folder of frames, or sequence folder with color/",
+    parse=parse_data_dir,
+)
 MAX_SIDE = Flag("max_side", None, "working resolution: longer side in pixels (default: the frames')", 1, parse=int)
 FRAME_RANGE = Flag("frame_range", "", "a:b or a:b:step: use these frames of the source", parse=frame_range)
 VALUE_RANGE = Flag(

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 import evaluate
+import preprocessing.main_processing as main_processing
+import viz
 from tests.conftest import TINY
 from train import main as train
 
@@ -87,6 +89,15 @@ def test_a_folder_of_sequences_is_scored_run_by_run(trained, scene_dir, capsys):
     content = json.loads(Path("out/tiny_scores.json").read_text())
     assert list(content["videos"]) == ["one", "two"] and Path("out/tiny_two/scores.json").exists()
     assert content["mean"]["OmniMotion"] == pytest.approx(content["videos"]["one"]["OmniMotion"])
+
+
+@pytest.mark.parametrize("command", [train, evaluate.main, viz.main, main_processing.main])
+def test_a_url_is_refused_as_it_was_given(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stopped:
+        command(["--data_dir", "https://a.org/v.mp4"])
+    assert stopped.value.code == 2
+    assert "--data_dir: https://a.org/v.mp4 is a URL, expected a file: download it" in capsys.readouterr().err
 
 
 def test_without_a_model_or_exact_tracks_it_refuses(tiny_flags, scene_dir, tmp_path, capsys):
