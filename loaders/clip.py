@@ -6,13 +6,17 @@ from pathlib import Path
 
 import numpy as np
 
-from loaders.clip_masks import ClipMasks, MaskOptions, find_masks, list_mask_dir
+from loaders.clip_masks import ClipMasks, MaskOptions, check_masks, find_masks
+from preprocessing.frame_range import FrameRange
 from preprocessing.frames import prepare_sequence
 from preprocessing.sequence_paths import SequencePaths
+from preprocessing.sources import open_source
 from utils.distributed import SINGLE_PROCESS, Context
 from utils.errors import InputError
 from utils.images import list_frames, read_frames
 from utils.masks import Mask
+
+MAX_DOUBTFUL_LEVELS = 16  # the edge of a soft mask has more, unless it is very sharp
 
 
 @dataclass(frozen=True)
@@ -54,8 +58,9 @@ def open_clip(
         InputError: Unusable frames, no such query frame, or an unusable mask.
     """
     mask_options = mask_options or MaskOptions()
-    if mask_options.mask_dir:
-        list_mask_dir(Path(mask_options.mask_dir))  # refuses an unusable folder before frames are copied
+    check_masks(mask_options, mask_path)  # and the query frame: copying frames may take minutes
+    if query_frame_id:
+        _check_query_frame(query_frame_id, min(num_imgs, _count_frames(data_dir, frame_range)))
     prepare = partial(
         prepare_sequence, data_dir, max_side, frame_range=frame_range, value_range=value_range, limit=num_imgs
     )
@@ -63,15 +68,23 @@ def open_clip(
         context.on_rank0(prepare)
     paths = prepare(log=print if context.size == 1 else lambda sentence: None)
     names, video = load_video(paths, num_imgs)
-    if query_frame_id is not None and not 0 <= query_frame_id < len(names):
-        raise InputError(
-            f"--query_frame_id is {query_frame_id}, expected one of the clip's frames, 0 to {len(names) - 1}"
-        )
+    if query_frame_id is not None:
+        _check_query_frame(query_frame_id, len(names))
     masks, size = find_masks(paths, mask_options), video.shape[1:3]
     mask = None if query_frame_id is None else masks.read_foreground(names[query_frame_id], size, mask_path)
     if context.rank == 0:
         _print_foreground(mask, masks)
     return Clip(paths, names, video, None if mask is None else mask.foreground)
+
+
+def _count_frames(data_dir: Path, frame_range: str) -> int:
+    """Return the number of frames that are wanted of a source."""
+    return len(FrameRange.parse(frame_range).ids) if frame_range else open_source(data_dir).num_frames
+
+
+def _check_query_frame(frame_id: int, num_frames: int) -> None:
+    if not 0 <= frame_id < num_frames:
+        raise InputError(f"--query_frame_id is {frame_id}, expected one of the clip's frames, 0 to {num_frames - 1}")
 
 
 def _print_foreground(mask: Mask | None, masks: ClipMasks) -> None:
@@ -80,6 +93,11 @@ def _print_foreground(mask: Mask | None, masks: ClipMasks) -> None:
         print(masks.matching)
     if mask is not None:
         print(f"foreground mask: {mask}")
+        if 1 < len(mask.levels) <= MAX_DOUBTFUL_LEVELS:
+            print(
+                f"warning: {mask.path} holds the levels {', '.join(map(str, mask.levels))} alone: if they are labels, "
+                "choose one by --mask_label, or save them as 1, 2, 3"
+            )
         if mask.foreground.all():
             print("warning: the foreground mask covers the whole frame, so camera motion cannot be estimated")
 

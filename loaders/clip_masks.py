@@ -9,7 +9,7 @@ from preprocessing.source_record import read_source_record
 from utils.errors import InputError
 from utils.images import image_files
 from utils.mask_files import mask_files
-from utils.masks import Mask, read_mask
+from utils.masks import Mask, read_mask, select_foreground
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,18 @@ class ClipMasks:
         if path:
             return read_mask(Path(path), *size, self.label)
         return self.read(name, size) if self.matching or name in self.files else None
+
+
+def check_masks(options: MaskOptions, path: str = "") -> None:
+    """Refuse an unusable folder of masks, or an unusable mask in its own file, before frames are prepared.
+
+    Raises:
+        InputError: The folder holds no masks; the file is missing, unreadable, or lacks the label.
+    """
+    if options.mask_dir:
+        list_mask_dir(Path(options.mask_dir))
+    if path:
+        select_foreground(Path(path), options.mask_label)
 
 
 def list_mask_dir(folder: Path) -> dict[str, Path]:

@@ -17,7 +17,7 @@ from loaders.clip_masks import MaskOptions, find_masks
 from preprocessing.frames import prepare_sequence
 from preprocessing.sequence_paths import SequencePaths
 from tests.conftest import TINY
-from tests.input_files import encode
+from tests.input_files import encode, write_images
 from utils.errors import InputError
 from utils.images import decode_image
 from utils.masks import read_mask
@@ -306,6 +306,36 @@ def test_training_takes_masks_of_every_kind(tmp_path, foreground_of, kind):
         encode(tmp_path / name, content)
     found, said = foreground_of(tmp_path / name)
     assert (found == wanted).all() and f"foreground mask: {tmp_path / name}: " in said
+
+
+def test_few_levels_are_used_as_strength_with_a_warning(tmp_path, foreground_of):
+    """Lines of one pixel are as thin as the edges of a soft mask."""
+    image: np.ndarray = np.zeros(SIZE, np.uint8)
+    for t, level in enumerate((40, 90, 200)):
+        image[10:30, 10 + 5 * t] = level
+    found, said = foreground_of(encode(tmp_path / "m.png", image))
+    assert (found == (image > 100)).all()
+    assert "warning: " in said and "m.png holds the levels 40, 90, 200 alone: if they are labels, choose one" in said
+    found, said = foreground_of(tmp_path / "m.png", "--mask_label", "90")
+    assert (found == (image == 90)).all() and "warning" not in said
+    assert "warning" not in foreground_of(encode(tmp_path / "soft.png", soft(255)[0]))[1]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--foreground_mask_path", "none.png"], "no mask at none.png"),
+        (["--foreground_mask_path", "mask.png", "--mask_label", "3"], "has no label 3, found 1, 2"),
+        (["--query_frame_id", "4"], "--query_frame_id is 4, expected one of the clip's frames, 0 to 3"),
+        (["--query_frame_id", "3", "--num_imgs", "3"], "expected one of the clip's frames, 0 to 2"),
+        (["--query_frame_id", "2", "--frame_range", "1:3"], "expected one of the clip's frames, 0 to 1"),
+    ],
+)
+def test_masks_and_query_frames_are_checked_before_frames_are_copied(tmp_path, refused_by_train, flags, message):
+    write_images(tmp_path / "shots", np.zeros((4, *SIZE, 3), np.uint8))
+    encode(tmp_path / "mask.png", label_map(1, 2))
+    assert message in refused_by_train(tmp_path / "shots", *flags)
+    assert not (tmp_path / "data").exists()
 
 
 @pytest.fixture(scope="module")

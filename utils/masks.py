@@ -35,12 +35,14 @@ class Mask:
         foreground: bool [H,W].
         rule: How it was selected, for a message.
         labels: The labels of its file, without 0; empty if they are no numbers.
+        levels: The levels of a soft mask of whole numbers, without 0, which might have been meant as labels.
     """
 
     path: Path
     foreground: NDArray[np.bool_]
     rule: str
     labels: tuple[int, ...] = ()
+    levels: tuple[int, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.path}: {self.rule}" + (f" (labels {_listed(self.labels)})" if len(self.labels) > 1 else "")
@@ -58,20 +60,29 @@ def read_mask(path: Path, height: int, width: int, label: int | None = None) -> 
     Raises:
         InputError: The mask is missing, unreadable, of another aspect ratio, lacks the label, or selects nothing.
     """
-    if not Path(path).is_file():
-        raise InputError(f"no mask at {path}: give an image file (labels, RGBA, grey or RGB) or a .npy array")
-    stored = load_mask(path)
-    rows, columns = stored.values.shape
+    mask = select_foreground(path, label)
+    rows, columns = mask.foreground.shape
     # Reducing a frame rounds one side by up to half a pixel, so its aspect ratio may differ by that much.
     if 2 * abs(rows * width - columns * height) > max(rows, columns):
         raise InputError(
             f"mask {path} is {columns}x{rows} but its frame is {width}x{height} (width x height): give the frame's own"
         )
-    mask = _select(path, stored) if label is None else _select_label(path, stored, label)
     resized = cv2.resize(mask.foreground.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
     if not resized.any():
         raise InputError(f"mask {path} selects nothing: expected labels, or bright or opaque pixels, on the foreground")
     return replace(mask, foreground=resized.astype(bool))
+
+
+def select_foreground(path: Path, label: int | None = None) -> Mask:
+    """Read a foreground mask in its file's own size.
+
+    Raises:
+        InputError: The mask is missing or unreadable, or lacks the label.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"no mask at {path}: give an image file (labels, RGBA, grey or RGB) or a .npy array")
+    stored = load_mask(path)
+    return _select(path, stored) if label is None else _select_label(path, stored, label)
 
 
 def describe_rules(masks: Iterable[Mask]) -> str:
@@ -82,7 +93,8 @@ def describe_rules(masks: Iterable[Mask]) -> str:
 def _select(path: Path, stored: StoredMask) -> Mask:
     values, kind = stored.values, stored.kind
     if kind == "strength" or (kind == "numbers" and not is_label_map(values)):
-        return Mask(path, values > values.max() / 2, STRENGTH)
+        levels = _labels(values) if kind == "numbers" else ()
+        return Mask(path, values > values.max() / 2, STRENGTH, levels=levels)
     return Mask(path, values != 0, COLOURS) if kind == "colours" else Mask(path, values != 0, LABELS, _labels(values))
 
 
