@@ -45,6 +45,7 @@ class FrameCopy:
         frame_range: The frames; None for all.
         value_range: The values that become 0 and 255, if the user has given them.
         is_deep: Whether frames have to be scaled by a range of values.
+        needs_all: Whether the user has asked for exactly these frames, so that none of them may be missing.
     """
 
     source: Source
@@ -52,6 +53,7 @@ class FrameCopy:
     frame_range: FrameRange | None
     value_range: ValueRange | None
     is_deep: bool
+    needs_all: bool
 
     @property
     def origin(self) -> Record:
@@ -83,6 +85,9 @@ class FrameCopy:
             for note in notes:
                 log(note)
             written = self._write_frames(ids, paths, scaling)
+            for finding in self.source.findings:
+                log(finding)
+                notes.append(finding)
             if SequencePaths(self.source.path).color.is_dir():
                 self._copy_masks_and_tracks(ids, paths, written)
             details = {"scaled_from": str(scaling) if scaling else None, "source_frames": self.source.num_frames}
@@ -106,7 +111,7 @@ class FrameCopy:
             write_image(paths.color / f"{number:05d}.png", frame)
             written.append(number)
             times.append(time)
-        if len(written) < (len(ids) if self.frame_range else 2):
+        if len(written) < (len(ids) if self.needs_all else 2):
             raise InputError(
                 f"{self.source.path} ends after {len(written)} of the {len(ids)} frames that it should have: give "
                 "another video, or another --frame_range"

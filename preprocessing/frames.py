@@ -59,7 +59,7 @@ def prepare_sequence(
     size = first.image.shape[0], first.image.shape[1]
     resized = _checked_size(opened.path, scaled_size(*size, max_side)) != size
     is_deep = needs_range(opened, first.image, given, wanted.ids if wanted else None)
-    copy = FrameCopy(opened, max_side if resized else None, wanted, given, is_deep)
+    copy = FrameCopy(opened, max_side if resized else None, wanted, given, is_deep, wanted is not None)
     if wanted is None and not resized and _is_usable(copy, log):
         _log_left_out(opened.num_frames, limit, log)
         return SequencePaths(opened.path)

@@ -53,6 +53,11 @@ class Source(ABC):
         return range(self.num_frames)
 
     @property
+    def findings(self) -> list[str]:
+        """Sentences about what reading the frames has shown."""
+        return []
+
+    @property
     def notes(self) -> list[str]:
         """Sentences about how the frames are read, where that is not obvious."""
         return []

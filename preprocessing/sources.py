@@ -13,7 +13,7 @@ import numpy as np
 from preprocessing.source import Source
 from preprocessing.stacks import open_stack
 from utils.errors import InputError
-from utils.ffmpeg import DEEP_GREY, TimedImage, VideoInfo, decode_video, probe_video
+from utils.ffmpeg import DEEP_GREY, Decoded, TimedImage, VideoInfo, decode_video, probe_video
 from utils.images import decode_frame, list_frames
 from utils.video import count_frames, is_animation, read_animation
 
@@ -53,15 +53,24 @@ class ImageFolder(Source):
 class Video(Source):
     """A file that ffmpeg reads."""
 
+    def __init__(self, path: Path):
+        super().__init__(path)
+        self._decoded = Decoded(None, "")
+
     @cached_property
     def header(self) -> VideoInfo:
         """What the file says of itself at its start."""
         return probe_video(self.path, 1)
 
     @cached_property
-    def num_frames(self) -> int:
-        """Number of coded frames; the file is read to its end."""
+    def num_coded(self) -> int:
+        """Number of coded frames, not all of which may be decodable; the file is read to its end."""
         return probe_video(self.path).num_frames
+
+    @property
+    def num_frames(self) -> int:
+        """Number of decoded frames if the video was decoded to its end, else of coded frames."""
+        return self.num_coded if self._decoded.num_frames is None else self._decoded.num_frames
 
     @property
     def fps(self) -> float | None:
@@ -72,7 +81,19 @@ class Video(Source):
         """Yield frames of square pixels; RGB of 8 bits, except for measurements of more bits."""
         grey = DEEP_GREY.match(self.header.pixel_format)
         pixel_format = ("gray16be" if grey else "rgb48be") if self.header.is_deep else "rgb24"
-        return decode_video(self.path, ids, pixel_format)
+        shown = yield from decode_video(self.path, ids, pixel_format)
+        known = self._decoded.num_frames if shown.num_frames is None else shown.num_frames
+        self._decoded = Decoded(known, shown.damage)
+
+    @property
+    def findings(self) -> list[str]:
+        """A sentence about frames that could not be decoded."""
+        decoded, damage = self._decoded
+        count = f"{decoded} of {self.num_coded} coded frames of {self.path.name} could be decoded"
+        if not damage:
+            return [count] if decoded is not None and decoded < self.num_coded else []
+        found = count if decoded is not None else f"not all frames of {self.path.name} could be decoded"
+        return [f"warning: {found} ({damage}); motion jumps where frames are missing: copy the video again"]
 
     @property
     def notes(self) -> list[str]:

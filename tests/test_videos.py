@@ -178,6 +178,58 @@ def test_the_range_and_the_times_reach_pictures_and_exports(tmp_path, tiny_flags
     assert ("the mean of the source, whose frames are" in said) != bool(flags)
 
 
+def write_trimmed(path: Path) -> Path:
+    """Cut a video without decoding it: an edit list hides the frames from the key frame to the start of the cut."""
+    ffmpeg("-f", "lavfi", "-i", "testsrc=s=160x120:r=25:d=3", "-g", "50", path.parent / "long.mp4")
+    ffmpeg("-ss", "0.5", "-i", path.parent / "long.mp4", "-t", "1", "-c", "copy", path)
+    return path
+
+
+@pytest.mark.parametrize("limit", [None, 20, 30])
+def test_frames_that_an_edit_list_hides_do_not_count(tmp_path, limit):
+    video, said = write_trimmed(tmp_path / "v.mp4"), list[str]()
+    shown = len(list(read_video(video)))
+    assert shown == probe_video(video).num_frames < 30 < count_packets(video)
+    root = prepare_sequence(video, None, tmp_path / "data", limit=limit, log=said.append).root
+    record = record_of(root)
+    assert record["source_frames"] == shown and record["num_frames"] == min(shown, limit or shown)
+    assert [line[:29] for line in said] == ([f"the first 20 of {shown} frames are"] if limit == 20 else [])
+
+
+@pytest.mark.parametrize("limit", [None, 20, 30])
+def test_fewer_decodable_frames_than_counted_are_a_clip(tmp_path, monkeypatch, limit):
+    """A stream may begin between key frames, or hold frames that are not to be shown."""
+    video, said = write_trimmed(tmp_path / "v.mp4"), list[str]()
+    shown = len(list(read_video(video)))
+    monkeypatch.setattr("preprocessing.sources.Video.num_coded", 40)
+    root = prepare_sequence(video, None, tmp_path / "data", limit=limit, log=said.append).root
+    record = record_of(root)
+    assert record["source_frames"] == (40 if limit == 20 else shown)
+    assert record["num_frames"] == len(list_frames(root / "color")) == min(shown, limit or shown)
+    assert (f"{shown} of 40 coded frames of v.mp4 could be decoded" in said) == (limit != 20)
+    again = list[str]()
+    assert prepare_sequence(video, None, tmp_path / "data", limit=limit, log=again.append).root == root
+    assert again == said if limit != 30 else again == said[1:]
+    with pytest.raises(InputError, match=f"ends after {shown} of the 35 frames"):
+        prepare_sequence(video, None, tmp_path / "data", frame_range="0:35")
+
+
+@pytest.mark.parametrize(("limit", "chosen"), [(None, ""), (95, ""), (None, "0:60")])
+def test_damage_inside_a_video_is_told(tmp_path, limit, chosen):
+    video = tmp_path / "v.mp4"
+    ffmpeg("-f", "lavfi", "-i", "testsrc=s=160x120:r=25:d=4", "-g", "12", video)
+    content = bytearray(video.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 3000] = bytes(3000)
+    video.write_bytes(content)
+    said = list[str]()
+    for _ in range(2):  # the second time from the copy
+        prepare_sequence(video, None, tmp_path / "data", limit=limit, frame_range=chosen, log=said.append)
+        found = re.search(r"warning: (.*) of v.mp4 could be decoded \((.*)\); motion jumps", said.pop())
+        assert found and found[2].startswith("Error submitting packet to decoder: Invalid data")
+        assert found[1] == "not all frames" if chosen else re.fullmatch(r"\d\d of 100 coded frames", found[1])
+
+
 def write_joined(path: Path, *looks: str) -> Path:
     """Write one transport stream of ten frames of each look, a size and a pixel format."""
     parts = []

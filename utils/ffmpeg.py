@@ -3,7 +3,7 @@
 import math
 import re
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -33,7 +33,7 @@ class VideoInfo:
     """What a video file says of itself.
 
     Attributes:
-        num_frames: Number of coded frames, as far as they were counted.
+        num_frames: Number of coded frames to be shown, as far as they were counted.
         fps: Nominal frames per second, None if unknown.
         pixel_format: ffmpeg's name of it.
         pixel_aspect: Width of a pixel divided by its height; 1 if not said.
@@ -50,6 +50,18 @@ class VideoInfo:
         return bool(DEEP_GREY.match(self.pixel_format) or DEEP_RGB.match(self.pixel_format))
 
 
+class Decoded(NamedTuple):
+    """What the decoding of a video has shown.
+
+    Attributes:
+        num_frames: Number of frames of the file; None if it was not decoded to its end.
+        damage: ffmpeg's words about a frame that it cannot decode; empty if there is none.
+    """
+
+    num_frames: int | None
+    damage: str
+
+
 def probe_video(path: Path, most: int | None = None) -> VideoInfo:
     """Read a video file without decoding it.
 
@@ -63,7 +75,7 @@ def probe_video(path: Path, most: int | None = None) -> VideoInfo:
     # An absolute path: ffmpeg would take the part of a relative one before a colon for a protocol.
     command = [ffmpeg_path(), "-hide_banner", "-i", str(Path(path).absolute()), "-map", "0:V:0", "-c", "copy"]
     command += [] if most is None else ["-frames:v", str(most)]
-    run = subprocess.run([*command, "-f", "null", "-"], capture_output=True, stdin=subprocess.DEVNULL)
+    run = subprocess.run([*command, "-f", "framecrc", "-"], capture_output=True, stdin=subprocess.DEVNULL)
     text = run.stderr.decode(errors="replace")
     if "Input #0" in text and not re.search(r"Stream #0.*: Video: (?!.*attached pic)", text):
         raise unreadable(path, "ffmpeg finds no video in it")
@@ -76,20 +88,32 @@ def probe_video(path: Path, most: int | None = None) -> VideoInfo:
     fps, aspect = re.search(r", ([\d.]+k?) fps", stream[1]), re.search(r"SAR ([1-9]\d*):([1-9]\d*)", stream[1])
     pixel_format = re.search(r"Video: [^,]+, (\w+)", stream[1])
     return VideoInfo(
-        num_frames=int((re.findall(r"frame= *(\d+)", text) or ["0"])[-1]),
+        num_frames=_count_shown(run.stdout),
         fps=float(fps[1].replace("k", "e3")) if fps else None,
         pixel_format=pixel_format[1] if pixel_format else "",
         pixel_aspect=Fraction(int(aspect[1]), int(aspect[2])) if aspect else Fraction(1),
     )
 
 
-def decode_video(path: Path, ids: Sequence[int] | None = None, pixel_format: str = "rgb24") -> Iterator[TimedImage]:
+def _count_shown(listing: bytes) -> int:
+    """Count the packets in a listing by ffmpeg, without those that an edit list hides (flag 4)."""
+    packets = [line for line in listing.splitlines() if not line.startswith(b"#")]
+    flags = [re.search(rb", F=0x([\dA-F]+)", line) for line in packets]
+    return sum(found is None or not int(found[1], 16) & 4 for found in flags)
+
+
+def decode_video(
+    path: Path, ids: Sequence[int] | None = None, pixel_format: str = "rgb24"
+) -> Generator[TimedImage, None, Decoded]:
     """Yield the frames of a video file in order, each stored frame once; decode no further than needed.
 
     Args:
         path: The file.
         ids: Numbers of the frames to yield, increasing from 0; None for all. Those that the file lacks are left out.
         pixel_format: rgb24, rgb48be or gray16be, which determines the depth of the frames.
+
+    Returns:
+        What the decoding has shown, to a reader of all these frames (`yield from`).
 
     Raises:
         InputError: ffmpeg cannot read the file, or ends early, or the frames change their size.
@@ -103,7 +127,8 @@ def decode_video(path: Path, ids: Sequence[int] | None = None, pixel_format: str
     options = ["-map", "0:V:0", "-vf", f"showinfo=checksum=0,{select}{SQUARE}", *passthrough(), *most, *codec]
     # One filter graph for all frames: in a second one, after a change of size or format, numbers would start anew.
     command = [ffmpeg_path(), "-hide_banner", "-nostats", "-nostdin", "-reinit_filter", "0"]
-    with running([*command, "-i", str(Path(path).absolute()), *options, "-f", "image2pipe", "-"], path) as (stdout, log):
+    command += ["-i", str(Path(path).absolute()), *options, "-f", "image2pipe", "-"]
+    with running(command, path) as (stdout, log):
         for _ in tqdm(range(first), f"decoding up to frame {first}", disable=not first, leave=False):
             log.next()
         number = first
@@ -114,6 +139,7 @@ def decode_video(path: Path, ids: Sequence[int] | None = None, pixel_format: str
             for _ in range(step - 1 if number + step < end else 0):
                 log.next()
             number += step
+        return Decoded(log.count() if number < end else None, log.damage)
 
 
 def stream_errors(path: Path) -> str:

@@ -18,6 +18,7 @@ import numpy as np
 from utils.errors import InputError
 
 TIME_BASE = re.compile(rb"config in time_base: (\d+)/(\d+)")  # in lines of the filter showinfo
+DAMAGE = re.compile(rb"Error submitting packet to decoder|Error while decoding stream|corrupt decoded frame")
 FRAME_TIME = re.compile(rb"\] n: *\d+ pts: *(-?\d+|NOPTS) .* s:(\d+x\d+) ")
 
 
@@ -39,11 +40,18 @@ class FrameLog:
     Args:
         stderr: The log.
         path: The video, for messages.
+
+    Attributes:
+        said: The last lines that are not about frames.
+        damage: The first line about a frame that cannot be decoded; empty if there is none.
     """
 
     def __init__(self, stderr: IO[bytes], path: Path):
         self.path = path
         self.said: deque[str] = deque(maxlen=20)
+        self.damage = ""
+        self._num_frames = 0
+        self._size_change: InputError | None = None
         self._times: Queue[float | InputError | None] = Queue()
         self._ended = threading.Event()
         self.listener = threading.Thread(target=self._listen, args=(stderr,), daemon=True)
@@ -63,26 +71,43 @@ class FrameLog:
                 return time
         return None
 
+    def count(self) -> int:
+        """Wait for the end, and return the number of frames.
+
+        Raises:
+            InputError: The frames change their size.
+        """
+        self.listener.join()
+        if self._size_change:
+            raise self._size_change
+        return self._num_frames
+
     def _listen(self, stderr: IO[bytes]) -> None:
-        base, first_size, number = None, b"", 0
+        base, first_size = None, b""
         for line in stderr:
             if frame := FRAME_TIME.search(line):
                 first_size = first_size or frame[2]
-                if frame[2] != first_size:
-                    self._times.put(self._size_change(number, first_size, frame[2]))
+                self._check_size(frame[2], first_size)
                 self._times.put(float(int(frame[1]) * base) if base is not None and frame[1] != b"NOPTS" else None)
-                number += 1
+                self._num_frames += 1
             elif found := TIME_BASE.search(line):
                 base = Fraction(int(found[1]), int(found[2]))
             elif b"showinfo" not in line:
-                self.said.append(line.decode(errors="replace"))
+                self._keep(line)
         self._ended.set()
 
-    def _size_change(self, number: int, before: bytes, after: bytes) -> InputError:
-        return InputError(
-            f"{self.path} changes its size at frame {number}, from {before.decode()} to {after.decode()} (width x "
-            "height), expected frames of one size: cut it there, or convert it to one size"
-        )
+    def _keep(self, line: bytes) -> None:
+        self.said.append(line.decode(errors="replace"))
+        if DAMAGE.search(line) and not self.damage:
+            self.damage = re.sub(r"\[[^]]*\] *", "", self.said[-1]).strip()
+
+    def _check_size(self, size: bytes, first: bytes) -> None:
+        if size != first and self._size_change is None:
+            self._size_change = InputError(
+                f"{self.path} changes its size at frame {self._num_frames}, from {first.decode()} to {size.decode()} "
+                "(width x height), expected frames of one size: cut it there, or convert it to one size"
+            )
+            self._times.put(self._size_change)
 
 
 @contextmanager
