@@ -90,6 +90,14 @@ def test_tapvid_arrays_are_in_its_conventions(table, tmp_path):
         np.testing.assert_array_equal(file["occluded"], ~table.visibility.T)
         t, x, y = table.queries[4]
         np.testing.assert_allclose(file["query_points"][4], [t, y + 0.5, x + 0.5], rtol=1e-6)
+        assert "names" not in file
+
+
+def test_names_are_in_tapvid_arrays(table, tmp_path):
+    names = tuple(f"joint {n}" for n in range(POINTS))
+    write_tapvid(tmp_path / "tapvid.npz", replace(table, names=names))
+    with np.load(tmp_path / "tapvid.npz", allow_pickle=False) as file:
+        assert tuple(file["names"].tolist()) == names and "names str [N]" in "".join(file["readme"])
 
 
 @pytest.mark.parametrize("write", [write_npz, write_tapvid])

@@ -54,6 +54,7 @@ TAPVID_README = (
     "256x256 raster that TAP-Vid scores on, divided by (width, height) for the 0..1 of its pickles.",
     "tracks float32 [N,T,2]. occluded bool [N,T]: true where occluded or outside the image.",
     "query_points float32 [N,3] (t, y, x): mind the order. size int [2]: height, width.",
+    "names str [N]: the points' names; only if they have some.",
 )
 
 
@@ -72,6 +73,7 @@ def write_tapvid(path: Path, table: TrackTable) -> None:
         occluded=~table.visibility.T,
         query_points=tapvid_queries(table.queries),
         size=table.size,
+        **({"names": np.array(table.names)} if table.names else {}),
     )
 
 
