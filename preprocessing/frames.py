@@ -58,7 +58,9 @@ def prepare_sequence(
         raise InputError(f"{source} holds no frame, expected at least two: give another video")
     size = first.image.shape[0], first.image.shape[1]
     resized = _checked_size(opened.path, scaled_size(*size, max_side)) != size
-    is_deep = needs_range(opened, first.image, given, wanted.ids if wanted else None)
+    # Only floats are sampled, and no video holds floats: the frames of other sources are counted at no cost.
+    chosen = _chosen(opened, wanted, limit) if first.image.dtype.kind == "f" else wanted
+    is_deep = needs_range(opened, first.image, given, chosen.ids if chosen else None)
     copy = FrameCopy(opened, max_side if resized else None, wanted, given, is_deep, wanted is not None)
     if wanted is None and not resized and _is_usable(copy, log):
         _log_left_out(opened.num_frames, limit, log)

@@ -96,6 +96,8 @@ class ArrayStack(Source):
                 f"{path} holds {dtype} {list(shape)}, expected frames of numbers [T,H,W] or [T,H,W,3]: transpose or "
                 "convert the array"
             )
+        if len(self.array) < 2:
+            raise InputError(f"{path} holds {len(self.array)} frame(s), expected at least two: give another array")
 
     @cached_property
     def array(self) -> NDArray:

@@ -129,6 +129,9 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
     "channels first": (lambda p: saved(p / "v.npy", VIDEO.transpose(0, 3, 1, 2)), "expected frames of numbers [T,H,W]"),
     "one image": (lambda p: saved(p / "v.npy", VIDEO[0]), "would be 3x48"),
     "bools": (lambda p: saved(p / "v.npy", VIDEO > 9), "holds bool [4, 32, 48, 3], expected frames of numbers"),
+    "no frames": (lambda p: saved(p / "v.npy", VIDEO[:0]), "holds 0 frame(s), expected at least two"),
+    "one frame": (lambda p: saved(p / "v.npy", VIDEO[:1]), "holds 1 frame(s), expected at least two"),
+    "no pixels": (lambda p: saved(p / "v.npy", VIDEO[:, :0]), "would be 48x0"),
     "no arrays": (lambda p: saved(p / "v.npz", np.array([{}], object)), "v.npz as an array of frames"),
 }
 
@@ -137,6 +140,32 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
 def test_a_stack_that_is_no_clip_is_refused(tmp_path, refused_by_train, kind):
     write, message = REFUSED[kind]
     assert message in refused_by_train(write(tmp_path))
+
+
+def write_floats(folder: Path, kind: str, frames: np.ndarray) -> Path:
+    """Write grey floats as an array, a stack, or images in a folder."""
+    if kind == "npy":
+        return saved(folder / "v.npy", frames)
+    if kind == "tiff":
+        return write_tiff(folder / "v.tif", frames)
+    for t, frame in enumerate(frames):
+        encode(folder / "v" / f"{t:05d}.tif", frame)
+    return folder / "v"
+
+
+@pytest.mark.parametrize("kind", ["npy", "tiff", "folder"])
+def test_a_range_beyond_the_end_of_floats_is_refused(tmp_path, refused_by_train, kind):
+    source = write_floats(tmp_path, kind, grey(VIDEO).astype(np.float32))
+    assert "--frame_range is 2:9, expected an end of at most 4" in refused_by_train(source, "--frame_range", "2:9")
+
+
+@pytest.mark.parametrize("kind", ["npy", "tiff", "folder"])
+def test_frames_that_are_not_used_may_hold_nan(tmp_path, train_to_flow, kind):
+    frames = np.concatenate([grey(VIDEO), grey(VIDEO)[:1]]).astype(np.float32)
+    frames[-1] = np.nan
+    said = train_to_flow(write_floats(tmp_path, kind, frames), "--num_imgs", "4")
+    assert "the first 4 of 5 frames are used" in said
+    check_prepared(tmp_path / "data" / "v_0-4", stretched(as_grey(VIDEO)), 1)
 
 
 def test_several_arrays_are_refused(tmp_path, refused_by_train):
