@@ -78,6 +78,8 @@ def test_what_ffmpeg_cannot_read_is_refused_with_its_reason(tmp_path, refused_by
     (tmp_path / "notes.mkv").write_text("no film\n" * 99)
     assert "notes.mkv as a video (Error opening input" in (said := refused_by_train(tmp_path / "notes.mkv"))
     assert "Invalid data found" in said
+    (tmp_path / "notes.txt").write_text("a line of text\n" * 999)
+    assert "notes.txt as a video (it holds text, which ffmpeg" in refused_by_train(tmp_path / "notes.txt")
     ffmpeg("-f", "lavfi", "-i", "sine=d=1", tmp_path / "sound.m4a")
     assert "sound.m4a as a video (ffmpeg finds no video in it)" in refused_by_train(tmp_path / "sound.m4a")
     assert "is a URL, expected a file: download it" in refused_by_train("https://example.org/v.mp4")

@@ -79,6 +79,8 @@ def probe_video(path: Path, most: int | None = None) -> VideoInfo:
     text = run.stderr.decode(errors="replace")
     if "Input #0" in text and not re.search(r"Stream #0.*: Video: (?!.*attached pic)", text):
         raise unreadable(path, "ffmpeg finds no video in it")
+    if re.search(r"Input #0, tty,|Stream #0.*: Video: (ansi|bintext|xbin|idf)\b", text):
+        raise unreadable(path, "it holds text, which ffmpeg would draw as pictures")
     stream = re.search(r"Output #0.*?Stream #0:0.*?: (Video: [^\n]*)", text, re.DOTALL)
     if run.returncode or not stream:
         raise unreadable(path, last_words(text.splitlines()))
