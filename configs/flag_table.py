@@ -16,7 +16,7 @@ from visualization.style_names import STYLE_NAMES
 STYLES, FORMATS = ", ".join(STYLE_NAMES), ",".join(EXPORT_FORMATS)
 
 
-def frame_range(text: str) -> tuple[int, int]:
+def parse_frames(text: str) -> tuple[int, int]:
     """Parse `a:b` into (a, b), the frames a to b − 1."""
     try:
         first, end = (int(part) for part in text.split(":"))
@@ -27,7 +27,7 @@ def frame_range(text: str) -> tuple[int, int]:
     return first, end
 
 
-def rectangle(text: str) -> tuple[int, int, int, int]:
+def parse_rectangle(text: str) -> tuple[int, int, int, int]:
     """Parse `x0,y0,x1,y1` into the rectangle of the pixels x0 to x1 − 1 and y0 to y1 − 1."""
     try:
         x0, y0, x1, y1 = (int(part) for part in text.split(","))
@@ -132,8 +132,8 @@ PICTURES = (
     Flag("points", "", "query points: a file of lines t,x,y, an npz with queries [N,3], or 't,x,y;t,x,y'"),
     Flag("grid_interval", None, "pixels between query points on a grid (default: about 250 points)", 1, parse=int),
     Flag("random", None, "this many random query points instead of a grid", 1, parse=int),
-    Flag("region", None, "x0,y0,x1,y1: query points in this rectangle only", parse=rectangle),
-    Flag("frames", None, "a:b: draw the frames a to b-1 only", parse=frame_range),
+    Flag("region", None, "x0,y0,x1,y1: query points in this rectangle only", parse=parse_rectangle),
+    Flag("frames", None, "a:b: draw the frames a to b-1 only", parse=parse_frames),
     Flag("fps", None, "frames per second (default: the source's, else 10)", 0.001, 1000, parse=float),
     Flag("radius", None, "radius of the marks in pixels (default: by picture size)", above=0, most=1000, parse=float),
     Flag("trail_length", 10, "frames until a trail has faded", 1),

@@ -55,7 +55,7 @@ class FrameRange:
         return f"{self.first}:{self.end}" + (f":{self.step}" if self.step != 1 else "")
 
 
-def frame_range(text: str) -> str:
+def parse_frame_range(text: str) -> str:
     """Check the value of `--frame_range`, "" for all frames, and return it in its shortest form."""
     try:
         return str(FrameRange.parse(text)) if text else ""

@@ -13,11 +13,10 @@ from PIL import Image
 
 from preprocessing.sequence_paths import SequencePaths
 from utils.atomic import write_array, write_atomic
+from utils.conventions import Size
 from utils.errors import InputError
 from utils.images import decode_image, swap_red_and_blue, write_image
 from utils.mask_files import LOSSY_SUFFIXES, load_mask, mask_files, read_mask_array, read_palette
-
-Size = tuple[int, int]  # (height, width)
 
 
 def copy_masks(source: SequencePaths, frames: Mapping[str, Path], target: SequencePaths, old: Size, new: Size) -> None:

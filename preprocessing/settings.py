@@ -8,8 +8,8 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from preprocessing.frame_range import frame_range
-from preprocessing.value_range import value_range
+from preprocessing.frame_range import parse_frame_range
+from preprocessing.value_range import parse_value_range
 from utils.config import Flag
 from utils.errors import InputError
 
@@ -47,12 +47,12 @@ DATA_DIR = Flag(
     parse=parse_data_dir,
 )
 MAX_SIDE = Flag("max_side", None, "working resolution: longer side in pixels (default: the frames')", 1, parse=int)
-FRAME_RANGE = Flag("frame_range", "", "a:b or a:b:step: use these frames of the source", parse=frame_range)
+FRAME_RANGE = Flag("frame_range", "", "a:b or a:b:step: use these frames of the source", parse=parse_frame_range)
 VALUE_RANGE = Flag(
     "value_range",
     "",
     "lo:hi: values of images deeper than 8 bits that become 0 and 255 (default: percentiles)",
-    parse=value_range,
+    parse=parse_value_range,
 )
 REDO = Flag("redo", False, "remake products made with other settings instead of refusing them")
 DEVICE = Flag("device", "auto", "auto, cuda, cuda:1, mps or cpu")

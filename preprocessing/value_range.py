@@ -45,7 +45,7 @@ class ValueRange:
         return (scaled.clip(0, 255) + 0.5).astype(np.uint8)
 
 
-def value_range(text: str) -> str:
+def parse_value_range(text: str) -> str:
     """Check the value of `--value_range`, "" for none, and return it in its shortest form."""
     try:
         return str(ValueRange.parse(text)) if text else ""

@@ -5,7 +5,7 @@ import argparse
 import numpy as np
 import pytest
 
-from configs.flag_table import frame_range, rectangle
+from configs.flag_table import parse_frames, parse_rectangle
 from utils.errors import InputError
 from visualization.query_files import read_queries
 from visualization.query_points import MAX_POINTS, check_queries, choose_points, grid_points
@@ -202,10 +202,10 @@ def test_grid_points_find_even_a_thin_mask():
 
 
 def test_flags_of_frames_and_rectangles():
-    assert frame_range("3:9") == (3, 9) and rectangle("1,2,30,40") == (1, 2, 30, 40)
+    assert parse_frames("3:9") == (3, 9) and parse_rectangle("1,2,30,40") == (1, 2, 30, 40)
     wrong = {
-        frame_range: ["3", "9:3", "3:3", "-1:4", "a:b", ":"],
-        rectangle: ["1,2,3", "5,5,5,9", "-1,0,3,3", "a,b,c,d"],
+        parse_frames: ["3", "9:3", "3:3", "-1:4", "a:b", ":"],
+        parse_rectangle: ["1,2,3", "5,5,5,9", "-1,0,3,3", "a,b,c,d"],
     }
     for parse, texts in wrong.items():
         for text in texts:
