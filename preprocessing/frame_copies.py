@@ -138,7 +138,8 @@ class FrameCopy:
             found["files"] = [self.source.files[i].name for i in written.ids]
         if known:
             found["times"] = [round(time, 6) for time in times if time is not None]
-        if rate := mean_rate(times) if known else self.source.fps:
+        step = self.frame_range.step if self.frame_range else 1
+        if rate := mean_rate(times) if known else self.source.fps and self.source.fps / step:
             found["fps"] = rate
         return found
 
