@@ -81,7 +81,7 @@ class Video(Source):
         """Yield frames of square pixels; RGB of 8 bits, except for measurements of more bits."""
         grey = DEEP_GREY.match(self.header.pixel_format)
         pixel_format = ("gray16be" if grey else "rgb48be") if self.header.is_deep else "rgb24"
-        shown = yield from decode_video(self.path, ids, pixel_format)
+        shown = yield from decode_video(self.path, ids, pixel_format, self.header.unused_bits)
         known = self._decoded.num_frames if shown.num_frames is None else shown.num_frames
         self._decoded = Decoded(known, shown.damage)
 

@@ -10,8 +10,9 @@ import pytest
 import train
 import viz
 from preprocessing.frames import prepare_sequence
+from preprocessing.sources import open_source
 from tests.conftest import TINY
-from tests.input_files import check_prepared, clip, count_packets, ffmpeg, write_images
+from tests.input_files import check_prepared, clip, count_packets, ffmpeg, grey, write_images
 from utils.errors import InputError
 from utils.ffmpeg import decode_video, probe_video
 from utils.ffmpeg_process import FRAME_TIME
@@ -178,6 +179,45 @@ def test_the_range_and_the_times_reach_pictures_and_exports(tmp_path, tiny_flags
     rate = 5 if flags else 3 / (TIMES[7] - TIMES[1])
     assert f"videos play at {rate:.4g} frames per second" in (said := capsys.readouterr().out)
     assert ("the mean of the source, whose frames are" in said) != bool(flags)
+
+
+RGB = np.random.default_rng(1).integers(0, 1 << 16, (3, 32, 48, 3)).astype("<u2")
+DEEP = {  # pixel format: (bits, what is seen, what is stored)
+    "gray9le": (9, RGB[..., 0], RGB[..., 0]),
+    "gray10le": (10, RGB[..., 0], RGB[..., 0]),
+    "gray12le": (12, RGB[..., 0], RGB[..., 0]),
+    "gray16le": (16, RGB[..., 0], RGB[..., 0]),
+    "ya16le": (16, RGB[..., 0], RGB[..., :2]),
+    "gbrp12le": (12, RGB, RGB[..., [1, 2, 0]].transpose(0, 3, 1, 2)),
+    "rgb48le": (16, RGB, RGB),
+}
+
+
+@pytest.mark.parametrize("pixel_format", DEEP)
+def test_values_of_a_deep_video_are_those_of_the_file(tmp_path, pixel_format):
+    bits, seen, stored = DEEP[pixel_format]
+    (tmp_path / "v.raw").write_bytes((stored >> (16 - bits)).tobytes())
+    layout = ["-f", "rawvideo", "-pix_fmt", pixel_format, "-s", "48x32", "-i", tmp_path / "v.raw"]
+    ffmpeg(*layout, "-c:v", "png" if "ya" in pixel_format else "ffv1", tmp_path / "v.mkv")
+    frames = [image for image, _ in open_source(tmp_path / "v.mkv").read()]
+    np.testing.assert_array_equal(frames, seen >> (16 - bits))
+
+
+def test_the_value_range_of_a_12_bit_video_is_in_its_unit(tmp_path, train_to_flow):
+    values = grey(clip(4)) * np.uint16(16)
+    (tmp_path / "v.raw").write_bytes(values.astype("<u2").tobytes())
+    layout = ["-f", "rawvideo", "-pix_fmt", "gray12le", "-s", "48x32", "-i", tmp_path / "v.raw"]
+    ffmpeg(*layout, "-c:v", "ffv1", tmp_path / "v.mkv")
+    assert "values from 0 to 4080 become 0 to 255" in train_to_flow(tmp_path / "v.mkv", "--value_range", "0:4080")
+    check_prepared(tmp_path / "data" / "v", np.repeat(grey(clip(4))[..., None], 3, axis=-1), 0.1)
+
+
+@pytest.mark.parametrize(("chosen", "rate"), [("", 30), ("1:8", 30), ("0:8:3", 10)])
+def test_without_times_the_rate_is_the_nominal_one_by_the_step(tmp_path, monkeypatch, chosen, rate):
+    monkeypatch.setattr("utils.ffmpeg_process.FrameLog.next", lambda self: None)
+    write_video(tmp_path / "v.mp4", clip(8), 30)
+    record = record_of(prepare_sequence(tmp_path / "v.mp4", None, tmp_path / "data", frame_range=chosen).root)
+    assert "times" not in record and record["fps"] == rate
 
 
 def write_trimmed(path: Path) -> Path:

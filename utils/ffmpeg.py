@@ -16,7 +16,7 @@ from utils.errors import InputError
 from utils.ffmpeg_process import ffmpeg_path, last_words, passthrough, read_netpbm, running, unreadable
 
 # Pixel formats of measurements, whose values need not fill 16 bits; other deep formats are made to be looked at.
-DEEP_GREY, DEEP_RGB = re.compile(r"gray(9|1\d)"), re.compile(r"(rgb|bgr)48|rgba64|bgra64|gbra?p(9|1\d)(?!\d)")
+DEEP_GREY, DEEP_RGB = re.compile(r"gray(9|1\d)|ya16"), re.compile(r"(rgb|bgr)48|rgba64|bgra64|gbra?p(9|1\d)(?!\d)")
 # One picture for each stored frame; square pixels, of which no row or column is lost.
 SQUARE = r"scale=w='if(gt(sar\,1)\,round(iw*sar)\,iw)':h='if(lt(sar\,1)\,round(ih/sar)\,ih)',setsar=1"
 
@@ -48,6 +48,12 @@ class VideoInfo:
     def is_deep(self) -> bool:
         """Whether the frames are measurements of more than 8 bits."""
         return bool(DEEP_GREY.match(self.pixel_format) or DEEP_RGB.match(self.pixel_format))
+
+    @property
+    def unused_bits(self) -> int:
+        """Number of bits by which values have to be shifted once ffmpeg has stretched them to 16 bits."""
+        bits = re.match(r"(?:gray|gbra?p)(9|1\d)", self.pixel_format)
+        return 16 - int(bits[1]) if bits else 0
 
 
 class Decoded(NamedTuple):
@@ -105,7 +111,7 @@ def _count_shown(listing: bytes) -> int:
 
 
 def decode_video(
-    path: Path, ids: Sequence[int] | None = None, pixel_format: str = "rgb24"
+    path: Path, ids: Sequence[int] | None = None, pixel_format: str = "rgb24", unused_bits: int = 0
 ) -> Generator[TimedImage, None, Decoded]:
     """Yield the frames of a video file in order, each stored frame once; decode no further than needed.
 
@@ -113,6 +119,7 @@ def decode_video(
         path: The file.
         ids: Numbers of the frames to yield, increasing from 0; None for all. Those that the file lacks are left out.
         pixel_format: rgb24, rgb48be or gray16be, which determines the depth of the frames.
+        unused_bits: Number of bits by which values are shifted to the right, to be those of the file.
 
     Returns:
         What the decoding has shown, to a reader of all these frames (`yield from`).
@@ -137,7 +144,7 @@ def decode_video(
         while (image := read_netpbm(stdout)) is not None:
             time = log.next()
             if wanted is None or number in wanted:
-                yield TimedImage(image, time)
+                yield TimedImage(image >> unused_bits if unused_bits else image, time)
             for _ in range(step - 1 if number + step < end else 0):
                 log.next()
             number += step
