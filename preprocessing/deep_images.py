@@ -76,7 +76,10 @@ def to_rgb_uint8(image: NDArray, first: NDArray, scaling: ValueRange | None, nam
             "frames to one depth"
         )
     if scaling is None:
-        check_unit_floats(image, name)
+        try:
+            check_unit_floats(image, name)
+        except InputError as error:
+            raise InputError(f"{error} (--value_range lo:hi)") from error
         return rgb_uint8(image)
     _check_finite(image, name)
     return rgb_uint8(scaling.to_uint8(image))

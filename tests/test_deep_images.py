@@ -117,6 +117,15 @@ def test_constant_and_nan_images_are_refused(tmp_path, refused_by_train, folder,
     assert all(part in said for part in message.split(".*"))
 
 
+def test_floats_beyond_1_in_a_frame_that_was_not_sampled_are_refused(tmp_path, monkeypatch, refused_by_train):
+    monkeypatch.setattr("preprocessing.deep_images.SAMPLED_FRAMES", 2)
+    video = VIDEO.astype(np.float32) / 255
+    video[1] *= 2
+    write_images(tmp_path / "seq", video, "{}.tiff")
+    said = refused_by_train(tmp_path / "seq")
+    assert "1.tiff holds floats from 0.101961 to 1.96078" in said and "(--value_range lo:hi)" in said
+
+
 def test_images_of_two_depths_are_refused(tmp_path, refused_by_train):
     write_images(tmp_path / "seq", VIDEO)
     write_images(tmp_path / "seq", DARK[:1], first=2)

@@ -107,7 +107,7 @@ def test_every_label_but_0_is_foreground_and_one_can_be_picked(tmp_path, kind):
     assert (mask.foreground == (labels > 0)).all() and mask.rule == "every label but 0 is foreground"
     second = sorted(np.unique(labels).tolist())[2]
     assert (read_mask(path, *SIZE, label=second).foreground == (labels == second)).all()
-    with pytest.raises(InputError, match=rf"no label 77, found \d+, {second:.0f}, \d+: give another --mask_label"):
+    with pytest.raises(InputError, match=rf"no label 77, found \d+, {second:.0f}, \d+: give another label"):
         read_mask(path, *SIZE, label=77)
 
 
@@ -115,7 +115,7 @@ def test_a_label_map_in_colours_has_no_numbers(tmp_path):
     """Object 8 is dark: (64, 0, 0)."""
     path = encode(tmp_path / "m.png", np.array(DAVIS, np.uint8).reshape(-1, 3)[label_map(1, 8, 9)])
     assert (read_mask(path, *SIZE).foreground == (label_map(1, 8, 9) > 0)).all()
-    with pytest.raises(InputError, match=r"--mask_label is 1, but .* holds colours, expected numbers"):
+    with pytest.raises(InputError, match=r"label 1 is wanted, but .* holds colours, expected numbers"):
         read_mask(path, *SIZE, label=1)
 
 

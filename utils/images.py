@@ -167,7 +167,7 @@ def check_unit_floats(image: np.ndarray, name: str) -> None:
     if np.issubdtype(image.dtype, np.floating) and not (image.min() >= 0 and image.max() <= 1):  # NaN fails too
         raise InputError(
             f"{name} holds floats from {image.min():g} to {image.max():g}, expected 0 to 1: convert it to 8 or 16 bit, "
-            "or give their range (--value_range lo:hi)"
+            "or give the range of values that are shown"
         )
 
 

@@ -102,14 +102,14 @@ def _select_label(path: Path, stored: StoredMask, label: int) -> Mask:
     if stored.kind not in ("labels", "numbers"):
         found = "colours" if stored.kind == "colours" else "shades"
         raise InputError(
-            f"--mask_label is {label}, but mask {path} holds {found}, expected numbers: give a label map (a palette or "
-            "grey png, or .npy), or drop --mask_label"
+            f"label {label} is wanted, but mask {path} holds {found}, expected numbers: give a label map (a palette or "
+            "grey png, or .npy), or no label"
         )
     labels = _labels(stored.values)
     if label not in labels:
         raise InputError(
-            f"mask {path} has no label {label}, found {_listed(labels) or 'none but 0'}: give another --mask_label, or "
-            "another --query_frame_id"
+            f"mask {path} has no label {label}, found {_listed(labels) or 'none but 0'}: give another label, or the "
+            "mask of another frame"
         )
     return Mask(path, stored.values == label, f"label {label} is foreground", labels)
 
