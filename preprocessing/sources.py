@@ -87,12 +87,13 @@ class Video(Source):
 
     @property
     def findings(self) -> list[str]:
-        """A sentence about frames that could not be decoded."""
+        """A sentence about frames that are not shown, or could not be decoded."""
         decoded, damage = self._decoded
-        count = f"{decoded} of {self.num_coded} coded frames of {self.path.name} could be decoded"
         if not damage:
-            return [count] if decoded is not None and decoded < self.num_coded else []
-        found = count if decoded is not None else f"not all frames of {self.path.name} could be decoded"
+            is_short = decoded is not None and decoded < self.num_coded
+            return [f"{self.path.name} shows {decoded} of its {self.num_coded} coded frames"] if is_short else []
+        count = "not all" if decoded is None else f"{decoded} of {self.num_coded} coded"
+        found = f"{count} frames of {self.path.name} could be decoded"
         return [f"warning: {found} ({damage}); motion jumps where frames are missing: copy the video again"]
 
     @property

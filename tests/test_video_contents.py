@@ -74,7 +74,7 @@ def test_fewer_decodable_frames_than_counted_are_a_clip(tmp_path, monkeypatch, l
     record = json.loads((root / "source.json").read_text())
     assert record["source_frames"] == (40 if limit == 20 else shown)
     assert record["num_frames"] == len(list_frames(root / "color")) == min(shown, limit or shown)
-    assert (f"{shown} of 40 coded frames of v.mp4 could be decoded" in said) == (limit != 20)
+    assert (f"v.mp4 shows {shown} of its 40 coded frames" in said) == (limit != 20)
     again = list[str]()
     assert prepare_sequence(video, None, tmp_path / "data", limit=limit, log=again.append).root == root
     assert again == said if limit != 30 else again == said[1:]
