@@ -165,6 +165,8 @@ def _with_training(parser: FlagParser, given: dict[str, Any]) -> Namespace:
     flags = read_checkpoint(path).get("flags", {}) if path else {}
     # Without --run, the flags that locate the run are the given ones.
     skipped = NOT_FROM_RUN if args.run else NOT_FROM_RUN | {"data_dir", "expname", "save_dir"}
+    if given.keys() & {"mask_dir", "foreground_mask_path"}:
+        skipped = skipped | {"mask_label"}  # it was a label of the training's masks
     trained = parser.accepted({name: value for name, value in flags.items() if name not in skipped})
     args = Namespace(**parser.defaults | trained | given)
     if not args.data_dir:

@@ -47,7 +47,12 @@ DATA_DIR = Flag(
     parse=parse_data_dir,
 )
 MAX_SIDE = Flag("max_side", None, "working resolution: longer side in pixels (default: the frames')", 1, parse=int)
-FRAME_RANGE = Flag("frame_range", "", "a:b or a:b:step: use these frames of the source", parse=parse_frame_range)
+FRAME_RANGE = Flag(
+    "frame_range",
+    "",
+    "a:b or a:b:step: the frames a, a + step, … below b, from 0",
+    parse=parse_frame_range,
+)
 VALUE_RANGE = Flag(
     "value_range",
     "",

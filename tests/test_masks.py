@@ -373,16 +373,16 @@ def test_training_takes_masks_of_a_folder_and_says_how(inside, capsys):
 
 
 def test_drawn_points_are_on_the_label(inside, capsys):
-    """viz.py takes the masks from the run, and a file in their place."""
+    """viz.py takes the masks from the run, and a file in their place, for which the run's label does not count."""
     viz.main(["--run", "out/tiny_scene", "--export", "npz", "--out", "a"])
     viz.main(["--run", "out/tiny_scene", "--export", "npz", "--out", "b", "--mask_label", "9", "--random", "100"])
     np.save("one.npy", label_map(0, 0, 0, 5))
-    more = ["--foreground_mask_path", "one.npy", "--mask_label", "5", "--random", "100"]
+    more = ["--foreground_mask_path", "one.npy", "--random", "100"]
     viz.main(["--run", "out/tiny_scene", "--export", "npz", "--out", "c", *more])
     for name, left in (("a", 15), ("b", 28), ("c", 41)):
         x, y = np.load(f"{name}/tracks.npz")["queries"][:, 1:].T
         assert len(x) == 100 and x.min() == left and x.max() == left + 9 and y.min() == 10 and y.max() == 19
-    assert "foreground mask: one.npy: label 5 is foreground" in capsys.readouterr().out
+    assert "foreground mask: one.npy: every label but 0 is foreground" in capsys.readouterr().out
 
 
 def test_scores_are_grouped_by_the_same_masks(inside, capsys):
@@ -390,7 +390,7 @@ def test_scores_are_grouped_by_the_same_masks(inside, capsys):
     printed = capsys.readouterr().out
     assert "groups of queries by 2 masks: label 8 is foreground" in printed
     assert "foreground 3% to 10%, OmniMotion" in printed  # 100 of 2240 pixels
-    evaluate.main(["--run", "out/tiny_scene", "--mask_dir", ""])
+    evaluate.main(["--run", "out/tiny_scene", "--mask_dir", "", "--mask_label", "8"])
     printed = capsys.readouterr().out
     assert "masks make no groups of queries: mask scene/mask/00000.png has no label 8, found 255" in printed
     assert "moving, OmniMotion" in printed
