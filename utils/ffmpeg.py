@@ -149,10 +149,3 @@ def decode_video(
                 log.next()
             number += step
         return Decoded(log.count() if number < end else None, log.damage)
-
-
-def stream_errors(path: Path) -> str:
-    """Return ffmpeg's error messages on copying a video without decoding it; empty if the file is complete."""
-    command = ["-v", "error", "-i", str(path), "-map", "0:v:0", "-c", "copy", "-f", "null", "-"]
-    copied = subprocess.run([ffmpeg_path(), *command], capture_output=True, stdin=subprocess.DEVNULL)
-    return copied.stderr.decode(errors="replace").strip()

@@ -153,3 +153,10 @@ def last_words(lines: Iterable[str]) -> str:
 def unreadable(path: Path, reason: str) -> InputError:
     """Return an error for a file that ffmpeg cannot read."""
     return InputError(f"cannot read {path} as a video ({reason}); copy it again or convert it to mp4")
+
+
+def stream_errors(path: Path) -> str:
+    """Return ffmpeg's error messages on copying a video without decoding it; empty if the file is complete."""
+    command = ["-v", "error", "-i", str(path), "-map", "0:v:0", "-c", "copy", "-f", "null", "-"]
+    copied = subprocess.run([ffmpeg_path(), *command], capture_output=True, stdin=subprocess.DEVNULL)
+    return copied.stderr.decode(errors="replace").strip()

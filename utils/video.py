@@ -12,7 +12,8 @@ from PIL import Image, ImageSequence, UnidentifiedImageError
 
 from utils.atomic import atomic_path
 from utils.errors import InputError
-from utils.ffmpeg import TimedImage, decode_video, probe_video, stream_errors
+from utils.ffmpeg import TimedImage, decode_video, probe_video
+from utils.ffmpeg_process import stream_errors, unreadable
 from utils.images import PNG_MAGIC
 
 DEFAULT_MS = 100  # players show a frame that lasts 0 ms for so long
@@ -67,12 +68,10 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         with Image.open(path) as image:
             yield image
     except UnidentifiedImageError as error:
-        raise InputError(
-            f"cannot read {path} as a video (no image that Pillow can decode); copy it again or convert it to mp4"
-        ) from error
+        raise unreadable(path, "no image that Pillow can decode") from error
     except (OSError, ValueError, IndexError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"cannot read {path} as a video ({reason}); copy it again or convert it to mp4") from error
+        raise unreadable(path, reason) from error
 
 
 def read_video(path: Path) -> Iterator[np.ndarray]:
