@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def open_view(args: Namespace) -> tuple["View", Path]:
-    """Open the clip, choose the query points and load the model, in this order.
+    """Find the checkpoint, open the clip, choose the query points and load the model, in this order.
 
     Returns:
         The view to draw, and the checkpoint file of its model.
@@ -53,6 +53,7 @@ def open_view(args: Namespace) -> tuple["View", Path]:
     from visualization.view import View, ViewOptions, check_frames
 
     device, folder, query = pick_device(args.device), run_dir(args), args.query_frame_id
+    checkpoint = find_trained_checkpoint(folder, args.ckpt_path)  # before the frames of a video are copied
     size = {name: getattr(args, name) for name in ("max_side", "num_imgs", "frame_range", "value_range")}
     masks = {"mask_path": args.foreground_mask_path, "mask_options": select(MaskOptions, args)}
     clip = open_clip(Path(args.data_dir), **size, query_frame_id=query, **masks)
@@ -62,7 +63,6 @@ def open_view(args: Namespace) -> tuple["View", Path]:
     queries = query_points(clip, query_frame_id=query, **choice, seed=args.loader_seed)
     if clip.foreground is None:
         print("no foreground mask: points cover the whole frame, and trails are relative to its dominant motion")
-    checkpoint = find_trained_checkpoint(folder, args.ckpt_path)
     config = select(ModelConfig, args, num_frames=num_frames, height=height, width=width)
     model = load_trained(checkpoint, clip.video, config, device)
     out_dir = Path(args.out) if args.out else folder / ("export" if args.export else "vis")

@@ -119,7 +119,7 @@ def load_trained(path: Path, video: np.ndarray, config: ModelConfig, device: tor
     if trained != video.shape[:3]:
         raise InputError(
             f"{path} was trained on (frames, height, width) {trained}, this clip has {video.shape[:3]}: "
-            "give the data_dir, num_imgs and max_side of its training"
+            "give the data_dir, frame_range, num_imgs and max_side of its training"
         )
     unknown = "an unknown number"
     print(f"{path}: step {checkpoint.get('step', unknown)} of {checkpoint.get('flags', {}).get('num_iters', unknown)}")
