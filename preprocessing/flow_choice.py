@@ -11,7 +11,7 @@ from preprocessing.settings import AUTO, Settings
 from utils.errors import InputError
 from utils.images import read_frame
 
-ENLARGED_SIDE = 320  # pixels: frames of at most this longer side are enlarged (measured, docs/preprocessing.md)
+ENLARGED_SIDE = 320  # pixels of the longer side, up to which frames are enlarged; tried with 160 to 256
 ENLARGEMENT = 2
 ON_A_CPU = "without a GPU --flow dis takes a tenth of the time"
 NAMES = {"raft": "RAFT", "dis": "DIS"}

@@ -19,12 +19,10 @@ from preprocessing.source_record import Record, fingerprint, mean_rate
 from preprocessing.sources import ImageFolder
 from preprocessing.value_range import ValueRange
 from utils.atomic import atomic_folder
-from utils.conventions import scale_points
+from utils.conventions import Size, scale_points
 from utils.data_files import read_arrays
 from utils.errors import InputError
 from utils.images import write_image
-
-Size = tuple[int, int]  # (height, width)
 
 
 def scaled_size(height: int, width: int, max_side: int | None) -> Size:

@@ -68,7 +68,7 @@ class Settings:
     """What preprocessing makes, and how. The metadata of a field are options of `utils.config.Flag`.
 
     Raises:
-        InputError: An unknown method, or a batch below 1.
+        InputError: An unknown method, an unknown scale, or a batch below 1.
     """
 
     flow: str = field(
@@ -106,7 +106,8 @@ class Settings:
         for name, choices in (("flow", FLOWS), ("features", FEATURES), ("pairs", PAIRS)):
             if getattr(self, name) not in choices:
                 raise InputError(f"unknown method: --{name} {getattr(self, name)!r}; choose among {', '.join(choices)}")
-        parse_flow_scale(str(self.flow_scale))
+        if self.flow_scale != AUTO and self.flow_scale not in range(1, MAX_FLOW_SCALE + 1):
+            raise InputError(f"--flow_scale is {self.flow_scale}, expected auto or 1 to {MAX_FLOW_SCALE}")
         if self.raft_batch is not None and self.raft_batch < 1:
             raise InputError(f"--raft_batch is {self.raft_batch}, expected at least 1")
         for name in ("raft_weights", "dino_weights"):  # the flags of a run are plain text

@@ -123,11 +123,9 @@ def open_source(path: Path) -> Source:
     """Open what a user gives as a clip; a video is not read yet.
 
     Raises:
-        InputError: It does not exist, is empty or a URL, or a folder or stack that holds no clip.
+        InputError: It does not exist, is empty, or a folder or stack that holds no clip.
     """
     if not path.exists():
-        if re.match(r"\w{2,}:/", str(path)):  # `Path` has made one slash of two; one letter would be a drive
-            raise InputError(f"{path} is a URL, expected a file: download it, and give the path of the downloaded file")
         raise InputError(f"nothing at {path}: give a video file, a folder of frames, or a folder with color/")
     if path.is_dir():
         return ImageFolder(path)

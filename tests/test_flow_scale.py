@@ -164,3 +164,8 @@ def test_raft_takes_the_updates_it_is_given(monkeypatch, paths, tmp_path):
     assert json.loads(paths.manifest.read_text())["settings"]["flow"]["updates"] == 1
     with pytest.raises(InputError, match="preprocessed with updates 1, but 20 is requested"):
         preprocess(paths, replace(settings, raft_iters=20))
+
+
+def test_an_unknown_scale_is_refused():
+    with pytest.raises(InputError, match="--flow_scale is 0, expected auto or 1 to 4"):
+        Settings(flow="dis", flow_scale=0)
