@@ -6,6 +6,7 @@ flow is used, they are all H·W. Packed flow keeps its values; published float f
 """
 
 import hashlib
+from mmap import ACCESS_READ, ALLOCATIONGRANULARITY, mmap
 from pathlib import Path
 
 import numpy as np
@@ -74,8 +75,14 @@ class MappedFlowStore(FlowStore):
         steps = self._map(np.int16, self._starts[i, j] + 2 * self._plane_bytes, (self._stored[i, j], 2))
         return np.array(planes), np.array(steps)
 
-    def _map(self, dtype: type, start: int, shape: tuple[int, ...]) -> np.ndarray:
-        return np.memmap(self.file, dtype, "r", int(start), tuple(map(int, shape)))
+    def _map(self, dtype: type[np.generic], start: int, shape: tuple[int, int]) -> np.ndarray:
+        """Map an array [shape] of the file that begins at byte `start`; np.memmap takes three times as long to begin."""
+        first = int(start) // ALLOCATIONGRANULARITY * ALLOCATIONGRANULARITY
+        size = int(shape[0]) * int(shape[1])
+        with open(self.file, "rb") as file:
+            end = int(start) + size * np.dtype(dtype).itemsize
+            pages = mmap(file.fileno(), end - first, offset=first, access=ACCESS_READ)
+        return np.frombuffer(pages, dtype, size, int(start) - first).reshape(shape)
 
     def _digest(self) -> str:
         """Return the digest of the frames' names and size, the statistics, and the manifest of preprocessing."""
