@@ -198,11 +198,19 @@ def distortion_loss(depths: Tensor, weights: Tensor) -> Tensor:
     return mean_or_zero(between + within)
 
 
-def scene_flow_smoothness_loss(x: Tensor, x_previous: Tensor, x_next: Tensor) -> Tensor:
-    """Return the mean |(x − x₋₁) − (x₊₁ − x)| of local points [*,3], the largest mean over xyz dropped."""
+def scene_flow_smoothness_loss(x: Tensor, x_previous: Tensor, x_next: Tensor, inner: Tensor) -> Tensor:
+    """Return the mean |(x − x₋₁) − (x₊₁ − x)| of local points [P,*,3], the largest mean over xyz dropped.
+
+    Args:
+        x: Points in frames of P pairs.
+        x_previous: The same points in the frames before.
+        x_next: The same points in the frames after.
+        inner: bool [P], pairs whose points count.
+    """
     # Differences of neighbours are exact in floating point where 2x − x₋₁ − x₊₁ would lose the last digits.
-    residuals = ((x - x_previous) - (x_next - x)).abs().mean(-1).flatten()
-    return mean_where(residuals, without_largest(residuals, torch.ones_like(residuals, dtype=torch.bool)))
+    residuals = ((x - x_previous) - (x_next - x)).abs().mean(-1)
+    valid = inner.view(-1, *[1] * (residuals.ndim - 1)).expand_as(residuals).flatten()
+    return mean_where(residuals.flatten(), without_largest(residuals.flatten(), valid))
 
 
 def canonical_unit_sphere_loss(x_canonical: Tensor) -> Tensor:
@@ -238,7 +246,9 @@ TERMS = (
     ),
     Term(
         "scene_flow_smoothness",
-        lambda x: scene_flow_smoothness_loss(x.prediction.x_inner, x.prediction.x_previous, x.prediction.x_next),
+        lambda x: scene_flow_smoothness_loss(
+            x.prediction.x_src, x.prediction.x_previous, x.prediction.x_next, x.prediction.inner
+        ),
         lambda s: 20.0,
     ),
     Term("canonical_unit_sphere", lambda x: canonical_unit_sphere_loss(x.prediction.x_canonical), lambda s: 0.0),

@@ -35,6 +35,11 @@ class FrameConditioning:
         """Return the inputs of the frames `index`."""
         return FrameConditioning(self.hidden[index], None if self.plane is None else self.plane[index])
 
+    def split(self, sizes: list[int]) -> list["FrameConditioning"]:
+        """Return the inputs of consecutive frames, `sizes[k]` in the k-th part."""
+        planes = [None] * len(sizes) if self.plane is None else self.plane.split(sizes)
+        return [FrameConditioning(*part) for part in zip(self.hidden.split(sizes), planes, strict=True)]
+
 
 class CouplingLayer(NetworkModule):
     """One coupling layer, on points given as three coordinates [P,M,1].
@@ -113,11 +118,12 @@ class CouplingLayer(NetworkModule):
             code_hidden: `FrameConditioning.hidden`.
             plane: `FrameConditioning.plane`.
         """
-        encoding = self.encode(x.flatten(0, 1))
-        if plane is not None:
+        weight = self.encode.weight
+        if plane is not None:  # one product for both: narrow ones take almost as long as wide ones
             points = torch.stack([x[..., 0], x[..., 1] - self.middle], -1) / PLANE_EXTENT
-            encoding = encoding + self.look_up(sample_planes(plane, points).flatten(0, 1))
-        encoding = F.leaky_relu(encoding, inplace=True)
+            x = torch.cat([x, sample_planes(plane, points)], -1)
+            weight = torch.cat([weight, self.look_up.weight], 1)
+        encoding = F.leaky_relu(F.linear(x.flatten(0, 1), weight, self.encode.bias), inplace=True)
         first = self.scale_shift.first
         hidden = F.linear(encoding, first.weight[:, -encoding.shape[-1] :]).unflatten(0, x.shape[:-1])
         hidden = F.leaky_relu(hidden + code_hidden.unsqueeze(-2), inplace=True)

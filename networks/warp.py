@@ -78,6 +78,11 @@ class FrameWarp:
         index = index_on(rows, self.time.device)
         return FrameWarp(self.warp, self.time[index], [each[index] for each in self.conditionings])
 
+    def split(self, sizes: list[int]) -> list["FrameWarp"]:
+        """Return the maps of consecutive frames, `sizes[k]` in the k-th part."""
+        parts = zip(self.time.split(sizes), *(each.split(sizes) for each in self.conditionings), strict=True)
+        return [FrameWarp(self.warp, time, list(conditionings)) for time, *conditionings in parts]
+
     def to_canonical(self, x_local: Tensor) -> Tensor:
         """Map points [P,*,3] of the frames to canonical points [P,*,3]."""
         x = split_coordinates(x_local.flatten(1, -2), self.warp.num_freqs)

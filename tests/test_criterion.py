@@ -69,9 +69,16 @@ def test_unit_sphere_by_hand():
 
 def test_scene_flow_of_uniform_motion_is_smooth():
     x, velocity = torch.rand(2, 5, 4, 3), torch.rand(2, 5, 4, 3)
-    loss = criterion.scene_flow_smoothness_loss(x, x - velocity, x + velocity)
+    loss = criterion.scene_flow_smoothness_loss(x, x - velocity, x + velocity, ALL[:2])
     torch.testing.assert_close(loss, torch.tensor(0.0), atol=1e-6, rtol=0)
-    assert criterion.scene_flow_smoothness_loss(x, x - velocity, x + 2 * velocity) > 0.05
+    assert criterion.scene_flow_smoothness_loss(x, x - velocity, x + 2 * velocity, ALL[:2]) > 0.05
+
+
+def test_scene_flow_of_pairs_at_the_ends_does_not_count():
+    x, before, after = torch.rand(3, 4, 5, 2, 3, dtype=torch.float64)
+    inner = torch.tensor([True, False, True, False])
+    of_inner = criterion.scene_flow_smoothness_loss(x[inner], before[inner], after[inner], ALL[:2])
+    torch.testing.assert_close(criterion.scene_flow_smoothness_loss(x, before, after, inner), of_inner)
 
 
 POINT_LOSSES = {
@@ -83,7 +90,7 @@ POINT_LOSSES = {
     "rgb_gradient": lambda a, b: criterion.rgb_gradient_loss(a, b, ALL[: len(a)]),
     "depth_range": lambda a, b: criterion.depth_range_loss(a - b, 0.0, 2.0),
     "distortion": criterion.distortion_loss,
-    "scene_flow_smoothness": lambda a, b: criterion.scene_flow_smoothness_loss(a, b, b),
+    "scene_flow_smoothness": lambda a, b: criterion.scene_flow_smoothness_loss(a, b, b, ALL[: len(a)]),
     "canonical_unit_sphere": lambda a, b: criterion.canonical_unit_sphere_loss(a - b),
 }
 

@@ -14,7 +14,7 @@ from loaders.batches import Batch
 from networks.checkpoints import save_checkpoint
 from networks.model_config import ModelConfig
 from networks.omnimotion import OmniMotion, load_model
-from networks.prediction import SCENE_FLOW_SUBSAMPLE, mapped_frames, missing_neighbours
+from networks.prediction import SCENE_FLOW_SUBSAMPLE
 from networks.released_checkpoint import NETS, convert, load_released_checkpoint, our_name
 from networks.rendering import composite, points_on_rays, project
 from tests.oracles.relu_sides import UNDECIDED, Gradients, ReluSides, Unit, search_sides
@@ -112,13 +112,13 @@ def golden_gradients(model, batch, numbers, sides: ReluSides) -> Gradients:
 
 def effects_of_flips(model, batch, numbers, sides: ReluSides, units: list[Unit]) -> dict[Unit, Gradients]:
     """Return what the flip of each unit adds to the gradients, by a pass through its point alone."""
-    depths, num_frames = numbers["depths"], model.config.num_frames
+    depths = numbers["depths"]
     names, parameters = zip(*model.named_parameters(), strict=True)
     arriving = {unit: sides.slope_change(unit) * sides.gradient(unit) for unit in units}
     shapes = {unit: sides.inputs[unit.call].shape for unit in arriving}
     effects = {}
     for unit, gradient in arriving.items():
-        pair, point, row = place_alone(unit, shapes[unit], batch, depths.shape, num_frames)
+        pair, point, row = place_alone(unit, shapes[unit], depths.shape)
         points = [point] * SCENE_FLOW_SUBSAMPLE  # so many that the smoothness term looks at the first
         alone = batch.pairs(pair, pair + 1)
         alone = replace(alone, **{n: getattr(alone, n)[:, points] for n in ("src_px", "tgt_px", "src_rgb", "weights")})
@@ -130,25 +130,20 @@ def effects_of_flips(model, batch, numbers, sides: ReluSides, units: list[Unit])
     return effects
 
 
-def place_alone(unit: Unit, shape: torch.Size, batch: Batch, depths_shape, num_frames: int) -> tuple[int, int, int]:
+def place_alone(unit: Unit, shape: torch.Size, depths_shape) -> tuple[int, int, int]:
     """Return a pair and point that a unit belongs to, and its row in the same call for that point alone."""
     num_pairs, num_pts, num_samples = depths_shape
-    src, tgt = batch.src_ids.tolist(), batch.tgt_ids.tolist()
-    flat, frames = int(np.ravel_multi_index(unit.index[:-1], shape[:-1])), mapped_frames(src, tgt, num_frames)
-    missing, rows = missing_neighbours(src, tgt, num_frames), math.prod(shape[:-1])
-    if rows == len(frames):  # the code's networks
-        of_pairs = [mapped_frames([i], [j], num_frames) for i, j in zip(src, tgt, strict=True)]
-        pair = next(p for p in range(num_pairs) if frames[flat] in of_pairs[p])
-        return pair, 0, of_pairs[pair].index(frames[flat])
+    flat, rows = int(np.ravel_multi_index(unit.index[:-1], shape[:-1])), math.prod(shape[:-1])
+    if rows == 4 * num_pairs:  # the code's networks: source, target and neighbouring frames of all pairs
+        frame, pair = divmod(flat, num_pairs)
+        return pair, 0, frame
     if rows == num_pairs * num_pts * num_samples:
         ray, sample = divmod(flat, num_samples)
         return ray // num_pts, ray % num_pts, sample
-    of_row = len(missing), num_pts // SCENE_FLOW_SUBSAMPLE, num_samples  # neighbouring frames
-    assert rows == math.prod(of_row)
-    row, point, sample = (int(index) for index in np.unravel_index(flat, of_row))
-    pair, frame = missing[row]
-    of_pair = [j for _, j in missing_neighbours([src[pair]], [tgt[pair]], num_frames)]
-    return pair, point, of_pair.index(frame) * num_samples + sample
+    of_neighbours = 2, num_pairs, num_pts // SCENE_FLOW_SUBSAMPLE, num_samples
+    assert rows == math.prod(of_neighbours)
+    side, pair, point, sample = (int(index) for index in np.unravel_index(flat, of_neighbours))
+    return pair, point, side * num_samples + sample
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
