@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,9 +42,10 @@ class Scoring:
     query_mode: str
 
 
-def call(script: str, flags: Sequence[str], folder: Path) -> None:
-    """Run one of the commands in `folder`, where its `data/`, `out/` and `logs/` then are; exit if it fails."""
-    process = subprocess.Popen([sys.executable, str(REPOSITORY / script), *flags], cwd=folder)
+def call(script: Path, flags: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None) -> None:
+    """Run a script in `folder`, where its `data/`, `out/` and `logs/` then are; exit if it fails."""
+    previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # or a training would go on, orphaned
+    process = subprocess.Popen([sys.executable, str(script), *flags], cwd=folder, env=environment)
     try:
         code = process.wait()
     except KeyboardInterrupt:
@@ -54,6 +55,8 @@ def call(script: str, flags: Sequence[str], folder: Path) -> None:
         process.terminate()
         process.wait()
         raise
+    finally:
+        signal.signal(signal.SIGTERM, previous)
     if code:
         sys.exit(code)
 
@@ -64,12 +67,12 @@ def train_and_score(out: Path, scene: str, config: Path, seed: int, flags: list[
     names = ["--data_dir", f"scenes/{scene}", "--save_dir", "out", "--expname", expname, "--loader_seed", str(seed)]
     run = Path("out") / f"{expname}_{scene}"
     resumed, start = any((out / run).glob("model_*.pth")), time.perf_counter()
-    call("train.py", ["--config", str(config.resolve()), *flags, *names], out)
+    call(REPOSITORY / "train.py", ["--config", str(config.resolve()), *flags, *names], out)
     seconds = None if resumed else round(time.perf_counter() - start)  # of a whole training, preprocessing included
     own = "badja" if (out / "scenes" / scene / "badja.json").exists() else "tracks"
     truth = ["--benchmark", scoring.benchmark or own, "--query_mode", scoring.query_mode]
     truth += ["--gt", str(Path(scoring.gt).resolve())] if scoring.gt else []
-    call("evaluate.py", ["--run", str(run), *truth], out)
+    call(REPOSITORY / "evaluate.py", ["--run", str(run), *truth], out)
     scores = json.loads((out / run / "scores.json").read_text(encoding="utf-8"))
     return {"scene": scene, "config": config.stem, "seed": seed, "training_seconds": seconds, "scores": scores}
 
@@ -125,7 +128,7 @@ def require_files(paths: list[Path]) -> None:
             raise InputError(f"{path} is missing, which the flags need: give it, or other flags")
 
 
-def training_flags(config: Path, flags: list[str], scene: Path) -> list[str]:
+def training_flags(config: Path, flags: list[str], scene: Path | None) -> list[str]:
     """Return the flags with the files that they or the config name in full, for the runs are in another folder.
 
     Raises:
@@ -133,8 +136,9 @@ def training_flags(config: Path, flags: list[str], scene: Path) -> list[str]:
     """
     for name in RUN_FLAGS:
         if any(flag.split("=")[0] == f"--{name}" for flag in flags):
-            raise InputError(f"--{name} is chosen for each run: leave it out (settings: --configs, folders: --scenes)")
-    args = parse_train(["--config", str(config), *flags, "--data_dir", str(scene)])
+            raise InputError(f"--{name} is chosen for each run: leave it out, see --help for how to choose settings")
+    data = ["--data_dir", str(scene)] if scene else []  # otherwise the config's own
+    args = parse_train(["--config", str(config), *flags, *data])
     files = {name: Path(getattr(args, name)) for name in FILE_FLAGS if getattr(args, name)}
     require_files(list(files.values()))
     return flags + [word for name, path in files.items() for word in (f"--{name}", str(path.resolve()))]
@@ -211,5 +215,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # or a training would go on, orphaned
     main()

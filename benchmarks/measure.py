@@ -1,4 +1,4 @@
-"""Time in turn, counted work, memory of a process, and the machine's rate of matrix products."""
+"""Time in turn, counted work, memory of a process, the machine's rate of matrix products; kept measurements."""
 
 import json
 import resource
@@ -13,6 +13,8 @@ from typing import TypeVar
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
+
+from utils.errors import InputError
 
 T = TypeVar("T")
 Work = Callable[[], object]
@@ -93,3 +95,18 @@ def write_json(path: Path | None, content: object) -> None:
     """Write `content` as JSON, if a file was named."""
     if path:
         path.write_text(json.dumps(content, indent=1), encoding="utf-8")
+
+
+def read_kept(path: Path, settings: Mapping[str, object]) -> dict | None:
+    """Return the run that was kept there, None if there is none.
+
+    Raises:
+        InputError: It was made with other `settings` than these.
+    """
+    if not path.exists():
+        return None
+    run = json.loads(path.read_text(encoding="utf-8"))
+    different = [name for name, value in settings.items() if run["settings"][name] != value]
+    if different:
+        raise InputError(f"{path} was made with another {different[0]}: give another --out, or remove that file")
+    return run

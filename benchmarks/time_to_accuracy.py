@@ -25,7 +25,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.accuracy import copy_scene, resolved_settings
-from benchmarks.measure import gflop_of
+from benchmarks.measure import gflop_of, read_kept
 from benchmarks.other_scenes import other_scene
 from benchmarks.tables import code_and_machine, markdown_table, mean_and_deviation
 from benchmarks.training_setup import make_model, make_trainer
@@ -135,21 +135,6 @@ def settings(config: Path, budget: Budget) -> dict:
     return {"config": resolved_settings(config), **asdict(budget)}
 
 
-def read_kept(path: Path, config: Path, budget: Budget) -> dict | None:
-    """Return the run that was kept there, None if there is none.
-
-    Raises:
-        InputError: It was made with other settings.
-    """
-    if not path.exists():
-        return None
-    run, wanted = json.loads(path.read_text(encoding="utf-8")), settings(config, budget)
-    different = [name for name in wanted if run["settings"][name] != wanted[name]]
-    if different:
-        raise InputError(f"{path} was made with another {different[0]}: give another --out, or remove that file")
-    return run
-
-
 def table(runs: list[dict], minutes: list[float]) -> str:
     """Return Markdown: each scene's flow, and each config after some minutes and at its end, over the seeds."""
     cells = []
@@ -253,7 +238,7 @@ def main() -> None:
     scenes = make_scenes(args.scenes, args.own_scenes, args.configs, args.out)
     jobs = [(seed, scene, config) for seed in range(args.seeds) for scene in scenes for config in args.configs]
     files = [args.out / "runs" / f"{scene.name}_{config.stem}_{seed}.json" for seed, scene, config in jobs]
-    kept = [read_kept(file, config, budget) for file, (_, _, config) in zip(files, jobs, strict=True)]
+    kept = [read_kept(file, settings(config, budget)) for file, (_, _, config) in zip(files, jobs, strict=True)]
     runs = []
     for file, found, (seed, scene, config) in zip(files, kept, jobs, strict=True):
         if found is None:
