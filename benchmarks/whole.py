@@ -22,7 +22,8 @@ import sys
 import tempfile
 import time
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
@@ -136,7 +137,8 @@ def measure(checkout: Checkout, job: Job, plan: Plan, args: Namespace, out: Path
             if script != "evaluate.py" or (data / "gt_tracks.npz").is_file():  # the demo's train.py writes it
                 times[script] = times_of(checkout.code / script, flags, folder, environment)
         for tracks in folder.glob("out/*/tracks_strided.npz"):  # one at most
-            scores = score_tracks(data, tracks, args)
+            with working_in(folder / "scoring"):
+                scores = score_tracks(data, tracks, args)
     return {"times": times, "scores": scores}
 
 
@@ -148,6 +150,18 @@ def times_of(script: Path, flags: list[str], folder: Path, environment: dict[str
     bars: Times = {name: seconds for name, seconds in json.loads(report.read_text(encoding="utf-8")).items() if name}
     rest = [total - sum(each) for total, *each in zip(whole, *bars.values(), strict=True)]
     return bars | {REST: rest, WHOLE: whole}
+
+
+@contextmanager
+def working_in(folder: Path) -> Iterator[None]:
+    """Make a folder the working directory: resized copies of frames are made below it, and must not be shared."""
+    before = Path.cwd()
+    folder.mkdir()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
 
 
 def score_tracks(data: Path, tracks: Path, args: Namespace) -> dict[str, float]:

@@ -64,7 +64,7 @@ clip = pathlib.Path(sys.argv[sys.argv.index("--data_dir") + 1])
 truth = np.load(clip / "gt_tracks.npz")
 frames, ids = np.nonzero(~truth["occluded"].T[::5])
 pathlib.Path("out/run").mkdir(parents=True)
-tracks = truth["points"][ids].swapaxes(0, 1)
+tracks = truth["points"][ids].swapaxes(0, 1) / 2 - 0.25  # of frames half as large
 if {still}:
     tracks[:] = tracks[5 * frames, np.arange(len(ids))]
 np.savez("out/run/tracks_strided.npz", tracks=tracks, visibility=~truth["occluded"][ids].T)
@@ -90,7 +90,7 @@ def checkouts(tmp_path, monkeypatch) -> Path:
 
 def measured(scene_dir: Path, *flags: str) -> None:
     given = ["--old", "old", "--new", "new", "--config", "configs/tiny.txt", "--clips", scene_dir, "--out", "kept"]
-    run_benchmark("whole", *given, *flags, "--", "--num_iters", "1")
+    run_benchmark("whole", *given, *flags, "--", "--num_iters", "1", "--max_side", "28")
 
 
 def rows_of(text: str) -> list[list[str]]:
@@ -120,7 +120,9 @@ def test_both_checkouts_run_in_turn_and_finished_runs_are_kept(checkouts, scene_
     rows = rows_of(capfd.readouterr().out)
     runs = {row[1]: row[4:] for row in rows if len(row) == 7}
     assert set(runs) >= {"old, seed 0, repeat 1", "new, seed 0, repeat 1"}
-    assert runs["new, median"] == ["1.000"] * 3 and runs["old, median"][2] == "1.000", "occlusion is right"
+    assert runs["new, median"][0] == "1.000", "exact positions"
+    # Occlusion is right but for a point at the border, which is outside of the smaller frames.
+    assert min(float(runs[f"{side}, median"][2]) for side in ("old", "new")) > 0.98
     assert float(runs["old, median"][0]) < 0.9
     stages = {tuple(row[1:3]): row[3:] for row in rows if len(row) == 9}
     assert ("train.py", "training (evaluation)") in stages and ("evaluate.py", "whole") in stages
@@ -131,9 +133,8 @@ def test_both_checkouts_run_in_turn_and_finished_runs_are_kept(checkouts, scene_
         for clock in (0, 1):
             parts = [seconds[clock] for name, seconds in times.items() if name != "whole"]
             assert sum(parts) == pytest.approx(times["whole"][clock])
-    assert not list(scene_dir.glob("out")) and sorted(path.name for path in Path("kept").iterdir()) == [
-        *("code", "runs", "whole.json", "whole.md")
-    ]
+    assert sorted(path.name for path in Path().iterdir()) == ["kept", "made.txt", "new", "old"]
+    assert sorted(path.name for path in Path("kept").iterdir()) == [*("code", "runs", "whole.json", "whole.md")]
 
 
 def test_mistakes_are_one_sentence(checkouts, scene_dir, capsys):
