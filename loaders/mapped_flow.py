@@ -76,7 +76,7 @@ class MappedFlowStore(FlowStore):
         return np.array(planes), np.array(steps)
 
     def _map(self, dtype: type[np.generic], start: int, shape: tuple[int, int]) -> np.ndarray:
-        """Map an array [shape] of the file that begins at byte `start`; np.memmap takes three times as long to begin."""
+        """Map an array [shape] of the file that begins at byte `start`, in a third of np.memmap's time."""
         first = int(start) // ALLOCATIONGRANULARITY * ALLOCATIONGRANULARITY
         size = int(shape[0]) * int(shape[1])
         with open(self.file, "rb") as file:
