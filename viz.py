@@ -98,6 +98,7 @@ def _export(view: "View", args: Namespace) -> list[Path]:
         fps=view.known_fps or math.nan,
         tracking=view.options.tracking,
         names=view.names,
+        plate=view.originals,
     )
 
 

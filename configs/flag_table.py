@@ -134,7 +134,7 @@ PICTURES = (
     Flag("random", None, "this many random query points instead of a grid", 1, parse=int),
     Flag("region", None, "x0,y0,x1,y1: query points in this rectangle only", parse=parse_rectangle),
     Flag("frames", None, "a:b: draw the frames a to b-1 only", parse=parse_frames),
-    Flag("fps", None, "frames per second (default: the source's, else 10)", 0.001, 1000, parse=float),
+    Flag("fps", None, "frames per second (default: the source's, else 10 for pictures)", 0.001, 1000, parse=float),
     Flag("radius", None, "radius of the marks in pixels (default: by picture size)", above=0, most=1000, parse=float),
     Flag("trail_length", 10, "frames until a trail has faded", 1),
 )

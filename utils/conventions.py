@@ -39,7 +39,7 @@ def px_from_badja(labels: np.ndarray, size: Size) -> np.ndarray:
 
 
 def corner_from_px(px: np.ndarray) -> np.ndarray:
-    """Convert pixels [*,2] to raster coordinates [*,2] with the first pixel's centre at 0.5 (TAPIR's)."""
+    """Convert pixels [*,2] to [*,2] with the first pixel's centre at 0.5: TAPIR's, After Effects', rerun's."""
     return px + np.asarray(0.5, px.dtype)
 
 
@@ -49,8 +49,24 @@ def nuke_from_px(px: np.ndarray, height: int) -> np.ndarray:
 
 
 def stmap_from_px(px: np.ndarray, size: Size) -> np.ndarray:
-    """Convert pixels [*,2] to an STMap's (u, v) [*,2]: 0..1 from edge to edge, v up from the lower edge."""
+    """Convert pixels [*,2] to (u, v) [*,2] of STMaps and Blender's markers: 0..1 from edge to edge, v upwards."""
     return nuke_from_px(px, size[0]) / np.array(size[::-1], px.dtype)
+
+
+def scene_from_px(px: np.ndarray, depth: np.ndarray, size: Size) -> np.ndarray:
+    """Convert pixels [*,2] and depths [*] to the space [*,3] of an orthographic camera that looks along −z, y up.
+
+    The image's centre is at x = y = 0, its longer side reaches from −1 to 1, and z is the negative depth. An
+    orthographic camera on the z axis with a view 2 wide therefore sees each point at its pixel.
+    """
+    height, width = size
+    centred = nuke_from_px(px, height) - np.array([width / 2, height / 2], px.dtype)
+    return np.concatenate([centred * 2 / max(size), -depth[..., None]], -1)
+
+
+def napari_from_px(px: np.ndarray) -> np.ndarray:
+    """Convert pixels (x, y) [*,2] to napari's (y, x) [*,2], whose integers are pixel centres, too."""
+    return px[..., ::-1]
 
 
 def tapvid_queries(query_points: np.ndarray) -> np.ndarray:

@@ -1,43 +1,64 @@
 """The formats of `export.export`; imports no torch, so that `--help` does not wait for it."""
 
+import math
 from collections.abc import Collection
 from importlib.metadata import PackageNotFoundError, version
 
 from utils.errors import InputError
 
-EXPORT_FORMATS = ("npz", "csv", "tapvid", "nuke", "flow", "exr", "depth", "ply")
+EXPORT_FORMATS = (
+    *("npz", "csv", "tapvid", "nuke", "ae", "blender", "napari", "dlc"),
+    *("flow", "exr", "depth", "ply", "rrd"),
+)
+# Optional packages that write a format, and the oldest version: older ones of OpenEXR cannot write into memory.
+PACKAGES = {"exr": ("OpenEXR", (3, 5)), "rrd": ("rerun-sdk", (0, 24))}
 
 
 def check_formats(formats: Collection[str]) -> None:
-    """Refuse an unknown format, and `exr` without the optional package that writes it.
+    """Refuse an unknown format, and one without the optional package that writes it.
 
     Raises:
-        InputError: A format is unknown, or `exr` cannot be written.
+        InputError: A format is unknown or cannot be written.
     """
     if unknown := sorted(set(formats) - set(EXPORT_FORMATS)):
         raise InputError(f"there is no export format {unknown[0]}: choose some of {', '.join(EXPORT_FORMATS)}")
-    if "exr" in formats and not _writes_exr():
-        others = ",".join(name for name in EXPORT_FORMATS if name != "exr")
+    missing = [name for name in PACKAGES if not _is_installed(*PACKAGES[name])]
+    if absent := [name for name in missing if name in formats]:
+        package, (major, minor) = PACKAGES[absent[0]]
+        others = ",".join(name for name in EXPORT_FORMATS if name not in missing)
         raise InputError(
-            "the export format exr needs the package OpenEXR, version 3.5 or newer, which is not installed: install it "
-            f"with `pip install -U OpenEXR`, or leave exr out (all others: {others})"
+            f"the export format {absent[0]} needs the package {package}, version {major}.{minor} or newer, which is "
+            f"not installed: install it with `pip install -U {package}`, or leave {absent[0]} out (all that can be "
+            f"written: {others})"
         )
 
 
-def _writes_exr() -> bool:
-    """Return whether OpenEXR 3.5 or newer is installed: older versions cannot write into memory."""
+def check_rate(formats: Collection[str], fps: float) -> None:
+    """Refuse a format whose times are seconds if the frame rate is unknown (NaN).
+
+    Raises:
+        InputError: `ae` without a frame rate.
+    """
+    if "ae" in formats and math.isnan(fps):
+        raise InputError(
+            "the export format ae needs the frame rate, which the source does not have: give it with --fps, or leave "
+            "ae out"
+        )
+
+
+def _is_installed(package: str, oldest: tuple[int, int]) -> bool:
     try:
-        major, minor, *_ = version("OpenEXR").split(".")
+        major, minor, *_ = version(package).split(".")
     except PackageNotFoundError:
         return False
-    return (int(major), int(minor)) >= (3, 5)
+    return (int(major), int(minor)) >= oldest
 
 
 def parse_formats(text: str) -> list[str]:
     """Parse a list of formats: `npz,csv` → ["npz", "csv"], `all` → all of them.
 
     Raises:
-        InputError: An unknown format, or `exr` without OpenEXR.
+        InputError: An unknown format, or one without the package that writes it.
     """
     names = [name.strip() for name in text.split(",") if name.strip()]
     formats = [each for name in names for each in (EXPORT_FORMATS if name == "all" else [name])]

@@ -43,8 +43,7 @@ def write_nuke(path: Path, table: TrackTable) -> None:
         for name in group
     ]
     positions = nuke_from_px(table.tracks, height)
-    names = table.names or [""] * num_points
-    labels = [UNSAFE.sub("_", name) or f"point {n}" for n, name in enumerate(names)]
+    labels = (UNSAFE.sub("_", label) for label in table.labels)
     tracks = [_track(positions[:, n], table.visibility[:, n], numbers, label) for n, label in enumerate(labels)]
     lines = [
         f"# {num_points} points in frames {numbers[0]} to {numbers[-1]} of {width}x{height} pixels; y up",

@@ -5,15 +5,17 @@ In memory, positions are pixels (x, y), integer = pixel centre, y down; `utils.c
 
 import csv
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from utils.atomic import write_atomic
-from utils.conventions import Size, corner_from_px, tapvid_queries
+from utils.conventions import Size, corner_from_px, scale_points, tapvid_queries
+from utils.coords import is_inside_image
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,29 @@ class TrackTable:
     frame_numbers: NDArray  # int [T]: numbers of the frames in their source, and in other programs
     times: NDArray  # float64 [T]: seconds from the start of the source, NaN if unknown
     names: tuple[str, ...] = ()  # of the points; empty if they have none
+
+    @property
+    def labels(self) -> list[str]:
+        """A name for each point, no two the same; `point 3` for one without a name."""
+        labels: dict[str, int] = {}
+        for n, name in enumerate(self.names or [""] * len(self.queries)):
+            label = name or f"point {n}"
+            while label in labels:
+                label += f" point {n}"
+            labels[label] = n
+        return list(labels)
+
+    @property
+    def confidence(self) -> NDArray[np.float32]:
+        """Confidence [T,N] in [0,1] that a point is visible: 1 − its occlusion score, 0 outside the image."""
+        inside = is_inside_image(torch.from_numpy(self.tracks), *self.size).numpy()
+        return np.where(inside, 1 - self.occlusion_score, 0)
+
+    def scaled(self, size: Size) -> "TrackTable":
+        """Return the table in pixels of the frames resized to `size`."""
+        queries = self.queries.copy()
+        queries[:, 1:] = scale_points(queries[:, 1:], self.size, size)
+        return replace(self, tracks=scale_points(self.tracks, self.size, size), queries=queries, size=size)
 
 
 TRACKS_README = (

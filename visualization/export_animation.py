@@ -1,0 +1,100 @@
+"""Tracks as animation: keyframes for After Effects, and a script that sets up a scene in Blender."""
+
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from preprocessing.source_frames import FrameReader
+from utils.atomic import write_atomic
+from utils.conventions import corner_from_px, scene_from_px, stmap_from_px
+from utils.images import write_image
+from visualization.export_tracks import TrackTable
+
+UNSAFE = re.compile(r"[^\w .-]")  # of a file's name
+MAX_NAME = 80  # characters of a point's name in its file's
+BLENDER_TEMPLATE = Path(__file__).resolve().parent / "blender_template" / "script.py"
+DATA_MARKER = re.compile(r"^# data begins\n.*^# data ends\n", re.DOTALL | re.MULTILINE)
+
+
+def write_after_effects(folder: Path, table: TrackTable) -> None:
+    """Write the keyframes of each point as a text file, to be pasted onto a layer: it sets the layer's position.
+
+    Frames count from 0. A point has keys where it is visible, and holds its last position until it is visible again:
+    since the text cannot switch off interpolation, there is an equal key in the last frame before. The first frame
+    always has a key, since After Effects pastes the first key at the current time.
+    """
+    height, width = table.size
+    positions, digits = corner_from_px(table.tracks), len(str(len(table.queries) - 1))
+    for n, label in enumerate(table.labels):
+        keys, shown = _held_keys(table.visibility[:, n])
+        xy = positions[shown, n].tolist()
+        lines = [
+            "Adobe After Effects 8.0 Keyframe Data",
+            "",
+            f"\tUnits Per Second\t{table.fps:.6g}",
+            f"\tSource Width\t{width}",
+            f"\tSource Height\t{height}",
+            "\tSource Pixel Aspect Ratio\t1",
+            "\tComp Pixel Aspect Ratio\t1",
+            "",
+            "Transform\tPosition",
+            "\tFrame\tX pixels\tY pixels\tZ pixels\t",
+            *(f"\t{frame}\t{x:.4f}\t{y:.4f}\t0\t" for frame, (x, y) in zip(keys.tolist(), xy, strict=True)),
+            "",
+            "",
+            "End of Keyframe Data",
+        ]
+        name = f"{n:0{digits}d}_{UNSAFE.sub('_', label)[:MAX_NAME]}.txt"
+        write_atomic(folder / name, ("\n".join(lines) + "\n").encode())
+
+
+def _held_keys(visible: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the K frames of a point's keys, and in which frame the point has the position of each.
+
+    Before it is first visible (or if it never is), a point has the position of that frame (of frame 0).
+    """
+    frames = np.arange(len(visible))
+    shown = np.maximum.accumulate(np.where(visible, frames, np.argmax(visible)))
+    is_key = visible | np.append(visible[1:], False)
+    is_key[0] = True
+    return frames[is_key], shown[is_key]
+
+
+def write_blender(folder: Path, table: TrackTable, plate: FrameReader) -> None:
+    """Write `tracks.py`, a script that sets up a scene in Blender, and the frames that it shows.
+
+    Args:
+        folder: Folder of the script; the frames go to its subfolder `frames`.
+        table: The tracks.
+        plate: The frames to show, of any one size.
+    """
+    first, (height, width) = int(table.frame_numbers[0]), plate.size
+    # Blender reads a sequence as far as its numbers have no gap.
+    for number, frame in enumerate(plate.read(range(len(table.tracks))), first):
+        write_image(folder / "frames" / f"{number:05d}.png", frame)
+    scene = {
+        "frames": str((folder / "frames").resolve()),
+        "first_frame": first,
+        "num_frames": len(table.tracks),
+        "size": (width, height),
+        "fps": None if math.isnan(table.fps) else float(table.fps),
+    }
+    markers = stmap_from_px(table.tracks.astype(np.float64), table.size).round(6)
+    locations = scene_from_px(table.tracks.astype(np.float64), table.depth.astype(np.float64), table.size).round(6)
+    points = [
+        {
+            "name": label,
+            "color": tuple(table.colors[n].tolist()),
+            "visible": table.visibility[:, n].astype(int).tolist(),
+            "markers": markers[:, n].tolist(),
+            "locations": locations[:, n].tolist(),
+        }
+        for n, label in enumerate(table.labels)
+    ]
+    # Literals of ASCII characters: no name of a point can end its string.
+    data = [f"SCENE = {scene!a}", "POINTS = [", *(f"    {point!a}," for point in points), "]"]
+    script = DATA_MARKER.sub(lambda _: "\n".join(data) + "\n", BLENDER_TEMPLATE.read_text(encoding="utf-8"))
+    write_atomic(folder / "tracks.py", script.encode())
