@@ -2,16 +2,19 @@
 
 import cv2
 import numpy as np
+import pytest
 
 from utils.conventions import (
     BADJA_SIZE,
     corner_from_px,
+    napari_from_px,
     nuke_from_px,
     px_from_badja,
     px_from_corner,
     px_from_unit,
     raster_from_px,
     scale_points,
+    scene_from_px,
     stmap_from_px,
     tapvid_queries,
     to_opengl_axes,
@@ -60,6 +63,32 @@ def test_nuke_counts_from_the_lower_left_corner():
     first_and_last = np.array([[0, 0], [159, 95]])
     there = nuke_from_px(np.concatenate([first_and_last, CORNERS]), 96)
     np.testing.assert_allclose(there, [[0.5, 95.5], [159.5, 0.5], [0.0, 96.0], [160.0, 0.0]])
+
+
+def test_positions_in_after_effects_and_rerun_count_from_the_upper_left_corner():
+    np.testing.assert_allclose(corner_from_px(CORNERS), [[0, 0], [160, 96]])
+    np.testing.assert_allclose(corner_from_px(np.array([[0, 0], [159, 95]], np.float32)), [[0.5, 0.5], [159.5, 95.5]])
+
+
+def test_napari_is_row_column_with_whole_numbers_at_pixel_centres():
+    """As an array is indexed: the pixel at row 3, column 7 of an image shows the point (3, 7)."""
+    assert napari_from_px(np.array([[7.0, 3.0], [0, 0]])).tolist() == [[3, 7], [0, 0]]
+
+
+def test_blenders_markers_are_edge_to_edge_from_the_lower_left_corner():
+    np.testing.assert_allclose(stmap_from_px(np.array([[39.5, 71.5]]), SIZE), [[0.25, 0.25]])  # 40 of 160, 24 of 96
+
+
+@pytest.mark.parametrize(
+    ("size", "corners"), [((96, 160), [[-1, 0.6], [1, -0.6]]), ((160, 96), [[-0.6, 1], [0.6, -1]])]
+)
+def test_a_view_2_wide_shows_the_image_before_an_orthographic_camera(size, corners):
+    edges = np.array([[-0.5, -0.5], [size[1] - 0.5, size[0] - 0.5]])
+    there = scene_from_px(edges, np.array([0.25, 1.5]), size)
+    np.testing.assert_allclose(there[:, :2], corners)
+    assert there[:, 2].tolist() == [-0.25, -1.5]  # the nearer point is nearer to a camera that looks along -z
+    middle = scene_from_px(np.array([size[1] / 2 - 0.5, size[0] / 2 - 0.5]), np.array(1.0), size)
+    np.testing.assert_allclose(middle, [0, 0, -1])
 
 
 def test_an_stmap_looks_up_edge_to_edge_with_v_upwards():

@@ -13,30 +13,15 @@ from plyfile import PlyData
 
 from evaluate import main as evaluate
 from evaluation.queries import queries_first
+from tests.track_tables import FRAMES, HEIGHT, POINTS, WIDTH, random_table
 from visualization.export_dense import write_exr, write_flo, write_ply
 from visualization.export_nuke import write_nuke
 from visualization.export_tracks import TrackTable, write_csv, write_npz, write_tapvid
 
-HEIGHT, WIDTH, FRAMES, POINTS = 20, 33, 5, 7
-
 
 @pytest.fixture
 def table() -> TrackTable:
-    rng = np.random.default_rng(0)
-    tracks = rng.uniform(-2, [WIDTH + 1, HEIGHT + 1], (FRAMES, POINTS, 2)).astype(np.float32)
-    queries = np.concatenate([rng.integers(0, FRAMES, (POINTS, 1)), rng.uniform(0, HEIGHT - 1, (POINTS, 2))], 1)
-    return TrackTable(
-        tracks,
-        rng.random((FRAMES, POINTS)) < 0.6,
-        rng.random((FRAMES, POINTS)).astype(np.float32),
-        rng.uniform(0, 2, (FRAMES, POINTS)).astype(np.float32),
-        queries.astype(np.float32),
-        rng.integers(0, 256, (POINTS, 3), np.uint8),
-        (HEIGHT, WIDTH),
-        25.0,
-        np.arange(1001, 1001 + 2 * FRAMES, 2),
-        np.array([0.0, 0.04, 0.08, 0.2, 0.24]),
-    )
+    return random_table()
 
 
 def test_npz_holds_everything_and_explains_it(table, tmp_path):

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from tqdm import trange
 
 from loaders.clip import colors_at
 from networks.omnimotion import OmniMotion, TrackingOptions
 from preprocessing.source_frames import FrameReader
 from preprocessing.source_record import FrameOrigin
 from utils.errors import InputError, explain_failed_writes
+from visualization.dense import affordable_side, render_frames
 from visualization.export_animation import write_after_effects, write_blender
 from visualization.export_biology import write_dlc, write_napari
 from visualization.export_formats import check_formats, check_rate
@@ -102,7 +102,7 @@ def export(
         if "ply" in formats:
             written.append(save_cloud(out_dir / "canonical.ply", cloud, density_th))
         if "rrd" in formats:
-            depths = (model.depth(t, chunk_size).cpu().numpy() for t in trange(len(video), desc="recording"))
+            depths = render_frames(model, range(len(video)), affordable_side(model), chunk_size).depths
             write_rrd(out_dir / "tracks.rrd", table, video, depths, cloud)
             written.append(out_dir / "tracks.rrd")
     return written

@@ -3,7 +3,6 @@
 Rerun's origin is the upper left corner of the image, y points down, the centre of the first pixel is at 0.5.
 """
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +19,7 @@ JPEG_QUALITY = 90
 VISIBLE_RADIUS, OCCLUDED_RADIUS, CLOUD_RADIUS = 3.5, 1.5, 1.0  # on the screen
 
 
-def write_rrd(
-    path: Path, table: TrackTable, video: NDArray[np.uint8], depths: Iterable[NDArray], cloud: PointCloud
-) -> None:
+def write_rrd(path: Path, table: TrackTable, video: NDArray[np.uint8], depths: NDArray, cloud: PointCloud) -> None:
     """Write a recording with frames, tracks, depth and the canonical point cloud.
 
     Entities are `video`, `video/visible` and `video/occluded` (the points, each in the colour of its query's position,
@@ -33,7 +30,7 @@ def write_rrd(
         path: Path of the file.
         table: The tracks.
         video: The frames [T,H,W,3].
-        depths: A depth map [H,W] for each frame.
+        depths: Depth maps [T,h,w], of any size.
         cloud: Points of the canonical volume.
     """
     import rerun as rr  # optional

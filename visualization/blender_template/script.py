@@ -34,7 +34,7 @@ def main() -> None:
 
 def load_clip() -> "bpy.types.MovieClip":
     """Load the frames as an image sequence that starts in its own frame of the scene."""
-    beside = Path(__file__).with_name("frames")
+    beside = Path(__file__).resolve().with_name("frames")
     folder = beside if beside.is_dir() else Path(SCENE["frames"])
     clip = bpy.data.movieclips.load(str(folder / f"{SCENE['first_frame']:05d}.png"))
     clip.name, clip.frame_start = "OmniMotion", SCENE["first_frame"]
@@ -59,9 +59,10 @@ def add_markers(clip: "bpy.types.MovieClip") -> None:
     for point in POINTS:
         track = tracks.new(name=point["name"], frame=1)
         track.use_custom_color = True
-        track.custom_color = [value / 255 for value in point["color"]]
+        track.color = [value / 255 for value in point["color"]]
         for frame, (position, visible) in enumerate(zip(point["markers"], point["visible"], strict=True), 1):
-            track.markers.insert_frame(frame, co=position).mute = not visible
+            marker = track.markers.insert_frame(frame)
+            marker.co, marker.mute = position, not visible  # insert_frame(co=...) would cut off what exceeds 1
 
 
 def add_camera(scene: "bpy.types.Scene", clip: "bpy.types.MovieClip") -> None:
