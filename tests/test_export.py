@@ -14,6 +14,7 @@ from plyfile import PlyData
 
 from networks.model_config import ModelConfig
 from networks.omnimotion import OmniMotion, TrackingOptions
+from preprocessing.source_frames import FrameReader
 from preprocessing.source_record import FrameOrigin
 from preprocessing.sources import numbers_in_names
 from utils.coords import pixel_grid
@@ -123,7 +124,8 @@ def test_frames_are_numbered_as_their_files(model, tmp_path, name, number):
     assert np.load(written[0])["first_frame"] == number
 
 
-def test_formats_are_checked_before_any_work(model, tmp_path):
+def test_formats_are_checked_before_any_work(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(export_formats, "version", lambda name: "9.0.1")  # whatever is installed here
     with pytest.raises(InputError, match="no export format gif: choose some of npz, csv"):
         export(model, VIDEO, QUERIES, ["npz", "gif"], tmp_path)
     with pytest.raises(InputError, match="no export format gif"):
@@ -144,4 +146,44 @@ def test_exr_is_refused_without_its_package_before_any_work_and_alone(model, tmp
     with pytest.raises(InputError, match="OpenEXR"):
         export(model, VIDEO, QUERIES, ["npz", "exr"], tmp_path)
     assert not list(tmp_path.iterdir())
-    assert len(export(model, VIDEO, QUERIES, parse_formats("npz,csv,tapvid,nuke,flow,depth,ply"), tmp_path)) == 7
+    others = parse_formats("npz,csv,tapvid,nuke,ae,blender,napari,dlc,flow,depth,ply")
+    assert len(export(model, VIDEO, QUERIES, others, tmp_path, fps=24)) == len(others) == 11
+
+
+def test_a_recording_is_refused_without_its_package_before_any_work(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(export_formats, "version", lambda name: {"OpenEXR": "3.5.0", "rerun-sdk": "0.9.0"}[name])
+    message = r"rrd needs the package rerun-sdk, .* or leave rrd out \(all that can be written: .*,exr,depth,ply\)"
+    with pytest.raises(InputError, match=message):
+        export(model, VIDEO, QUERIES, ["npz", "rrd"], tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"fps": float("nan")}, "ae needs the frame rate, which the source does not have: give it with --fps"),
+        ({"query_points": np.zeros((0, 3))}, r"shape \[0, 3\]: expected \[N,3\]"),
+        ({"query_points": [[5.0, 6.0]]}, r"shape \[1, 2\]: expected \[N,3\]"),
+        ({"names": ["nose"]}, "found 1 names for 2 query points"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused_before_any_work(model, tmp_path, monkeypatch, changed, message):
+    monkeypatch.setattr(model, "track", lambda *args: pytest.fail("it was not refused"))
+    given: dict[str, Any] = {"query_points": QUERIES, "fps": 24.0} | changed
+    with pytest.raises(InputError, match=message):
+        export(model, VIDEO, formats=["npz", "ae"], out_dir=tmp_path, **given)
+    assert not list(tmp_path.iterdir())
+
+
+def test_compositing_gets_pixels_of_the_source(model, tmp_path):
+    """The first query point (5, 6) of frame 1, in a source of twice the width and three times the height."""
+    plate = FrameReader(
+        (3 * HEIGHT, 2 * WIDTH), lambda ids: (np.zeros((3 * HEIGHT, 2 * WIDTH, 3), np.uint8) for _ in ids)
+    )
+    export(model, VIDEO, QUERIES, ["ae", "nuke", "npz", "dlc"], tmp_path, fps=24, plate=plate)
+    keyframes = (tmp_path / "after_effects" / "0_point 0.txt").read_text()
+    assert f"\tSource Width\t{2 * WIDTH}\n\tSource Height\t{3 * HEIGHT}\n" in keyframes
+    assert "\n\t1\t11.0000\t19.5000\t0\t\n" in keyframes  # (5.5, 6.5) from the corner, times (2, 3)
+    assert " x1 11.0000 x2 " in (tmp_path / "tracks.nk").read_text()
+    assert np.load(tmp_path / "tracks.npz")["tracks"][1, 0].tolist() == [5, 6]
+    assert (tmp_path / "tracks_dlc.csv").read_text().splitlines()[4].startswith("1,5.0000,6.0000,")

@@ -344,7 +344,13 @@ def test_points_of_every_kind_of_file_are_exported(run, tmp_path, name):
 
 def test_names_in_a_csv_of_points_are_exported(run, tmp_path):
     (tmp_path / "points.csv").write_text("part;y;x;frame\nleft ear;5,5;20;1\nnose;6;9;0\n", encoding="utf-8")
-    run("--points", str(tmp_path / "points.csv"), "--export", "npz,csv", "--out", str(tmp_path / "export"))
+    formats, out = "npz,csv,nuke,ae,blender,napari,dlc", str(tmp_path / "export")
+    run("--points", str(tmp_path / "points.csv"), "--export", formats, "--out", out, "--fps", "25")
+    for name in ("tracks.nk", "blender/tracks.py", "tracks_napari.csv", "tracks_dlc.csv"):
+        text = (tmp_path / "export" / name).read_text(encoding="utf-8")
+        assert "left ear" in text and "nose" in text
+    keyframes = (tmp_path / "export" / "after_effects").iterdir()
+    assert sorted(path.name for path in keyframes) == ["0_left ear.txt", "1_nose.txt"]
     with np.load(tmp_path / "export" / "tracks.npz") as file:
         assert file["names"].tolist() == ["left ear", "nose"]
         assert file["queries"].tolist() == [[1, 20, 5.5], [0, 9, 6]]
