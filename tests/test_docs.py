@@ -5,10 +5,11 @@ import re
 import pytest
 
 from tests.conftest import REPOSITORY
+from visualization.export_formats import EXPORT_FORMATS
 
 DOCUMENTS = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 ALL_DOCUMENTS = sorted({*REPOSITORY.glob("*.md"), *REPOSITORY.glob("*/*.md")})
-NAMES = {"args.txt", "config.txt", "other.txt"}  # files of a run, and the name in an example
+NAMES = {"args.txt", "config.txt", "tracks.py", "other.txt"}  # files of a run and an export, the name in an example
 OTHER_FLAGS = {"help", "check", "logdir", "nproc_per_node"}  # of argparse, ruff, TensorBoard and torchrun
 # Where flags are declared: as "--x" or Flag("x", and as the fields of dataclasses.
 PARSERS = ["*.py", "configs/*.py", "utils/config.py", "preprocessing/*.py", "benchmarks/*.py"]
@@ -67,6 +68,12 @@ def test_named_benchmarks_exist(document):
 @documents
 def test_named_flags_exist(document):
     assert missing_flags(document.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("document", ["visualization.md", "formats.md"])
+def test_every_export_has_a_row(document):
+    rows = re.findall(r"^\| (.*?) \|", (REPOSITORY / "docs" / document).read_text(encoding="utf-8"), re.MULTILINE)
+    assert [name for name in EXPORT_FORMATS if not any(f"`{name}`" in row for row in rows)] == []
 
 
 def test_wrong_references_are_found():
