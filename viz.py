@@ -48,7 +48,9 @@ def open_view(args: Namespace) -> tuple["View", Path]:
     from networks.model_config import ModelConfig
     from networks.omnimotion import TrackingOptions
     from networks.run_checkpoints import find_trained_checkpoint, load_trained
+    from preprocessing.source_record import frame_origin
     from utils.device import pick_device
+    from visualization.export_formats import check_rate
     from visualization.query_points import query_points
     from visualization.view import View, ViewOptions, check_frames
 
@@ -59,6 +61,7 @@ def open_view(args: Namespace) -> tuple["View", Path]:
     clip = open_clip(Path(args.data_dir), **size, query_frame_id=query, **masks)
     num_frames, height, width, _ = clip.video.shape
     check_frames(args.frames, num_frames)
+    check_rate(args.export, args.fps or frame_origin(clip.paths, clip.names).fps or math.nan)
     choice = {name: getattr(args, name) for name in ("points", "region", "grid_interval", "random")}
     queries = query_points(clip, query_frame_id=query, **choice, seed=args.loader_seed)
     if clip.foreground is None:

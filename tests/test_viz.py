@@ -274,6 +274,7 @@ def test_a_mask_of_any_frame_and_a_region_choose_the_points(view, tmp_path):
         (["--random", "641"], "there are 640 pixels"),
         (["--frames", "1:4"], "expected at most 3, as many as the clip has"),
         (["--frames", "2:1"], "holds no frame"),
+        (["--export", "npz,ae"], "ae needs the frame rate"),
         (["--fps", "0"], "expected a number of at least 0.001 and at most 1000"),
     ],
 )
@@ -307,12 +308,18 @@ def test_a_videos_own_rate_and_frames_are_used(tmp_path, monkeypatch):
     video = np.random.default_rng(0).integers(0, 255, (FRAMES, 4, 6, 3), np.uint8).repeat(75, 1).repeat(80, 2)
     write_video(tmp_path / "film.mp4", video, fps=17)
     save_model(tmp_path / "out" / "_film" / "model_000003.pth", FRAMES)
-    viz.main(
-        ["--data_dir", "film.mp4", "--max_side", str(WIDTH), "--style", "trails", "--device", "cpu", "--frames", "1:3"]
-    )
+    flags = ["--data_dir", "film.mp4", "--max_side", str(WIDTH), "--device", "cpu"]
+    viz.main([*flags, "--style", "trails", "--frames", "1:3"])
     drawn = tmp_path / "out" / "_film" / "vis" / "00000_trails.mp4"
     assert probe_video(drawn).fps == 17
     assert len(list(read_video(drawn))) == 2 and read_frame_of(drawn).shape == (300, 480, 3)
+    viz.main([*flags, "--export", "ae,blender", "--points", "0,31,19"])
+    (keyframes,) = (tmp_path / "out" / "_film" / "export" / "after_effects").iterdir()
+    header, keys = keyframes.read_text().split("Transform\tPosition\n")
+    assert "\tUnits Per Second\t17\n\tSource Width\t480\n\tSource Height\t300\n" in header
+    assert keys.splitlines()[1] == "\t0\t472.5000\t292.5000\t0\t"  # 31.5 and 19.5 of 32x20, times 15
+    frames = sorted((tmp_path / "out" / "_film" / "export" / "blender" / "frames").iterdir())
+    assert len(frames) == FRAMES and read_frame(frames[0]).shape == (300, 480, 3)
 
 
 def read_frame_of(path: Path) -> np.ndarray:
