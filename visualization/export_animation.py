@@ -14,7 +14,7 @@ from utils.images import write_image
 from visualization.export_tracks import TrackTable
 
 UNSAFE = re.compile(r"[^\w .-]")  # of a file's name
-MAX_NAME = 80  # characters of a point's name in its file's
+MAX_NAME = 50  # characters of a point's name in its file's: at most 4 bytes each, and file systems allow 255
 BLENDER_TEMPLATE = Path(__file__).resolve().parent / "blender_template" / "script.py"
 DATA_MARKER = re.compile(r"^# data begins\n.*^# data ends\n", re.DOTALL | re.MULTILINE)
 
@@ -22,15 +22,15 @@ DATA_MARKER = re.compile(r"^# data begins\n.*^# data ends\n", re.DOTALL | re.MUL
 def write_after_effects(folder: Path, table: TrackTable) -> None:
     """Write the keyframes of each point as a text file, to be pasted onto a layer: it sets the layer's position.
 
-    Frames count from 0. A point has keys where it is visible, and holds its last position until it is visible again:
-    since the text cannot switch off interpolation, there is an equal key in the last frame before. The first frame
-    always has a key, since After Effects pastes the first key at the current time.
+    Frames count from 0. Where a point is occluded, it holds the last position in which it was visible, at first the one
+    in which it will be. The text has no hold keys, and between two equal keys After Effects bends a path, so occluded
+    frames repeat the key; after the last visible frame there is none. The first frame always has one, since the first
+    key is pasted at the current time.
     """
     height, width = table.size
     positions, digits = corner_from_px(table.tracks), len(str(len(table.queries) - 1))
     for n, label in enumerate(table.labels):
-        keys, shown = _held_keys(table.visibility[:, n])
-        xy = positions[shown, n].tolist()
+        xy = positions[_held_frames(table.visibility[:, n]), n]
         lines = [
             "Adobe After Effects 8.0 Keyframe Data",
             "",
@@ -42,7 +42,7 @@ def write_after_effects(folder: Path, table: TrackTable) -> None:
             "",
             "Transform\tPosition",
             "\tFrame\tX pixels\tY pixels\tZ pixels\t",
-            *(f"\t{frame}\t{x:.4f}\t{y:.4f}\t0\t" for frame, (x, y) in zip(keys.tolist(), xy, strict=True)),
+            *(f"\t{frame}\t{x:.4f}\t{y:.4f}\t0\t" for frame, (x, y) in enumerate(xy.tolist())),
             "",
             "",
             "End of Keyframe Data",
@@ -51,16 +51,15 @@ def write_after_effects(folder: Path, table: TrackTable) -> None:
         write_atomic(folder / name, ("\n".join(lines) + "\n").encode())
 
 
-def _held_keys(visible: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the K frames of a point's keys, and in which frame the point has the position of each.
+def _held_frames(visible: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return, for the frames up to the last visible one, the frame whose position is held there: see above.
 
-    Before it is first visible (or if it never is), a point has the position of that frame (of frame 0).
+    A point that is never visible has a key in frame 0 alone, with its position there.
     """
-    frames = np.arange(len(visible))
-    shown = np.maximum.accumulate(np.where(visible, frames, np.argmax(visible)))
-    is_key = visible | np.append(visible[1:], False)
-    is_key[0] = True
-    return frames[is_key], shown[is_key]
+    shown = np.flatnonzero(visible)
+    first, last = (shown[0], shown[-1]) if len(shown) else (0, 0)
+    frames = np.arange(last + 1)
+    return np.maximum.accumulate(np.where(visible[: last + 1], frames, first))
 
 
 def write_blender(folder: Path, table: TrackTable, plate: FrameReader) -> None:
