@@ -13,7 +13,7 @@ from utils.config import Flag, flags_of
 from visualization.export_formats import EXPORT_FORMATS, parse_formats
 from visualization.style_names import STYLE_NAMES
 
-STYLES, FORMATS = ", ".join(STYLE_NAMES), ",".join(EXPORT_FORMATS)
+STYLES, FORMATS = ", ".join(STYLE_NAMES), ", ".join(EXPORT_FORMATS)
 
 
 def parse_frames(text: str) -> tuple[int, int]:
@@ -139,7 +139,7 @@ PICTURES = (
     Flag("trail_length", 10, "frames until a trail has faded", 1),
 )
 EXPORT = (
-    Flag("export", [], f"write files instead of pictures: {FORMATS} or all", parse=parse_formats),
+    Flag("export", [], f"write files instead of pictures, `a,b`: {FORMATS} or all", parse=parse_formats),
     Flag("first_frame", None, "number of the first frame in exports (default: from its name)", 0, parse=int),
 )
 BENCHMARK = (
