@@ -175,6 +175,10 @@ def test_what_does_not_fit_together_is_refused_before_any_work(model, tmp_path, 
     assert not list(tmp_path.iterdir())
 
 
+def test_what_has_no_tracks_needs_no_points(model, tmp_path):
+    assert export(model, VIDEO, np.zeros((0, 3)), ["depth"], tmp_path) == [tmp_path / "depth"]
+
+
 def test_compositing_gets_pixels_of_the_source(model, tmp_path):
     """The first query point (5, 6) of frame 1, in a source of twice the width and three times the height."""
     plate = FrameReader(

@@ -80,7 +80,8 @@ def export(
     """
     check_formats(formats)
     check_rate(formats, fps)
-    queries = _check_queries(query_points, names)
+    if needs_tracks := bool({*TRACK_FILES, "blender", "rrd"} & set(formats)):
+        queries = _check_queries(query_points, names)
     out_dir, tracking, written = Path(out_dir), tracking or TrackingOptions(), []
     chunk_size = tracking.chunk_size
     numbers, times = _numbers_and_times(len(video), origin, first_frame, fps)
@@ -89,10 +90,10 @@ def export(
         return f"{numbers[frame_id]:05d}"
 
     with explain_failed_writes(out_dir):
-        if of_tracks := [name for name in formats if name in (*TRACK_FILES, "blender", "rrd")]:
+        if needs_tracks:
             table = _track_table(model, video, queries, tracking, fps, numbers, times, tuple(names))
             plate = plate or FrameReader(video.shape[1:3], lambda ids: (video[i] for i in ids))
-            written += _save_tracks(table, of_tracks, out_dir, plate)
+            written += _save_tracks(table, formats, out_dir, plate)
         if motion := [name for name in ("flow", "exr") if name in formats]:
             written += save_motion(model, query_frame, motion, out_dir, number, chunk_size)
         if "depth" in formats:
