@@ -3,8 +3,6 @@
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import torch
-from tqdm import tqdm
 
 from evaluation.flow_trackers import ChainedFlowTracker, DirectFlowTracker
 from evaluation.ground_truth import KeypointTruth, TrackTruth, Truth
@@ -22,6 +20,7 @@ from evaluation.tables import Row, format_table
 from loaders.flow_store import FlowStore
 from networks.omnimotion import OmniMotion, TrackingOptions
 from preprocessing.sequence_paths import SequencePaths
+from visualization.tracking import track_points
 
 VALIDATION_POINTS = 60  # evenly picked; enough to show the trend during training
 GAPS = ((1, 2), (3, 4), (5, 8), (9, 16), (17, 32), (33, 10**9))  # frames from the query, both ends included
@@ -43,16 +42,9 @@ def model_tracker(model: OmniMotion, tracking: TrackingOptions) -> Tracker:
     height, width = model.config.height, model.config.width
 
     def track(query_points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        px = np.zeros((len(query_points), model.config.num_frames, 2), np.float32)
-        occluded = np.zeros(px.shape[:2], bool)
-        query_frames = query_points[:, 0].astype(int)
-        for frame in tqdm(np.unique(query_frames), desc="tracking queries", unit="frame", leave=False):
-            rows = query_frames == frame
-            queries = torch.from_numpy(query_points[rows])
-            tracks = model.track(queries, None, tracking.use_max_loc, tracking.chunk_size)
-            px[rows] = tracks.px.transpose(0, 1).cpu().numpy()
-            occluded[rows] = tracks.occluded(tracking.occlusion_th, height, width).T.cpu().numpy()
-        return px, occluded
+        tracks = track_points(model, query_points, None, tracking)
+        occluded = tracks.occluded(tracking.occlusion_th, height, width)
+        return tracks.px.transpose(0, 1).cpu().numpy(), occluded.T.cpu().numpy()
 
     return track
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from networks.checkpoints import newest_checkpoint, read_checkpoint
+from networks.frame_blocks import FrameBlocks
 from networks.model_config import ModelConfig
 from networks.ray_marcher import RayMarcher
 from networks.rendering import composite, density_to_alpha, gather_max_weight, project, render_weights
@@ -19,6 +20,8 @@ from utils.errors import InputError
 # A target sample occludes the mapped point if it is nearer than this many sample spacings (released constant).
 OCCLUSION_MARGIN = 1.1
 CHUNK_SIZE = 10000  # points computed at a time unless given
+# Values of a hidden layer computed at a time on a CPU: with more, memory is slower than the products.
+CPU_HIDDEN_VALUES = 2**20
 
 
 @dataclass(frozen=True)
@@ -48,10 +51,6 @@ class Tracks:
     def joined(cls, pieces: Sequence["Tracks"]) -> "Tracks":
         """Join tracks in the same frames along the points."""
         return cls(*(torch.cat([getattr(piece, f.name) for piece in pieces], 1) for f in fields(cls)))
-
-    def select(self, points: Tensor) -> "Tracks":
-        """Return the tracks of some points, by index."""
-        return Tracks(*(getattr(self, f.name)[:, points] for f in fields(self)))
 
     def occluded(self, threshold: float, height: int, width: int) -> Tensor:
         """Return bool [T,N]: the score is above the threshold, or the point is outside the image."""
@@ -94,17 +93,17 @@ class OmniMotion(RayMarcher):
     @torch.no_grad()
     def map_points(
         self,
-        src_id: int,
+        src_ids: int | Tensor,
         px: Tensor,
         tgt_ids: Sequence[int],
         use_max_loc: bool = True,
         chunk_size: int = CHUNK_SIZE,
         with_occlusion: bool = True,
     ) -> Tracks:
-        """Map pixels of one frame to other frames.
+        """Map pixels of one or several frames to other frames.
 
         Args:
-            src_id: The frame of the pixels.
+            src_ids: The frame of the pixels, or the frames [N] of each.
             px: Pixels [N,2].
             tgt_ids: The T frames to map to.
             use_max_loc: Map only each ray's sample of largest weight, its surface; otherwise map all samples and
@@ -116,40 +115,58 @@ class OmniMotion(RayMarcher):
             InputError: No such frame.
         """
 
-        def map_chunk(px: Tensor) -> tuple[Tensor, ...]:
-            rays = self.march(source, self.rays(px).unsqueeze(0))
-            surface = gather_max_weight(rays.weights, rays.x_canonical) if use_max_loc else rays.x_canonical
+        def map_chunk(queries: Tensor) -> tuple[Tensor, ...]:
+            weights, x_canonical = self._march_queries(queries)
+            if use_max_loc:
+                x_canonical = gather_max_weight(weights, x_canonical)
             # Few points are mapped to many frames at once: for small products the overhead dominates.
-            frames_at_once = max(1, chunk_size // len(px))
+            num_mapped = min(chunk_size, samples // (1 if use_max_loc else self.config.num_samples_ray))
             points = []
-            for rows in torch.arange(len(tgt_ids)).split(frames_at_once):
-                x_tgt = targets.select(rows.tolist()).to_local(surface.expand(len(rows), *surface.shape[1:]))
-                points.append(x_tgt if use_max_loc else composite(rays.weights, x_tgt))
+            for rows in torch.arange(len(tgt_ids)).split(max(1, num_mapped // len(queries))):
+                x_tgt = targets.select(rows.tolist()).to_local(x_canonical.expand(len(rows), *x_canonical.shape))
+                points.append(x_tgt if use_max_loc else composite(weights, x_tgt))
             x_tgt = torch.cat(points)
-            scores = x_tgt.new_zeros(x_tgt.shape[:2])
-            if with_occlusion:
-                for row, x in enumerate(x_tgt):
-                    scores[row] = self._occlusion(targets.select([row]), x)
+            scores = self._occlusion(targets, x_tgt, samples) if with_occlusion else x_tgt.new_zeros(x_tgt.shape[:2])
             return x_tgt.transpose(0, 1), scores.T
 
-        source, targets = self._at([src_id]), self._at(tgt_ids)
-        x_tgt, occlusion = _in_chunks(map_chunk, chunk_size, px.to(self.device))
-        tgt_px = project(x_tgt, self.config.height, self.config.width)
-        return Tracks(tgt_px.transpose(0, 1), x_tgt[..., 2].T, occlusion.T)
+        rays, targets = self.rays_at_once(chunk_size), self._at(tgt_ids)
+        samples = rays * self.config.num_samples_ray
+        px = px.to(self.device)
+        src_ids = torch.as_tensor(src_ids, dtype=px.dtype, device=px.device).expand(len(px))
+        order = src_ids.argsort(stable=True)  # a chunk has pixels of few frames
+        x_tgt, occlusion = _in_chunks(map_chunk, rays, torch.cat([src_ids.unsqueeze(-1), px], -1)[order])
+        x_tgt, occlusion = x_tgt[order.argsort()].transpose(0, 1), occlusion[order.argsort()].T
+        return Tracks(project(x_tgt, self.config.height, self.config.width), x_tgt[..., 2], occlusion)
 
-    def _occlusion(self, frame: FrameWarp, x_local: Tensor) -> Tensor:
-        """Return the occlusion scores [N] in [0,1] of local points [N,3] of a frame.
+    def _march_queries(self, queries: Tensor) -> tuple[Tensor, Tensor]:
+        """Return weights [N,K] and canonical samples [N,K,3] of the rays of queries [N,3] (t, x, y), ordered by t."""
+        frames, counts = queries[:, 0].unique_consecutive(return_counts=True)
+        blocks = FrameBlocks.of_counts(counts.tolist(), self.device)
+        rays = self.march(self._at(frames.tolist()).select(blocks.frames), blocks.arrange(self.rays(queries[:, 1:])))
+        return blocks.rows(rays.weights), blocks.rows(rays.x_canonical)
+
+    def _occlusion(self, frames: FrameWarp, x_local: Tensor, num_samples: int) -> Tensor:
+        """Return the occlusion scores [T,N] in [0,1] of local points [T,N,3] of T frames.
 
         A score sums the rendering weights of the samples in front of the point on its ray; the others are not computed.
+
+        Args:
+            frames: The maps of the frames.
+            x_local: The points.
+            num_samples: Samples at a time, at least those of N rays.
         """
         depths = self.depths()
         px = project(x_local, self.config.height, self.config.width)
         spacing = (self.config.max_depth - self.config.min_depth) / self.config.num_samples_ray
-        in_front = depths < x_local[:, 2:] - OCCLUSION_MARGIN * spacing  # [N,K]
+        in_front = depths < x_local[..., 2:] - OCCLUSION_MARGIN * spacing  # [T,N,K]
         alphas = x_local.new_zeros(in_front.shape)
-        if in_front.any():
-            _, sigmas = self.volume(frame.to_canonical(self.rays(px)[in_front].unsqueeze(0)))
-            alphas[in_front] = density_to_alpha(sigmas[0])
+        counts = in_front.flatten(1).sum(-1).tolist()
+        for first, end in _runs(counts, num_samples):
+            chosen, blocks = in_front[first:end], FrameBlocks.of_counts(counts[first:end], self.device)
+            warps = frames.select([first + frame for frame in blocks.frames])
+            x_canonical = warps.to_canonical(blocks.arrange(self.rays(px[first:end])[chosen]))
+            _, sigmas = self.volume(blocks.rows(x_canonical).unsqueeze(0))
+            alphas[first:end][chosen] = density_to_alpha(sigmas[0])
         return render_weights(alphas).sum(-1)
 
     def track(
@@ -174,15 +191,10 @@ class OmniMotion(RayMarcher):
         if queries.ndim != 2 or queries.shape[-1] != 3 or not len(queries) or not queries.isfinite().all():
             raise InputError(f"query points of shape {list(queries.shape)}: expected rows of finite numbers (t, x, y)")
         frames = range(self.config.num_frames) if frames is None else frames
-        pieces, indices = [], []
-        for t in queries[:, 0].unique().tolist():
-            index = (queries[:, 0] == t).nonzero()[:, 0]
-            found = self.map_points(t, queries[index, 1:], frames, use_max_loc, chunk_size)
-            query_rows = torch.tensor([frame == t for frame in frames], dtype=torch.bool, device=self.device)
-            found.px[query_rows], found.occlusion[query_rows] = queries[index, 1:], 0
-            pieces.append(found)
-            indices.append(index)
-        return Tracks.joined(pieces).select(torch.cat(indices).argsort())
+        found = self.map_points(queries[:, 0], queries[:, 1:], frames, use_max_loc, chunk_size)
+        rows, points = (torch.tensor(list(frames), device=self.device).unsqueeze(-1) == queries[:, 0]).nonzero().T
+        found.px[rows, points], found.occlusion[rows, points] = queries[points, 1:], 0
+        return found
 
     @torch.no_grad()
     def dense_tracks(
@@ -208,7 +220,7 @@ class OmniMotion(RayMarcher):
             rays = self.march(source, self.rays(px).unsqueeze(0))
             return (gather_max_weight(rays.weights, rays.x_canonical)[0],)
 
-        (surface,) = _in_chunks(surface_of, chunk_size, pixel_grid(height, width, self.device).flatten(0, 1))
+        (surface,) = _in_chunks(surface_of, self.rays_at_once(chunk_size), pixel_grid(height, width, self.device).flatten(0, 1))
         for tgt_id in range(self.config.num_frames) if tgt_ids is None else tgt_ids:
             frame = self._at([tgt_id])
             (x_tgt,) = _in_chunks(lambda x, frame=frame: (frame.to_local(x.unsqueeze(0))[0],), chunk_size, surface)
@@ -239,12 +251,19 @@ class OmniMotion(RayMarcher):
             weights = rays.weights[0]
             return composite(weights, rays.rgbs[0]), composite(weights, depths.expand(*weights.shape, 1))[:, 0]
 
-        rgb, depth = _in_chunks(render_chunk, chunk_size, px.to(self.device).reshape(-1, 2))
+        rgb, depth = _in_chunks(render_chunk, self.rays_at_once(chunk_size), px.to(self.device).reshape(-1, 2))
         return rgb.reshape(*px.shape[:-1], 3), depth.reshape(px.shape[:-1])
 
     def depth(self, frame_id: int, chunk_size: int = CHUNK_SIZE) -> Tensor:
         """Return the composited depth [H,W] of a frame, small = near. Raises as `render`."""
         return self.render(frame_id, chunk_size=chunk_size)[1]
+
+    def rays_at_once(self, chunk_size: int) -> int:
+        """Return how many rays to march at a time: `chunk_size`, on a CPU at most as many as its cache holds."""
+        if self.device.type != "cpu":
+            return chunk_size
+        width = max(self.config.coupling_width, self.config.volume_width)
+        return max(1, min(chunk_size, CPU_HIDDEN_VALUES // (width * self.config.num_samples_ray)))
 
     def _at(self, frame_ids: Iterable[float]) -> FrameWarp:
         """Return the maps of frames; raise an InputError for a frame that is not in the clip."""
@@ -264,3 +283,15 @@ def load_model(checkpoint: dict, device: torch.device | str = "cpu") -> OmniMoti
 def _in_chunks(function: Callable[..., tuple[Tensor, ...]], chunk_size: int, points: Tensor) -> tuple[Tensor, ...]:
     """Apply `function` to at most `chunk_size` rows of `points` [N,*] at a time and join its outputs along axis 0."""
     return tuple(torch.cat(outputs) for outputs in zip(*map(function, points.split(chunk_size)), strict=True))
+
+
+def _runs(counts: Sequence[int], limit: int) -> Iterator[tuple[int, int]]:
+    """Yield (first, end) of runs of items that hold something, and at most `limit` together unless it is one item."""
+    first = total = 0
+    for end, count in enumerate(counts):
+        if total and total + count > limit:
+            yield first, end
+            first, total = end, 0
+        total += count
+    if total:
+        yield first, len(counts)

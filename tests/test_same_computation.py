@@ -117,20 +117,48 @@ def test_float32_products_have_the_gradients_of_torch():
     assert torch.stack(errors).median() < 1e-4  # near a ReLU's zero, rounding may choose the other side
 
 
-@pytest.mark.parametrize("kind", ["affine", "both"])
-@pytest.mark.parametrize("use_max_loc", [True, False])
-def test_tracks_are_those_of_the_plain_form(kind, use_max_loc):
-    model = make_lively(make_model(torch.float32, num_samples_ray=24, **KINDS[kind]))
+def with_dense_regions(model: OmniMotion) -> OmniMotion:
+    """Thin and dense regions: the heaviest sample of a ray is not the first."""
     net = model.volume.net
     output = net.output if isinstance(net, GaborNet) else net.last
     with torch.no_grad():
-        output.weight[3] *= 30  # thin and dense regions: the heaviest sample is not the first
+        output.weight[3] *= 30
+    return model
+
+
+@pytest.mark.parametrize("kind", ["affine", "both"])
+@pytest.mark.parametrize("use_max_loc", [True, False])
+def test_tracks_are_those_of_the_plain_form(kind, use_max_loc):
+    model = with_dense_regions(make_lively(make_model(torch.float32, num_samples_ray=24, **KINDS[kind])))
     px = torch.rand(40, 2, generator=torch.Generator().manual_seed(3)) * torch.tensor([55.0, 39.0])
     ours, plain = model.track(with_time(2, px), None, use_max_loc), plain_model.track(model, 2, px, use_max_loc)
     assert plain.occlusion.max() > 0.05
     torch.testing.assert_close(ours.px, plain.px, atol=1e-3, rtol=0)
     torch.testing.assert_close(ours.depth, plain.depth, atol=1e-4, rtol=0)
     torch.testing.assert_close(ours.occlusion, plain.occlusion, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["affine", "both"])
+@pytest.mark.parametrize("chunk_size", [10000, 8])
+def test_queries_of_several_frames_are_tracked_as_those_of_one(kind, chunk_size):
+    model = with_dense_regions(make_lively(make_model(torch.float32, num_samples_ray=24, **KINDS[kind])))
+    largest = 0
+
+    def note_samples(_, inputs: tuple[torch.Tensor]) -> None:
+        nonlocal largest
+        largest = max(largest, inputs[0].shape[:-1].numel())
+
+    model.volume.register_forward_pre_hook(note_samples)
+    generator = torch.Generator().manual_seed(4)
+    px = torch.rand(24, 2, generator=generator) * torch.tensor([55.0, 39.0])
+    times = torch.tensor([5] * 15 + [0] * 8 + [3])[torch.randperm(24, generator=generator)]
+    tracks = model.track(torch.cat([times[:, None], px], -1), chunk_size=chunk_size)
+    assert largest <= 2 * chunk_size * 24  # blocks of few frames have padding
+    for t in (0, 3, 5):
+        plain, rows = plain_model.track(model, t, px[times == t]), times == t
+        torch.testing.assert_close(tracks.px[:, rows], plain.px, atol=1e-3, rtol=0)
+        torch.testing.assert_close(tracks.depth[:, rows], plain.depth, atol=1e-4, rtol=0)
+        torch.testing.assert_close(tracks.occlusion[:, rows], plain.occlusion, atol=1e-4, rtol=0)
 
 
 def test_dense_tracks_are_tracks_of_every_pixel():

@@ -75,7 +75,7 @@ def _render_frame(
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float16]]:
     """Return colours [N,3], depths [N] and canonical coordinates [N,3] at pixels [N,2], from one pass over the rays."""
     pieces = []
-    for piece in px.to(model.device).split(chunk_size):
+    for piece in px.to(model.device).split(model.rays_at_once(chunk_size)):
         rays = model.render_rays(model.rays(piece)[None], torch.tensor([frame_id]))
         depths = composite(rays.weights, model.depths()[:, None].expand(*rays.weights.shape, 1))[0, :, 0]
         surface = gather_max_weight(rays.weights, rays.x_canonical)[0]

@@ -25,6 +25,6 @@ def track_points(
     return Tracks.joined(
         [
             model.track(piece, frame_ids, options.use_max_loc, options.chunk_size)
-            for piece in tqdm(pieces, "tracking points")
+            for piece in tqdm(pieces, "tracking points", leave=False)
         ]
     )
