@@ -1,8 +1,9 @@
 """Train OmniMotion on one video: `python train.py --config configs/default.txt --data_dir <video or folder>`.
 
 Runs the preprocessing that is missing, trains or resumes the run of the same name, and draws the tracks of a grid of
-points. If the clip has exact tracks, it also prints the scores of the model and of the flow it was trained on. Several
-GPUs or hosts train together with `torchrun --nproc_per_node=N train.py …`; only rank 0 writes files.
+points and the interactive page. If the clip has exact tracks, it also prints the scores of the model and of the flow it
+was trained on. Several GPUs or hosts train together with `torchrun --nproc_per_node=N train.py …`; only rank 0 writes
+files.
 """
 
 import os
@@ -221,9 +222,11 @@ def _train(trainer: "Trainer", start: Path | None) -> None:
 def _show_results(
     args: Namespace, trainer: "Trainer", clip: "Clip", queries: "QueryPoints", truth: "TrackTruth | None"
 ) -> None:
-    """Print the scores if exact tracks exist, draw tracks, and print the paths of the results."""
+    """Print the scores if exact tracks exist, draw tracks and the page, and print the paths of the results."""
     from evaluation.scoring import comparison
     from networks.checkpoints import checkpoint_path
+    from visualization.page import save_page
+    from visualization.page_tracks import QUICK_TRACK_WORK
     from visualization.styles import save_grid, save_trails
     from visualization.view import View, ViewOptions
 
@@ -232,9 +235,14 @@ def _show_results(
         print(comparison(model, clip.paths, clip.names, truth, uses_flow(args), tracking))
     options = select(ViewOptions, args, out_dir=trainer.run_dir / "vis", tracking=tracking)
     view = View(model, clip, queries.points, options)
-    written = save_grid(view) + save_trails(view)
-    print("\n".join(["files to look at:", *(f"  {path}" for path in written)]))
-    print(f"  {checkpoint_path(trainer.run_dir, trainer.step)}\n  {_log_dir(args)} (tensorboard --logdir logs/)")
+    checkpoint, log_dir = checkpoint_path(trainer.run_dir, trainer.step), _log_dir(args)
+    written = [str(checkpoint), f"{log_dir} (tensorboard --logdir logs/)"]
+    try:
+        written = [*map(str, save_grid(view) + save_trails(view)), *written]
+        page = save_page(view, run_name(args), checkpoint, log_dir / "metrics.jsonl", QUICK_TRACK_WORK)
+        written = [f"{page} (the interactive page: open it in a browser)", *written]
+    finally:  # what is complete is named even if drawing fails or is interrupted
+        print("\n".join(["files to look at:", *(f"  {line}" for line in written)]))
 
 
 if __name__ == "__main__":

@@ -220,7 +220,8 @@ class OmniMotion(RayMarcher):
             rays = self.march(source, self.rays(px).unsqueeze(0))
             return (gather_max_weight(rays.weights, rays.x_canonical)[0],)
 
-        (surface,) = _in_chunks(surface_of, self.rays_at_once(chunk_size), pixel_grid(height, width, self.device).flatten(0, 1))
+        px = pixel_grid(height, width, self.device).flatten(0, 1)
+        (surface,) = _in_chunks(surface_of, self.rays_at_once(chunk_size), px)
         for tgt_id in range(self.config.num_frames) if tgt_ids is None else tgt_ids:
             frame = self._at([tgt_id])
             (x_tgt,) = _in_chunks(lambda x, frame=frame: (frame.to_local(x.unsqueeze(0))[0],), chunk_size, surface)

@@ -133,16 +133,16 @@ def test_a_grid_lies_in_the_image_and_leaves_no_pixel_far_from_it(size, spacing)
     assert thinned == {tuple(p) for p in px if not ((p - [grid.left, grid.top]) % (2 * spacing)).any()}
 
 
-def test_the_grid_is_as_fine_as_size_and_work_allow(monkeypatch):
+def test_the_grid_is_as_fine_as_size_and_work_allow():
     model = untrained(60, 480, 854)
-    assert page_tracks.plan_grids(model, 1e12) == (1, 6)
-    spacing, count = page_tracks.plan_grids(model, 20e6)
+    assert page_tracks.plan_grids(model, 1e12, np.inf) == (1, 6)
+    spacing, count = page_tracks.plan_grids(model, 20e6, np.inf)
     assert count == 6 and 1 < spacing <= page_tracks.COARSE_SPACING
-    assert page_tracks.plan_grids(model, 3e6)[1] < 6
-    spacing, count = page_tracks.plan_grids(model, 5e5)
+    assert page_tracks.plan_grids(model, 3e6, np.inf)[1] < 6
+    spacing, count = page_tracks.plan_grids(model, 5e5, np.inf)
     assert count == 1 and spacing > page_tracks.COARSE_SPACING
-    monkeypatch.setattr(page_tracks, "CPU_TRACK_WORK", page_tracks.CPU_TRACK_WORK / 1e6)  # slow
-    assert page_tracks.plan_grids(model, 1e12)[0] > page_tracks.COARSE_SPACING
+    spacing, _ = page_tracks.plan_grids(model, 1e12, work=1e7)
+    assert page_tracks.COARSE_SPACING < spacing < page_tracks.plan_grids(model, 1e12, work=1e6)[0]
 
 
 def test_the_page_holds_the_models_tracks_of_every_pixel(tmp_path):
@@ -201,7 +201,7 @@ def test_a_page_of_sixty_large_frames_stays_below_25_mb(tmp_path, monkeypatch):
 
     monkeypatch.setattr(model, "track", track)
     monkeypatch.setattr(model, "render", lambda t, px, _: (None, torch.rand(len(px))))
-    monkeypatch.setattr(page_tracks, "CPU_TRACK_WORK", np.inf)  # as on a GPU
+    monkeypatch.setattr(page_tracks, "_affordable_positions", lambda *_: np.inf)  # as on a GPU
     monkeypatch.setattr(page, "CPU_DEPTH_WORK", 1e30)
     frames = rng.integers(0, 256, (60, 480, 854, 3), np.uint8)
     path = page_of(model, frames, tmp_path, "clip", 0)

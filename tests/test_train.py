@@ -48,8 +48,24 @@ def test_tracks_are_drawn_and_named(tiny_flags, capsys):
         path = Path("out") / "tiny_scene" / "vis" / name
         assert path.stat().st_size > 0 and str(path) in printed
     assert len(list(read_video(Path("out") / "tiny_scene" / "vis" / "00001_grid.mp4"))) == 6
+    assert printed.split("files to look at:\n")[1].lstrip().startswith(str(path.with_name("index.html")))
+    assert '"name": "tiny_scene"' in path.with_name("index.html").read_text(encoding="utf-8")
     assert "OmniMotion" in printed and "direct flow" in printed and "model_000002.pth" in printed
     assert "num_pts = 16" in (Path("out") / "tiny_scene" / "args.txt").read_text()
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, OSError("no space left")])
+def test_a_page_that_cannot_be_drawn_costs_nothing_else(tiny_flags, monkeypatch, capsys, stop):
+    def fail(*_):
+        raise stop
+
+    monkeypatch.setattr("visualization.page.write_tracks", fail)
+    with pytest.raises((KeyboardInterrupt, SystemExit, OSError)):
+        main([*tiny_flags, "--num_iters", "1"])
+    printed, folder = capsys.readouterr().out, Path("out") / "tiny_scene"
+    names = [folder / "vis" / "00000_grid.mp4", folder / "vis" / "00000_trails.mp4", folder / "model_000001.pth"]
+    assert all(path.stat().st_size > 0 and str(path) in printed for path in names)
+    assert "index.html" not in printed and not list((folder / "vis").glob("*index*"))
 
 
 def test_a_video_file_is_all_that_is_needed(tiny_flags, tmp_path, scene_dir):

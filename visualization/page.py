@@ -17,7 +17,7 @@ from utils.run_log import read_curves
 from visualization.colors import depth_to_color, flow_to_color
 from visualization.dense import evenly_spread_px, work_per_ray
 from visualization.page_file import STEPS_PER_PIXEL, PageFile, block_size, encode_webp, open_page
-from visualization.page_tracks import POINTS_AT_A_TIME, track_facts, write_tracks
+from visualization.page_tracks import CPU_TRACK_WORK, POINTS_AT_A_TIME, track_facts, write_tracks
 from visualization.view import View
 
 PAGE_BYTES = 24_000_000  # largest size of the page: opens quickly and fits in a mail
@@ -29,7 +29,7 @@ DEPTH_QUALITY = 80
 WHEEL_COLORS = 512
 
 
-def save_page(view: View, name: str, checkpoint: Path, metrics: Path) -> Path:
+def save_page(view: View, name: str, checkpoint: Path, metrics: Path, track_work: float = CPU_TRACK_WORK) -> Path:
     """Write `index.html`; its tracks are those of `model.track`, rounded to 1/STEPS_PER_PIXEL pixel.
 
     Args:
@@ -37,6 +37,7 @@ def save_page(view: View, name: str, checkpoint: Path, metrics: Path) -> Path:
         name: Title of the page.
         checkpoint: File whose step and flags the page lists.
         metrics: `metrics.jsonl` of the training, whose curves the page draws; it may be missing.
+        track_work: Multiplications allowed for its tracks on a CPU; with fewer, their grid is coarser.
 
     Returns:
         The path of the page.
@@ -47,7 +48,7 @@ def save_page(view: View, name: str, checkpoint: Path, metrics: Path) -> Path:
     with open_page(path) as page:
         frame_fact = _write_frames(page, view.clip.video)
         depth, depth_fact = _write_depths(page, model, tracking.chunk_size)
-        grids = write_tracks(page, model, query_frame_id, tracking, PAGE_BYTES - META_BYTES - page.size)
+        grids = write_tracks(page, model, query_frame_id, tracking, PAGE_BYTES - META_BYTES - page.size, track_work)
         meta = {
             "name": name,
             "subtitle": f"{num_frames} frames of {width}×{height} pixels, tracked by OmniMotion",

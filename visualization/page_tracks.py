@@ -21,6 +21,7 @@ COARSE_SPACING = 4  # pixels; the grid is coarser only if there is a single quer
 # Base64 in the page for one point in one frame, estimated beforehand: 0.64 for the demo, 0.96 for DAVIS's dog.
 BYTES_PER_POSITION = 1.0
 CPU_TRACK_WORK = 1e13  # multiplications allowed on a CPU: some five minutes of one core
+QUICK_TRACK_WORK = 2e12  # for the page that training ends with, which must not take long beside the training
 POINTS_AT_A_TIME = 1000  # limits memory, and keeps the progress bar moving
 
 
@@ -54,7 +55,7 @@ class Grid:
 
 
 def write_tracks(
-    page: PageFile, model: OmniMotion, first_frame: int, tracking: TrackingOptions, room: float
+    page: PageFile, model: OmniMotion, first_frame: int, tracking: TrackingOptions, room: float, work: float
 ) -> list[dict]:
     """Append the tracks from as many query frames as fit.
 
@@ -64,12 +65,13 @@ def write_tracks(
         first_frame: The query frame that is always included.
         tracking: How points are tracked, and when they are occluded.
         room: Bytes of the page that the tracks may take.
+        work: Multiplications allowed for them on a CPU.
 
     Returns:
         The grids as plain data, in the order of the frames, each with its `flow_scale`.
     """
-    spacing, count = plan_grids(model, room)
-    _print_plan(model, spacing, count, room)
+    spacing, count = plan_grids(model, room, work)
+    _print_plan(model, spacing, count, room, work)
     height, width = model.config.height, model.config.width
     points = Grid.centered(0, spacing, height, width)
     written: list[dict] = []
@@ -96,7 +98,7 @@ def write_tracks(
     return grids
 
 
-def plan_grids(model: OmniMotion, room: float) -> tuple[int, int]:
+def plan_grids(model: OmniMotion, room: float, work: float) -> tuple[int, int]:
     """Choose the spacing of the grids in pixels, and the number of query frames.
 
     Prefers as many query frames as fit with a spacing of at most `COARSE_SPACING`, then the finest spacing for them.
@@ -104,12 +106,13 @@ def plan_grids(model: OmniMotion, room: float) -> tuple[int, int]:
     Args:
         model: Determines the clip's size and, on a CPU, the time per track.
         room: Bytes of the page that the tracks may take.
+        work: Multiplications allowed for them on a CPU.
 
     Returns:
         The spacing and the number of query frames.
     """
     config = model.config
-    budget = max(1.0, min(room / BYTES_PER_POSITION, _affordable_positions(model)))
+    budget = max(1.0, min(room / BYTES_PER_POSITION, _affordable_positions(model, work)))
     for count in range(min(MAX_QUERY_FRAMES, config.num_frames), 0, -1):
         positions = config.num_frames * config.height * config.width * count
         spacing = max(1, math.ceil(math.sqrt(positions / budget)))
@@ -118,14 +121,16 @@ def plan_grids(model: OmniMotion, room: float) -> tuple[int, int]:
     return spacing, count
 
 
-def _affordable_positions(model: OmniMotion) -> float:
-    """Return the number of positions (points times frames) that the time limit allows."""
+def _affordable_positions(model: OmniMotion, work: float) -> float:
+    """Return the number of positions (points times frames) that `work` multiplications allow, on a CPU."""
     # The source ray is rendered once; in every frame a point is mapped, and the half ray in front of it is rendered.
-    return CPU_TRACK_WORK / (work_per_ray(model) / 2) if model.device.type == "cpu" else math.inf
+    return work / (work_per_ray(model) / 2) if model.device.type == "cpu" else math.inf
 
 
-def _print_plan(model: OmniMotion, spacing: int, count: int, room: float) -> None:
-    limit = "time on this CPU" if _affordable_positions(model) < room / BYTES_PER_POSITION else "the size of the page"
+def _print_plan(model: OmniMotion, spacing: int, count: int, room: float, work: float) -> None:
+    limit = (
+        "time on this CPU" if _affordable_positions(model, work) < room / BYTES_PER_POSITION else "the size of the page"
+    )
     is_reduced = spacing > 1 or count < min(MAX_QUERY_FRAMES, model.config.num_frames)
     reason = f": more than {limit} allows is left out" if is_reduced else ""
     print(f"page: tracking {_describe_spacing(spacing)} of {count} frames{reason}")
