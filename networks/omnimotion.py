@@ -10,6 +10,7 @@ from torch import Tensor
 from networks.checkpoints import newest_checkpoint, read_checkpoint
 from networks.frame_blocks import FrameBlocks
 from networks.model_config import ModelConfig
+from networks.occupancy import Occupancy
 from networks.ray_marcher import RayMarcher
 from networks.rendering import composite, density_to_alpha, gather_max_weight, project, render_weights
 from networks.warp import FrameWarp, random_axes
@@ -99,6 +100,7 @@ class OmniMotion(RayMarcher):
         use_max_loc: bool = True,
         chunk_size: int = CHUNK_SIZE,
         with_occlusion: bool = True,
+        occupancy: Occupancy | None = None,
     ) -> Tracks:
         """Map pixels of one or several frames to other frames.
 
@@ -110,6 +112,8 @@ class OmniMotion(RayMarcher):
                 composite the results (paper, equation 3).
             chunk_size: Points at a time.
             with_occlusion: Compute occlusion scores, which needs marching the target rays; otherwise they are 0.
+            occupancy: Samples to compute for them; the others count as empty. For many points: scores are then less
+                exact, and 0 outside the image, but `Tracks.occluded` is the same for all but a few points.
 
         Raises:
             InputError: No such frame.
@@ -126,8 +130,11 @@ class OmniMotion(RayMarcher):
                 x_tgt = targets.select(rows.tolist()).to_local(x_canonical.expand(len(rows), *x_canonical.shape))
                 points.append(x_tgt if use_max_loc else composite(weights, x_tgt))
             x_tgt = torch.cat(points)
-            scores = self._occlusion(targets, x_tgt, samples) if with_occlusion else x_tgt.new_zeros(x_tgt.shape[:2])
-            return x_tgt.transpose(0, 1), scores.T
+            if not with_occlusion:
+                return x_tgt.transpose(0, 1), x_tgt.new_zeros(x_tgt.shape[1::-1])
+            tgt_px = project(x_tgt, self.config.height, self.config.width)
+            dense = None if occupancy is None else occupancy.at(tgt_ids, tgt_px)
+            return x_tgt.transpose(0, 1), self._occlusion(targets, x_tgt, samples, dense).T
 
         rays, targets = self.rays_at_once(chunk_size), self._at(tgt_ids)
         samples = rays * self.config.num_samples_ray
@@ -145,7 +152,7 @@ class OmniMotion(RayMarcher):
         rays = self.march(self._at(frames.tolist()).select(blocks.frames), blocks.arrange(self.rays(queries[:, 1:])))
         return blocks.rows(rays.weights), blocks.rows(rays.x_canonical)
 
-    def _occlusion(self, frames: FrameWarp, x_local: Tensor, num_samples: int) -> Tensor:
+    def _occlusion(self, frames: FrameWarp, x_local: Tensor, num_samples: int, dense: Tensor | None) -> Tensor:
         """Return the occlusion scores [T,N] in [0,1] of local points [T,N,3] of T frames.
 
         A score sums the rendering weights of the samples in front of the point on its ray; the others are not computed.
@@ -154,11 +161,14 @@ class OmniMotion(RayMarcher):
             frames: The maps of the frames.
             x_local: The points.
             num_samples: Samples at a time, at least those of N rays.
+            dense: Samples to compute, bool [T,N,K]; None: all that are in front.
         """
         depths = self.depths()
         px = project(x_local, self.config.height, self.config.width)
         spacing = (self.config.max_depth - self.config.min_depth) / self.config.num_samples_ray
         in_front = depths < x_local[..., 2:] - OCCLUSION_MARGIN * spacing  # [T,N,K]
+        if dense is not None:
+            in_front &= dense
         alphas = x_local.new_zeros(in_front.shape)
         counts = in_front.flatten(1).sum(-1).tolist()
         for first, end in _runs(counts, num_samples):
@@ -175,6 +185,7 @@ class OmniMotion(RayMarcher):
         frames: Sequence[int] | None = None,
         use_max_loc: bool = True,
         chunk_size: int = CHUNK_SIZE,
+        occupancy: Occupancy | None = None,
     ) -> Tracks:
         """Track query points; in its query's frame a point lies exactly at the query and is visible.
 
@@ -183,6 +194,7 @@ class OmniMotion(RayMarcher):
             frames: Frames to track into; default: all.
             use_max_loc: As in `map_points`.
             chunk_size: As in `map_points`.
+            occupancy: As in `map_points`.
 
         Raises:
             InputError: The queries are not [N,3] finite numbers, or a frame is not in the clip.
@@ -191,7 +203,7 @@ class OmniMotion(RayMarcher):
         if queries.ndim != 2 or queries.shape[-1] != 3 or not len(queries) or not queries.isfinite().all():
             raise InputError(f"query points of shape {list(queries.shape)}: expected rows of finite numbers (t, x, y)")
         frames = range(self.config.num_frames) if frames is None else frames
-        found = self.map_points(queries[:, 0], queries[:, 1:], frames, use_max_loc, chunk_size)
+        found = self.map_points(queries[:, 0], queries[:, 1:], frames, use_max_loc, chunk_size, occupancy=occupancy)
         rows, points = (torch.tensor(list(frames), device=self.device).unsqueeze(-1) == queries[:, 0]).nonzero().T
         found.px[rows, points], found.occlusion[rows, points] = queries[points, 1:], 0
         return found

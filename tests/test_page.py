@@ -201,6 +201,7 @@ def test_a_page_of_sixty_large_frames_stays_below_25_mb(tmp_path, monkeypatch):
 
     monkeypatch.setattr(model, "track", track)
     monkeypatch.setattr(model, "render", lambda t, px, _: (None, torch.rand(len(px))))
+    monkeypatch.setattr(page_tracks, "POINTS_PER_RAY", np.inf)
     monkeypatch.setattr(page_tracks, "_affordable_positions", lambda *_: np.inf)  # as on a GPU
     monkeypatch.setattr(page, "CPU_DEPTH_WORK", 1e30)
     frames = rng.integers(0, 256, (60, 480, 854, 3), np.uint8)

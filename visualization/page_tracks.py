@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from networks.occupancy import Occupancy, grid_size
 from networks.omnimotion import OmniMotion, TrackingOptions
 from visualization.dense import work_per_ray
 from visualization.page_file import STEPS_PER_PIXEL, PageFile, block_size, pack_tracks, quantize_positions
@@ -22,6 +23,7 @@ COARSE_SPACING = 4  # pixels; the grid is coarser only if there is a single quer
 BYTES_PER_POSITION = 1.0
 CPU_TRACK_WORK = 1e13  # multiplications allowed on a CPU: some five minutes of one core
 QUICK_TRACK_WORK = 2e12  # for the page that training ends with, which must not take long beside the training
+POINTS_PER_RAY = 4  # from which on marching the rays of an occupancy costs less than it saves
 POINTS_AT_A_TIME = 1000  # limits memory, and keeps the progress bar moving
 
 
@@ -76,12 +78,15 @@ def write_tracks(
     points = Grid.centered(0, spacing, height, width)
     written: list[dict] = []
     largest = 0
-    with tqdm(total=count * points.columns * points.rows, desc="page: tracks", unit="px", leave=False) as bar:
+    num_points = count * points.columns * points.rows
+    is_worth = num_points >= POINTS_PER_RAY * math.prod(grid_size(height, width))
+    occupancy = Occupancy.of_model(model, model.rays_at_once(tracking.chunk_size)) if is_worth else None
+    with tqdm(total=num_points, desc="page: tracks", unit="px", leave=False) as bar:
         for frame in spread_frames(first_frame, model.config.num_frames, count):
             if largest > room:
                 break
             grid = Grid.centered(frame, spacing, height, width)
-            positions, unseen = _track_grid(model, grid, tracking, bar)
+            positions, unseen = _track_grid(model, grid, tracking, occupancy, bar)
             packed = pack_tracks(positions, unseen)
             while not written and block_size(len(packed)) > room and min(grid.columns, grid.rows) > 1:
                 grid, spacing = grid.thinned(), 2 * spacing
@@ -149,14 +154,14 @@ def spread_frames(first: int, num_frames: int, count: int) -> list[int]:
 
 
 def _track_grid(
-    model: OmniMotion, grid: Grid, tracking: TrackingOptions, bar: tqdm
+    model: OmniMotion, grid: Grid, tracking: TrackingOptions, occupancy: Occupancy | None, bar: tqdm
 ) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
     """Return positions [T,2,rows,columns] in 1/STEPS_PER_PIXEL px; unseen (occluded or outside) [T,rows,columns]."""
     height, width, queries = model.config.height, model.config.width, grid.queries()
     positions = np.empty((model.config.num_frames, 2, len(queries)), np.int16)
     unseen = np.empty((model.config.num_frames, len(queries)), bool)
     for ids in torch.arange(len(queries)).split(min(tracking.chunk_size, POINTS_AT_A_TIME)):
-        tracks = model.track(queries[ids], None, tracking.use_max_loc, tracking.chunk_size)
+        tracks = model.track(queries[ids], None, tracking.use_max_loc, tracking.chunk_size, occupancy)
         positions[..., ids] = quantize_positions(tracks.px.cpu().numpy()).transpose(0, 2, 1)
         unseen[:, ids] = tracks.occluded(tracking.occlusion_th, height, width).cpu().numpy()
         bar.update(len(ids))
