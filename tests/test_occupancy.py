@@ -16,14 +16,14 @@ def model_with_a_wall(motion: float = 1.0) -> OmniMotion:
     model = OmniMotion.initialised(config, seed=1).eval()
 
     with torch.no_grad():
-        for parameter in model.warp.layers.parameters():
-            parameter.mul_(motion)
+        for name, parameter in model.warp.named_parameters():
+            parameter.mul_(motion if name.startswith("layers") else 1)
 
     def volume(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         wall = (x[..., 2] < 0.7) & (x[..., 2] > 0.3) & (x[..., 0] > 0.1)
         return torch.zeros_like(x), torch.where(wall | (x[..., 2] > 1.2), 50.0, 0.0)
 
-    model.volume.forward = volume
+    vars(model.volume)["forward"] = volume
     return model
 
 
