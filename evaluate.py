@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> None:
     from evaluation.stored_tracks import evaluate_stored
     from loaders.clip_masks import MaskOptions
     from networks.model_config import ModelConfig
-    from networks.omnimotion import TrackingOptions
+    from networks.tracks import TrackingOptions
 
     def run_of(flags: Namespace) -> Run:
         return select(

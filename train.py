@@ -127,7 +127,7 @@ def _open_data(
     from loaders.batches import SamplingConfig
     from loaders.track_file import read_tracks
     from loaders.training_data import DataConfig, TrainingData, open_store
-    from networks.omnimotion import TrackingOptions
+    from networks.tracks import TrackingOptions
     from preprocessing.settings import Settings
 
     tracks = read_tracks(Path(args.tracks), *clip.video.shape[:3]) if args.tracks else None

@@ -46,8 +46,8 @@ def open_view(args: Namespace) -> tuple["View", Path]:
     from loaders.clip import open_clip
     from loaders.clip_masks import MaskOptions
     from networks.model_config import ModelConfig
-    from networks.omnimotion import TrackingOptions
     from networks.run_checkpoints import find_trained_checkpoint, load_trained
+    from networks.tracks import TrackingOptions
     from preprocessing.source_record import frame_origin
     from utils.device import pick_device
     from visualization.export_formats import check_rate

@@ -37,7 +37,7 @@ from evaluation.scoring import MODEL, score, trackers_of
 from evaluation.tables import Row
 from loaders.clip import open_clip
 from loaders.training_data import open_store
-from networks.omnimotion import TrackingOptions
+from networks.tracks import TrackingOptions
 from preprocessing.sequence_paths import SequencePaths
 from preprocessing.settings import Settings
 from preprocessing.synthetic import write_scene

@@ -11,10 +11,11 @@ from loaders.flow_store import FlowStore
 from loaders.pair_sampling import cycled_frames, partner_probabilities
 from loaders.training_data import DataConfig, TrainingData
 from networks.model_config import ModelConfig
-from networks.omnimotion import OmniMotion, TrackingOptions
+from networks.omnimotion import OmniMotion
 from networks.optimizer import OptimizerConfig
 from networks.run_checkpoints import build_model
 from networks.runtime import configure_runtime
+from networks.tracks import TrackingOptions
 from trainer import Trainer, TrainingConfig
 from utils.config import select
 

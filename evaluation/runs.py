@@ -18,8 +18,8 @@ from loaders.clip import Clip, open_clip
 from loaders.clip_masks import MaskOptions, find_masks
 from networks.checkpoints import read_checkpoint
 from networks.model_config import ModelConfig
-from networks.omnimotion import TrackingOptions
 from networks.run_checkpoints import find_trained_checkpoint, load_trained
+from networks.tracks import TrackingOptions
 from utils.atomic import atomic_path
 from utils.device import pick_device
 from utils.errors import InputError

@@ -18,7 +18,8 @@ from evaluation.queries import Tracker, TrackPredictions, run_tracker
 from evaluation.query_groups import Groups
 from evaluation.tables import Row, format_table
 from loaders.flow_store import FlowStore
-from networks.omnimotion import OmniMotion, TrackingOptions
+from networks.omnimotion import OmniMotion
+from networks.tracks import TrackingOptions
 from preprocessing.sequence_paths import SequencePaths
 from visualization.tracking import track_points
 

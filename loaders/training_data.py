@@ -18,7 +18,8 @@ from loaders.flow_store import FlowStore
 from loaders.mapped_flow import MappedFlowStore
 from loaders.track_batches import TrackBatches
 from loaders.track_file import InputTracks
-from networks.omnimotion import OmniMotion, TrackingOptions
+from networks.omnimotion import OmniMotion
+from networks.tracks import TrackingOptions
 from preprocessing import pipeline
 from preprocessing.settings import Settings
 from utils.coords import pixel_grid

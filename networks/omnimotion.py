@@ -1,7 +1,7 @@
 """The whole model of one video, and inference with it: tracks, flow, depth, colours."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,49 +13,16 @@ from networks.model_config import ModelConfig
 from networks.occupancy import Occupancy
 from networks.ray_marcher import RayMarcher
 from networks.rendering import composite, density_to_alpha, gather_max_weight, project, render_weights
+from networks.tracks import CHUNK_SIZE, Tracks
 from networks.warp import FrameWarp, random_axes
-from utils.coords import is_inside_image, pixel_grid
+from utils.coords import pixel_grid
 from utils.device import pick_device
 from utils.errors import InputError
 
 # A target sample occludes the mapped point if it is nearer than this many sample spacings (released constant).
 OCCLUSION_MARGIN = 1.1
-CHUNK_SIZE = 10000  # points computed at a time unless given
 # Values of a hidden layer computed at a time on a CPU: with more, memory is slower than the products.
 CPU_HIDDEN_VALUES = 2**20
-
-
-@dataclass(frozen=True)
-class TrackingOptions:
-    """How points are tracked.
-
-    Attributes:
-        use_max_loc: Map the sample with the largest weight of each ray; False: composite all mapped samples.
-        chunk_size: Points computed at a time.
-        occlusion_th: Score above which a point is occluded.
-    """
-
-    use_max_loc: bool = True
-    chunk_size: int = CHUNK_SIZE
-    occlusion_th: float = 0.99
-
-
-@dataclass(frozen=True)
-class Tracks:
-    """Positions of N points in T frames."""
-
-    px: Tensor  # [T,N,2] pixels
-    depth: Tensor  # [T,N], small = near
-    occlusion: Tensor  # [T,N] score in [0,1], 1 = occluded
-
-    @classmethod
-    def joined(cls, pieces: Sequence["Tracks"]) -> "Tracks":
-        """Join tracks in the same frames along the points."""
-        return cls(*(torch.cat([getattr(piece, f.name) for piece in pieces], 1) for f in fields(cls)))
-
-    def occluded(self, threshold: float, height: int, width: int) -> Tensor:
-        """Return bool [T,N]: the score is above the threshold, or the point is outside the image."""
-        return (self.occlusion > threshold) | ~is_inside_image(self.px, height, width)
 
 
 class OmniMotion(RayMarcher):

@@ -63,6 +63,7 @@ def predict_pairs(
     Returns:
         The prediction, differentiable with respect to the model's parameters.
     """
+
     def predict_part(start: int, stop: int) -> tuple[Tensor, ...]:
         rows = slice(start, stop)
         return _predict(model, src_ids[rows], tgt_ids[rows], src_px[rows], depths[rows], mask_near).tensors()

@@ -13,7 +13,8 @@ import torch
 from plyfile import PlyData
 
 from networks.model_config import ModelConfig
-from networks.omnimotion import OmniMotion, TrackingOptions
+from networks.omnimotion import OmniMotion
+from networks.tracks import TrackingOptions
 from preprocessing.source_frames import FrameReader
 from preprocessing.source_record import FrameOrigin
 from preprocessing.sources import numbers_in_names

@@ -14,7 +14,8 @@ import torch
 
 from loaders.clip import Clip
 from networks.model_config import ModelConfig
-from networks.omnimotion import OmniMotion, TrackingOptions, Tracks
+from networks.omnimotion import OmniMotion
+from networks.tracks import TrackingOptions, Tracks
 from preprocessing.sequence_paths import SequencePaths
 from utils.run_log import read_curves
 from visualization import page, page_tracks

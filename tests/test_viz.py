@@ -14,9 +14,10 @@ from PIL import Image
 import viz
 from configs.flags import parse_viz
 from networks.model_config import ModelConfig
-from networks.omnimotion import OmniMotion, TrackingOptions, Tracks
+from networks.omnimotion import OmniMotion
 from networks.rendering import project
 from networks.run_checkpoints import load_resume_checkpoint
+from networks.tracks import TrackingOptions, Tracks
 from preprocessing.source_frames import original_frames
 from utils.errors import InputError
 from utils.ffmpeg import probe_video

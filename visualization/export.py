@@ -12,7 +12,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from loaders.clip import colors_at
-from networks.omnimotion import OmniMotion, TrackingOptions
+from networks.omnimotion import OmniMotion
+from networks.tracks import TrackingOptions
 from preprocessing.source_frames import FrameReader
 from preprocessing.source_record import FrameOrigin
 from utils.errors import InputError, explain_failed_writes

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from networks.occupancy import Occupancy, grid_size
-from networks.omnimotion import OmniMotion, TrackingOptions
+from networks.omnimotion import OmniMotion
+from networks.tracks import TrackingOptions
 from visualization.dense import work_per_ray
 from visualization.page_file import STEPS_PER_PIXEL, PageFile, block_size, pack_tracks, quantize_positions
 

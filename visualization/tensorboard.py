@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from loaders.flow_store import FlowStore
-from networks.omnimotion import OmniMotion, TrackingOptions
+from networks.omnimotion import OmniMotion
+from networks.tracks import TrackingOptions
 from utils.figures import figure_image
 from visualization.colors import depth_to_color, flow_to_color, to_uint8
 from visualization.dense import evenly_spread_px

@@ -6,7 +6,8 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from networks.omnimotion import OmniMotion, TrackingOptions, Tracks
+from networks.omnimotion import OmniMotion
+from networks.tracks import TrackingOptions, Tracks
 
 POINTS_PER_UPDATE = 50  # of the progress bar
 

@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from loaders.clip import Clip
-from networks.omnimotion import OmniMotion, TrackingOptions
+from networks.omnimotion import OmniMotion
+from networks.tracks import TrackingOptions
 from preprocessing.source_frames import FrameReader, original_frames
 from preprocessing.source_record import FrameOrigin, frame_origin
 from utils.conventions import scale_points

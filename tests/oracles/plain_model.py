@@ -15,8 +15,9 @@ from loaders.batches import Batch
 from networks.coupling import CouplingLayer
 from networks.frame_affine import FrameAffine
 from networks.gabor import GaborNet
-from networks.omnimotion import OmniMotion, Tracks
+from networks.omnimotion import OmniMotion
 from networks.planes import SpaceTimePlanes, TriPlane
+from networks.tracks import Tracks
 
 
 def affine_map(linear: nn.Linear, x: Tensor) -> Tensor:
