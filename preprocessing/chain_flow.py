@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from preprocessing.consistency import extend_chain, similar_colour
+from preprocessing.consistency import extend_chain, keep_similar_colour
 from preprocessing.filter_flow import Device, FeatureMaps
 from preprocessing.flow_files import missing_flows, read_flow, read_pair_mask, write_flow
 from preprocessing.pair_files import missing_masks, write_counts, write_pair_mask
@@ -123,15 +123,14 @@ class Chain:
     def _fill(
         self, pair: Pair, direct: FilteredFlow, first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """Chain `first` and `second`, each flow [H,W,2] and validity [H,W].
+        """Chain `first` and `second`, each flow [H,W,2] and validity [H,W], where the direct flow is invalid.
 
         Returns:
-            The chained flow [H,W,2], and where it replaces an invalid direct flow, bool [H,W].
+            The chained flow [H,W,2], and where it replaces the direct flow, bool [H,W]; elsewhere it does not matter.
         """
         a, b = (self.names[k] for k in pair)
-        chained, filled = extend_chain(*first, *second)
-        filled &= ~direct.valid
-        filled &= similar_colour(self._read_image(a), self._read_image(b), chained)
+        chained, filled = extend_chain(first[0], first[1] & ~direct.valid, *second)
+        filled = keep_similar_colour(filled, chained, self._read_image(a), self._read_image(b))
         return chained, self.features.keep_similar(filled, chained, a, b)
 
     def _read_filtered(self, i: int, j: int) -> FilteredFlow:

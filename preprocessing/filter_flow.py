@@ -82,12 +82,12 @@ def filter_flow(
     maps = FeatureMaps(paths, features, device)
 
     def work(pair: Pair) -> Iterator[None]:
-        a, b = (names[k] for k in pair)
+        (a, b), is_near = (names[k] for k in pair), pair[1] - pair[0] < NEAR_GAP
         forward, backward = (torch.from_numpy(read_flow(paths, *ends)).to(device) for ends in ((a, b), (b, a)))
         for ends, flow, back in (((a, b), forward, backward), ((b, a), backward, forward)):
-            consistent, rescued = cycle_masks(flow, back)
-            if pair[1] - pair[0] >= NEAR_GAP:
-                consistent, rescued = maps.keep_similar(consistent, flow, *ends), torch.zeros_like(rescued)
+            consistent, rescued = cycle_masks(flow, back, rescue=is_near)
+            if not is_near:
+                consistent = maps.keep_similar(consistent, flow, *ends)
             write_pair_mask(paths, *ends, consistent.cpu().numpy(), rescued.cpu().numpy())
         bar.update()
         yield

@@ -9,7 +9,7 @@ from preprocessing.consistency import (
     extend_chain,
     keep_similar,
     lookup,
-    similar_colour,
+    keep_similar_colour,
 )
 from utils.coords import pixel_grid
 
@@ -97,11 +97,23 @@ def test_a_chain_adds_up_and_stops_at_gaps_and_borders():
     assert torch.equal(valid, expected)
 
 
+def test_a_chain_is_continued_only_inside_its_mask():
+    mask = torch.rand(H, W, generator=torch.Generator().manual_seed(0)) < 0.5
+    step_valid = torch.ones(H, W, dtype=torch.bool)
+    everywhere, valid = extend_chain(constant(2.5), step_valid, constant(3.0, 1.0), step_valid)
+    flow, inside = extend_chain(constant(2.5), mask, constant(3.0, 1.0), step_valid)
+    assert torch.equal(flow[mask], everywhere[mask]) and torch.equal(inside, valid & mask)
+    assert not extend_chain(constant(2.5), mask & False, constant(3.0, 1.0), step_valid)[1].any()
+
+
 def test_colours_are_compared_at_the_target():
     black, other = torch.zeros(H, W, 3), torch.zeros(H, W, 3)
     other[..., 0], other[:, 12:, 0] = 0.29, 0.31
-    similar = similar_colour(black, other, constant(4.0))
-    assert similar[:, :8].all() and not similar[:, 8:].any()
+    mask = torch.ones(H, W, dtype=torch.bool)
+    mask[0] = False
+    similar = keep_similar_colour(mask, constant(4.0), black, other)
+    assert similar[1:, :8].all() and not similar[:, 8:].any() and not similar[0].any()
+    assert not keep_similar_colour(mask & False, constant(4.0), black, other).any()
 
 
 @pytest.mark.parametrize("cells", [(2, 3), (1, 4), (7, 5)])
