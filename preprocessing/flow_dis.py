@@ -19,6 +19,9 @@ from utils.parallel import default_workers
 # Chosen on two 24-frame 192x128 scenes with exact tracks: level 0 (the preset stops at half resolution) lowers the mean
 # error between neighbours from 0.63 px to 0.32 px; a denser patch grid and more iterations double the time for 0.02 px.
 FINEST_SCALE = 0
+# Flow that starts from composed flow takes a quarter of the time with these, and is no worse on real clips
+# (docs/preprocessing.md); flow between neighbours, from which the start is composed, keeps the preset's 3 px and 5.
+STARTED_STRIDE, STARTED_REFINEMENTS = 5, 0
 # Bytes of cached adjacent flows and grey frames, and of cached keypoints (1,000 frames); longer clips recompute them.
 CACHE_BYTES, KEYPOINT_CACHE_BYTES = 2**30, 2**29
 # Bytes of memory to estimate a pair: per pixel of a large frame, per pixel of a small (doubled) frame, and for the
@@ -64,9 +67,11 @@ class DisFlow:
 
     def _estimate(self, source: int, target: int, start: np.ndarray | None) -> np.ndarray:
         """Estimate the flow between two frames, from `start` corrected by keypoint matches."""
+        dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)  # keeps state, so each call needs its own
+        dis.setFinestScale(FINEST_SCALE)
         if start is not None:
             # DIS writes into it, and `correct` may return its argument.
             start = self.matches.correct(start, source, target).copy()
-        dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)  # keeps state, so each call needs its own
-        dis.setFinestScale(FINEST_SCALE)
+            dis.setPatchStride(STARTED_STRIDE)
+            dis.setVariationalRefinementIterations(STARTED_REFINEMENTS)
         return dis.calc(self.grey(source), self.grey(target), start)  # type: ignore[arg-type]  # None is accepted

@@ -68,10 +68,11 @@ def unpack_flow(packed: bytes) -> np.ndarray:
     zigzag = low | high.astype(np.uint16) << 8
     steps = (zigzag >> 1 ^ -(zigzag & 1)).view(np.int16)  # [2,H,W]; differences so far
     for axis in (2, 1):
-        np.cumsum(steps, axis, out=steps)
+        np.cumsum(steps, axis, np.int16, out=steps)  # by default it sums int64
     steps = np.moveaxis(steps, 0, -1)
     flow = steps.astype(np.float32) / STEPS_PER_PX
-    flow[steps == NAN_STEP] = np.nan
+    if (unknown := steps == NAN_STEP).any():
+        flow[unknown] = np.nan
     return flow
 
 

@@ -18,6 +18,8 @@ SMALL_FRAME = 400 * 300  # pixels; smaller frames are doubled before SIFT double
 # so distances do not depend on the number of threads.
 DESCRIPTOR_LENGTH = 512
 MAX_RATIO = 0.8  # Lowe's ratio: distance to the nearest descriptor over that to the second nearest
+# Matches of both directions are found together. Those of the one are kept for so many pairs: 8 kB each at most.
+MAX_OPPOSITE = 2**14
 # A match is kept if enough of its nearest matches move alike: within MIN_TOLERANCE px (the localisation error of
 # keypoints) plus a share of their distance.
 NEIGHBOURS, MIN_AGREEING, MIN_TOLERANCE, TOLERANCE_SHARE = 8, 3, 2.0, 0.25
@@ -36,6 +38,8 @@ class KeypointMatches:
 
     def __init__(self, grey: Callable[[int], np.ndarray], cached: int) -> None:
         self._keypoints = lru_cache(cached)(lambda index: detect_keypoints(grey(index)))
+        # (source, target): matches that were found together with those of (target, source).
+        self._opposite: dict[tuple[int, int], NDArray[np.int16]] = {}
 
     def match(self, source: int, target: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Match two frames.
@@ -46,16 +50,15 @@ class KeypointMatches:
         (points, descriptors), (target_points, target_descriptors) = self._keypoints(source), self._keypoints(target)
         if min(len(points), len(target_points)) <= NEIGHBOURS:
             return points[:0], points[:0]
-        distance = squared_distances(descriptors, target_descriptors)
-        rows, nearest = np.arange(len(distance)), distance.argmin(1)
-        mutual = distance.argmin(0)[nearest] == rows
-        first = distance[rows, nearest]
-        distance[rows, nearest] = np.inf
-        distinct = first < MAX_RATIO**2 * distance.min(1)
-        kept = np.flatnonzero(mutual & distinct)
+        if (found := self._opposite.pop((source, target), None)) is None:
+            found, opposite = match_descriptors(descriptors, target_descriptors)
+            if len(self._opposite) < MAX_OPPOSITE:
+                self._opposite[target, source] = opposite
+        kept, matched = found
         # Keypoints of several orientations at one position count once.
-        kept = kept[np.unique(points[kept], axis=0, return_index=True)[1]]
-        points, flow = points[kept], target_points[nearest[kept]] - points[kept]
+        first = np.unique(points[kept], axis=0, return_index=True)[1]
+        kept, matched = kept[first], matched[first]
+        points, flow = points[kept], target_points[matched] - points[kept]
         agree = agrees_with_neighbours(points, flow)
         return points[agree], flow[agree]
 
@@ -84,10 +87,9 @@ class KeypointMatches:
         )
         match = np.zeros(label.max() + 1, int)
         match[label[rows, columns]] = np.arange(len(points))
-        nearest = match[label]
-        replaced = (distance <= RADIUS * max(height, width)) & contradicts[nearest]
+        replaced = contradicts[match][label] & (distance <= RADIUS * max(height, width))
         corrected = flow.copy()
-        corrected[replaced] = moved[nearest[replaced]]
+        corrected[replaced] = moved[match[label[replaced]]]
         return corrected
 
 
@@ -111,14 +113,36 @@ def detect_keypoints(grey: np.ndarray) -> tuple[NDArray[np.float32], NDArray[np.
     return centres.clip(0, corner), np.rint(rooted).astype(np.int16)
 
 
+def match_descriptors(a: NDArray[np.int16], b: NDArray[np.int16]) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
+    """Find the descriptors that are each other's nearest, and much nearer than the second nearest.
+
+    Args:
+        a: Descriptors [N,128] of a frame.
+        b: Descriptors [M,128] of another.
+
+    Returns:
+        Rows of `a` and of `b` [2,K], where the second nearest is among `b`; and rows of `b` and of `a` [2,L], where it
+        is among `a`. The first rows ascend.
+    """
+    distance = squared_distances(a, b)
+    nearest, back = distance.argmin(1), distance.argmin(0)
+    rows = np.flatnonzero(back[nearest] == np.arange(len(a)))
+    columns = nearest[rows]
+    first = distance[rows, columns]
+    distance[rows, columns] = np.inf
+    pairs = np.stack([rows, columns]).astype(np.int16)
+    forwards = first < MAX_RATIO**2 * distance.min(1)[rows]
+    backwards = first < MAX_RATIO**2 * distance.min(0)[columns]
+    opposite = pairs[::-1, backwards]
+    return pairs[:, forwards], opposite[:, opposite[0].argsort()]
+
+
 def squared_distances(a: NDArray[np.int16], b: NDArray[np.int16]) -> NDArray[np.float32]:
     """Return the squared distances [N,M] between descriptors [N,128] and [M,128]: whole numbers below 2^24."""
     x, y = a.astype(np.float32), b.astype(np.float32)
-    distances = x @ y.T
-    distances *= -2
-    distances += (x * x).sum(1)[:, None]
-    distances += (y * y).sum(1)
-    return distances
+    # |x|² − 2xy + |y|² as one product, to write the large matrix once.
+    rows = np.concatenate([-2 * x, (x * x).sum(1, keepdims=True), np.ones_like(x[:, :1])], 1)
+    return rows @ np.concatenate([y, np.ones_like(y[:, :1]), (y * y).sum(1, keepdims=True)], 1).T
 
 
 def agrees_with_neighbours(points: NDArray[np.float32], flow: NDArray[np.float32]) -> NDArray[np.bool_]:

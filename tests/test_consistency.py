@@ -8,8 +8,8 @@ from preprocessing.consistency import (
     cycle_masks,
     extend_chain,
     keep_similar,
-    lookup,
     keep_similar_colour,
+    lookup,
 )
 from utils.coords import pixel_grid
 

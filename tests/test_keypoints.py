@@ -140,3 +140,12 @@ def test_flow_finds_a_patch_again_that_was_occluded(monkeypatch):
     assert error() < 0.5
     monkeypatch.setattr(KeypointMatches, "correct", lambda self, flow, *pair: flow)
     assert error() > 20
+
+
+def test_matches_of_a_pair_do_not_depend_on_which_direction_came_first():
+    first, second = texture(), turned(texture(), 10, (7, 3))[0]
+    one, other = (KeypointMatches([first, second].__getitem__, 2) for _ in range(2))
+    forwards, backwards = one.match(0, 1), one.match(1, 0)  # the second from the distances of the first
+    assert len(forwards[0]) > 100 and len(backwards[0]) > 100
+    for matches, again in ((backwards, other.match(1, 0)), (forwards, other.match(0, 1))):
+        assert all(np.array_equal(a, b) for a, b in zip(matches, again, strict=True))
