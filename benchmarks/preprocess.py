@@ -3,7 +3,7 @@
 Three parts, each in a process of its own:
 raft    time of a pair, each frame encoded once, or for each pair, or by torchvision's forward; random weights
 filter  filtering and chaining against `tests.oracles.reference_filtering`, files included, on the first frames
-whole   every stage on the whole clip with DIS flow: time, peak memory, bytes on disk
+whole   every stage on the whole clip with DIS flow: CPU time of a pair, time, peak memory, bytes on disk
 """
 
 import argparse
@@ -155,12 +155,15 @@ def _write_features_like_dino(paths: SequencePaths, names: list[str]) -> None:
 def measure_whole(paths: SequencePaths, num_frames: int | None, pairs: str, device: str, keep: Path | None) -> dict:
     """Run every stage in a copy of the frames; return times, memory and sizes."""
     times: dict[str, float] = {}
+    cpu: dict[str, float] = {}
 
     def clocked(name: str) -> Callable[..., None]:
         stage = getattr(pipeline, name)
 
         def run(*values: object, **options: object) -> None:
+            start = time.process_time()
             times[name], _ = timed(lambda: stage(*values, **options))
+            cpu[name] = time.process_time() - start
 
         return run
 
@@ -177,8 +180,10 @@ def measure_whole(paths: SequencePaths, num_frames: int | None, pairs: str, devi
         folders = [path for path in copy.root.iterdir() if path.is_dir()]
         size = {path.name: sum(f.stat().st_size for f in path.rglob("*") if f.is_file()) for path in folders}
     height, width = read_frame(frames[0]).shape[:2]
+    num_pairs = len(Pairs(len(frames), pairs).all())
     return {
-        "frames, width, height, pairs": [len(frames), width, height, len(Pairs(len(frames), pairs).all())],
+        "frames, width, height, pairs": [len(frames), width, height, num_pairs],
+        **{f"{name}, ms of CPU time a pair": 1000 * seconds / num_pairs for name, seconds in cpu.items()},
         **{f"{name}, s": seconds for name, seconds in times.items()},
         "peak memory, GB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
         **{f"{name}, GB": count / 1e9 for name, count in size.items()},

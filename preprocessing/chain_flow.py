@@ -26,7 +26,8 @@ from utils.distributed import SINGLE_PROCESS, Context
 from utils.images import read_frame
 from utils.parallel import default_workers, run_in_threads
 
-ADJACENT_CACHE_BYTES = 2**29  # for adjacent flows, which every sweep uses; longer clips read them repeatedly
+# Bytes for adjacent flows and for frames, which every sweep uses; longer clips read them repeatedly.
+ADJACENT_CACHE_BYTES, FRAME_CACHE_BYTES = 2**29, 2**28
 
 
 class FilteredFlow(NamedTuple):
@@ -96,9 +97,12 @@ class Chain:
 
     def __init__(self, paths: SequencePaths, names: list[str], features: str, device: Device) -> None:
         self.paths, self.names, self.device = paths, names, device
-        self.features = FeatureMaps(paths, features, device)
-        bytes_each = 10 * read_frame(paths.color / names[0])[..., 0].size  # two float32, two bool a pixel
-        self._read_adjacent = lru_cache(ADJACENT_CACHE_BYTES // bytes_each)(self._read_filtered)
+        num_px = read_frame(paths.color / names[0])[..., 0].size
+        self.features = FeatureMaps(paths, features, device, num_px)
+        # A pixel has two float32 and two bool, and three bytes of colour.
+        self._read_adjacent = lru_cache(ADJACENT_CACHE_BYTES // (10 * num_px))(self._read_filtered)
+        self._read_frame = lru_cache(FRAME_CACHE_BYTES // (3 * num_px))(lambda name: read_frame(paths.color / name))
+        self._read_image = lru_cache(4)(self._read_float)  # a sweep has the same source throughout
 
     def along_sweep(self, sweep: Sweep) -> Iterator[ChainedFlow]:
         """Chain the flows of a sweep, from adjacent flow to adjacent flow."""
@@ -142,9 +146,9 @@ class Chain:
         flow, valid = read_chained(self.paths, a, b)
         return flow.to(self.device), valid.to(self.device)
 
-    def _read_image(self, name: str) -> Tensor:
+    def _read_float(self, name: str) -> Tensor:
         """Read a frame as [H,W,3] in [0, 1]."""
-        return torch.from_numpy(read_frame(self.paths.color / name)).to(self.device).float() / 255
+        return torch.from_numpy(self._read_frame(name)).to(self.device).float() / 255
 
 
 def _nan_except(flow: Tensor, mask: Tensor) -> Tensor:

@@ -30,6 +30,7 @@ DINO_MEAN, DINO_STD = (0.485, 0.456, 0.406), (0.228, 0.224, 0.225)
 # A stride of 4 px lets 1.5 times as many wrong points pass, at the same share of right ones. 2x2 cells separate them as
 # well as the usual 4x4, with a quarter of the memory.
 SIFT_STRIDE, SIFT_CELLS, SIFT_CELL_SIZE = 2, 2, 4
+SIFT_STRIP = 64  # rows of a frame that are described together
 
 
 def dino_input(frame: np.ndarray) -> Tensor:
@@ -50,13 +51,30 @@ def sift_map(frame: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
     margin = SIFT_CELLS * SIFT_CELL_SIZE
     grey = torch.from_numpy(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)).to(device).float()[None, None] / 255
     with torch.inference_mode():
-        dense = describe(F.pad(grey, [margin] * 4, mode="replicate"))[0].movedim(0, -1)
+        dense = _describe_strips(describe, F.pad(grey, [margin] * 4, mode="replicate"))[0].movedim(0, -1)
     # If the cells' size is even, a descriptor's centre lies half a pixel before the middle of its cells.
     first = (SIFT_CELLS - 1) * SIFT_CELL_SIZE / 2 - (0.5 if SIFT_CELL_SIZE % 2 == 0 else 0)
     ys = torch.linspace(0, height - 1, -(-height // SIFT_STRIDE), device=device)
     xs = torch.linspace(0, width - 1, -(-width // SIFT_STRIDE), device=device)
     px = torch.stack(torch.meshgrid(xs, ys, indexing="xy"), -1) + (margin - first)
     return sample_bilinear(dense[None], px[None])[0]
+
+
+def _describe_strips(describe: DenseSIFTDescriptor, grey: Tensor) -> Tensor:
+    """Describe an image [1,1,H,W] in strips, whose intermediate results fit into a processor's cache: the same result.
+
+    Descriptors reach over less than a strip's margin, `SIFT_CELLS * SIFT_CELL_SIZE` rows.
+    """
+    height, margin = grey.shape[2], SIFT_CELLS * SIFT_CELL_SIZE
+    strips = []
+    for first in range(0, height, SIFT_STRIP):
+        top, bottom = max(0, first - margin), min(height, first + SIFT_STRIP + margin)
+        described = describe(grey[:, :, top:bottom])
+        last = None if bottom == height else first - top + SIFT_STRIP
+        strips.append(described[:, :, first - top : last])
+        if bottom == height:
+            break
+    return torch.cat(strips, 2)
 
 
 def feature_extractor(kind: str, device: torch.device | str, dino_weights: Path | None = None) -> Extractor:

@@ -21,7 +21,8 @@ from utils.images import read_frame
 from utils.parallel import default_workers, run_in_threads
 
 Device = torch.device | str
-CACHED_FRAMES = 16  # number of frames whose features stay in memory
+# Bytes of features that stay in memory, and of those of a pixel: SIFT's, DINO's are fewer.
+CACHE_BYTES, FEATURE_BYTES_PER_PX = 2**30, 32
 
 
 class FeatureMaps:
@@ -31,11 +32,12 @@ class FeatureMaps:
         paths: Sequence with `features/<kind>/`.
         kind: A key of `COSINE_THRESHOLD`.
         device: Where to compare.
+        num_px: Pixels of a frame.
     """
 
-    def __init__(self, paths: SequencePaths, kind: str, device: Device) -> None:
+    def __init__(self, paths: SequencePaths, kind: str, device: Device, num_px: int) -> None:
         self.threshold = COSINE_THRESHOLD[kind]
-        self._load = lru_cache(CACHED_FRAMES)(
+        self._load = lru_cache(max(2, CACHE_BYTES // (FEATURE_BYTES_PER_PX * num_px)))(
             lambda name: torch.from_numpy(_read_features(paths.feature(kind, name))).to(device)
         )
 
@@ -79,7 +81,8 @@ def filter_flow(
     missing = set(missing_masks(paths, pairs.named(names)))
     todo = context.partition([(i, j) for i, j in pairs.all() if i < j])
     todo = [(i, j) for i, j in todo if {(names[i], names[j]), (names[j], names[i])} & missing]
-    maps = FeatureMaps(paths, features, device)
+    num_px = read_frame(paths.color / names[0])[..., 0].size
+    maps = FeatureMaps(paths, features, device, num_px)
 
     def work(pair: Pair) -> Iterator[None]:
         (a, b), is_near = (names[k] for k in pair), pair[1] - pair[0] < NEAR_GAP
@@ -93,6 +96,6 @@ def filter_flow(
         yield
 
     with tqdm(total=len(todo), desc="filter", unit="pair", disable=context.rank > 0) as bar:
-        run_in_threads(work, todo, default_workers(read_frame(paths.color / names[0])[..., 0].size, device))
+        run_in_threads(work, todo, default_workers(num_px, device))
     context.barrier()
     write_counts(paths, names, pairs, "filter", context)

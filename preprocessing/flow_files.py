@@ -67,8 +67,9 @@ def unpack_flow(packed: bytes) -> np.ndarray:
         raise ValueError(f"a damaged packed flow: {error}") from error
     zigzag = low | high.astype(np.uint16) << 8
     steps = (zigzag >> 1 ^ -(zigzag & 1)).view(np.int16)  # [2,H,W]; differences so far
-    for axis in (2, 1):
-        np.cumsum(steps, axis, np.int16, out=steps)  # by default it sums int64
+    np.cumsum(steps, 2, np.int16, out=steps)  # by default it sums int64
+    for row in range(1, height):  # a third of the time of cumsum, which goes down column by column
+        steps[:, row] += steps[:, row - 1]
     steps = np.moveaxis(steps, 0, -1)
     flow = steps.astype(np.float32) / STEPS_PER_PX
     if (unknown := steps == NAN_STEP).any():

@@ -1,8 +1,10 @@
 """Files of masks, counts and statistics, which filtering and chaining write."""
 
+import io
 import json
 
 import numpy as np
+from PIL import Image
 from tqdm import tqdm
 
 from preprocessing.flow_files import read_pair_mask
@@ -17,8 +19,11 @@ from utils.images import write_image
 
 def write_pair_mask(paths: SequencePaths, a: str, b: str, consistent: np.ndarray, rescued: np.ndarray) -> None:
     """Write bool [H,W] masks of the flow a→b as the png that `SequencePaths.flow_mask` describes."""
-    channels = [consistent, rescued, np.zeros_like(consistent)]
-    write_image(paths.flow_mask(a, b), np.stack(channels, -1).astype(np.uint8) * 255)
+    # Two bits a pixel take half the time of three bytes, to write as to read.
+    image = Image.fromarray(consistent | rescued.astype(np.uint8) << 1)
+    image.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0, 255, 255, 0])
+    image.save(png := io.BytesIO(), "PNG", bits=2, compress_level=1)
+    write_atomic(paths.flow_mask(a, b), png.getvalue())
 
 
 def missing_masks(paths: SequencePaths, pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
