@@ -25,19 +25,19 @@ RELEASED = {
 }  # fmt: skip
 # The values of fast.txt that differ from the defaults.
 FAST = {
-    "expname": "fast", "flow": "auto", "flow_scale": "auto", "raft_iters": 8, "chain": False, "num_iters": 3500,
-    "schedule_scale": 0.035, "num_pairs": 16, "num_pts": 32, "num_workers": 1, "num_threads": 1,
+    "expname": "fast", "flow": "auto", "flow_scale": "auto", "raft_iters": 8, "chain": False, "num_iters": 3000,
+    "schedule_scale": 0.03, "num_pairs": 16, "num_pts": 32, "num_workers": 1, "num_threads": 1,
     "num_samples_ray": 12, "pe_freq": 2, "coupling_width": 48,
     "coupling_depth": 1, "plane_size": 24, "plane_interval": 4, "soft_bound": 1.0, "code_size": 64, "code_width": 64,
     "volume_width": 64, "volume_depth": 2, "volume_plane_size": 96, "lr_feature": 0.002, "lr_deform": 0.0025,
-    "lr_muon": 0.00175, "lr_color": 0.005, "lr_schedule": "square", "lr_warmup": 210, "grad_clip": 1.0,
+    "lr_muon": 0.00175, "lr_color": 0.005, "lr_schedule": "square", "lr_warmup": 180, "grad_clip": 1.0,
     "start_interval": 14, "depth_prior": 5.0, "motion_share": 0.7,
-    "use_count_map": True, "mask_near": True, "use_max_loc": True, "vis_occlusion": True, "i_img": 1750,
+    "use_count_map": True, "mask_near": True, "use_max_loc": True, "vis_occlusion": True, "i_img": 1500,
     "i_weight": 500,
 }  # fmt: skip
 DEMO = FAST | {
-    "expname": "demo", "flow": "dis", "data_dir": "data/demo_scene", "synthetic": True, "num_iters": 2600,
-    "schedule_scale": 0.026, "lr_warmup": 156, "i_print": 50, "i_img": 1300,
+    "expname": "demo", "flow": "dis", "data_dir": "data/demo_scene", "synthetic": True, "num_iters": 2300,
+    "schedule_scale": 0.023, "lr_warmup": 138, "i_print": 50, "i_img": 1150,
 }  # fmt: skip
 MAPS = {"use_error_map": True, "use_count_map": True, "use_max_loc": True, "vis_occlusion": True}
 
