@@ -19,8 +19,8 @@ from utils.parallel import default_workers
 # Chosen on two 24-frame 192x128 scenes with exact tracks: level 0 (the preset stops at half resolution) lowers the mean
 # error between neighbours from 0.63 px to 0.32 px; a denser patch grid and more iterations double the time for 0.02 px.
 FINEST_SCALE = 0
-# Flow that starts from composed flow takes a quarter of the time with these, and is no worse on real clips
-# (docs/preprocessing.md); flow between neighbours, from which the start is composed, keeps the preset's 3 px and 5.
+# DIS from composed flow takes a quarter of the time with these, and is no worse on real clips, but worse on small
+# synthetic scenes (docs/preprocessing.md). Flow between neighbours, from which the start is composed, keeps the preset's 3 and 5.
 STARTED_STRIDE, STARTED_REFINEMENTS = 5, 0
 # Bytes of cached adjacent flows and grey frames, and of cached keypoints (1,000 frames); longer clips recompute them.
 CACHE_BYTES, KEYPOINT_CACHE_BYTES = 2**30, 2**29
