@@ -20,7 +20,8 @@ from utils.parallel import default_workers
 # error between neighbours from 0.63 px to 0.32 px; a denser patch grid and more iterations double the time for 0.02 px.
 FINEST_SCALE = 0
 # DIS from composed flow takes a quarter of the time with these, and is no worse on real clips, but worse on small
-# synthetic scenes (docs/preprocessing.md). Flow between neighbours, from which the start is composed, keeps the preset's 3 and 5.
+# synthetic scenes (docs/preprocessing.md). Flow between neighbours, from which the start is composed, keeps the
+# preset's 3 px and 5.
 STARTED_STRIDE, STARTED_REFINEMENTS = 5, 0
 # Bytes of cached adjacent flows and grey frames, and of cached keypoints (1,000 frames); longer clips recompute them.
 CACHE_BYTES, KEYPOINT_CACHE_BYTES = 2**30, 2**29
