@@ -67,17 +67,22 @@ def cycle_masks(flow: Tensor, back: Tensor, rescue: bool = True) -> tuple[Tensor
         rescued [*,H,W]: The first cycle ends elsewhere, but a second one from there returns to the same target. So p is
             occluded at its target, by the point that is visible there.
     """
-    height, width = flow.shape[-3:-1]
     target = targets(flow)
-    inside = is_inside_image(target, height, width)
-    returned = target + lookup(back, target)
-    first = (returned - pixel_grid(height, width, flow.device)).norm(dim=-1)
+    inside = is_inside_image(target, *flow.shape[-3:-1])
+    step_back = lookup(back, target)
+    first = _length(flow + step_back)
     consistent = inside & (first < CYCLE_THRESHOLD)
     if not rescue:
         return consistent, torch.zeros_like(consistent)
-    second = (returned + lookup(flow, returned) - target).norm(dim=-1)
+    second = _length(step_back + lookup(flow, target + step_back))
     rescued = inside & (first > OCCLUSION_FACTOR * CYCLE_THRESHOLD) & (second < CYCLE_THRESHOLD)
     return consistent, rescued
+
+
+def _length(vectors: Tensor) -> Tensor:
+    """Return the lengths [*] of vectors [*,2], whose components may be separate in memory: torch's norm is slow then."""
+    x, y = vectors.unbind(-1)
+    return (x * x + y * y).sqrt_()
 
 
 def appearance_similarity(
