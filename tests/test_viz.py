@@ -193,7 +193,7 @@ def test_queries_of_any_frames_are_tracked_both_ways_and_returned_exactly(view):
 def test_points_outside_the_image_are_not_visible_but_the_query_is(view, monkeypatch):
     model = view().model
 
-    def map_points(src_ids: torch.Tensor, px: torch.Tensor, tgt_ids, *_) -> Tracks:
+    def map_points(src_ids: torch.Tensor, px: torch.Tensor, tgt_ids, *_, **__) -> Tracks:
         gaps = torch.tensor(list(tgt_ids))[:, None] - src_ids
         moved = px + gaps[..., None] * px.new_tensor([20.0, 0.0])
         score = (gaps == 0).float()  # occluded at the query
@@ -212,7 +212,7 @@ def test_the_camera_is_what_the_background_follows(view, tmp_path, monkeypatch, 
     flags = ["--foreground_mask_path", str(write_mask(tmp_path / "masks", "any.png"))] if masked else []
     seen = view("--query_frame_id", "1", "--frames", "1:3", *flags)
 
-    def map_points(src_ids: torch.Tensor, px: torch.Tensor, tgt_ids, *_) -> Tracks:
+    def map_points(src_ids: torch.Tensor, px: torch.Tensor, tgt_ids, *_, **__) -> Tracks:
         in_mask = ((px >= px.new_tensor([8, 5])) & (px < px.new_tensor([20, 15]))).all(-1, keepdim=True)
         step = torch.where(in_mask, px.new_tensor([-3.0, 1.0]), px.new_tensor([0.5, 0.25]))
         moved = torch.stack([px + (t - src_ids)[:, None] * step for t in tgt_ids])
