@@ -50,7 +50,7 @@ def open_view(args: Namespace) -> tuple["View", Path]:
     from networks.tracks import TrackingOptions
     from preprocessing.source_record import frame_origin
     from utils.device import pick_device
-    from visualization.export_formats import check_rate
+    from visualization.export_formats import check_timing
     from visualization.query_points import query_points
     from visualization.view import View, ViewOptions, check_frames
 
@@ -61,7 +61,9 @@ def open_view(args: Namespace) -> tuple["View", Path]:
     clip = open_clip(Path(args.data_dir), **size, query_frame_id=query, **masks)
     num_frames, height, width, _ = clip.video.shape
     check_frames(args.frames, num_frames)
-    check_rate(args.export, args.fps or frame_origin(clip.paths, clip.names).fps or math.nan)
+    origin = frame_origin(clip.paths, clip.names)
+    first = origin.numbers[0] if args.first_frame is None else args.first_frame
+    check_timing(args.export, args.fps or origin.fps or math.nan, first, num_frames)
     choice = {name: getattr(args, name) for name in ("points", "region", "grid_interval", "random")}
     queries = query_points(clip, query_frame_id=query, **choice, seed=args.loader_seed)
     if clip.foreground is None:

@@ -25,10 +25,12 @@ class FrameReader:
     Args:
         size: (height, width).
         read: Yields RGB [H,W,3] for each of the given frame numbers, which must increase.
+        is_fallback: Whether they are reduced frames, because their source is missing or has changed.
     """
 
     size: tuple[int, int]
     read: Callable[[Sequence[int]], Iterator[NDArray[uint8]]]
+    is_fallback: bool = False
 
 
 def original_frames(paths: SequencePaths, video: NDArray[uint8]) -> FrameReader:
@@ -39,7 +41,7 @@ def original_frames(paths: SequencePaths, video: NDArray[uint8]) -> FrameReader:
         video: Its frames, RGB [T,H,W,3]; read instead of a source that is missing or has changed.
     """
     record = read_source_record(paths)
-    reduced = FrameReader(video.shape[1:3], lambda ids: (video[i] for i in ids))
+    reduced = FrameReader(video.shape[1:3], lambda ids: (video[i] for i in ids), bool(record.get("max_side")))
     if not record.get("max_side") or not Path(record.get("source", "")).exists():
         return reduced
     try:

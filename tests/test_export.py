@@ -162,7 +162,8 @@ def test_a_recording_is_refused_without_its_package_before_any_work(model, tmp_p
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"fps": float("nan")}, "ae needs the frame rate, which the source does not have: give it with --fps"),
+        ({"fps": float("nan")}, "ae needs the frame rate, which the source does not have: give fps"),
+        ({"first_frame": 1048574, "formats": ["blender"]}, "Blender counts to 1048574: give first_frame"),
         ({"query_points": np.zeros((0, 3))}, r"shape \[0, 3\]: expected \[N,3\]"),
         ({"query_points": [[5.0, 6.0]]}, r"shape \[1, 2\]: expected \[N,3\]"),
         ({"names": ["nose"]}, "found 1 names for 2 query points"),
@@ -170,9 +171,9 @@ def test_a_recording_is_refused_without_its_package_before_any_work(model, tmp_p
 )
 def test_what_does_not_fit_together_is_refused_before_any_work(model, tmp_path, monkeypatch, changed, message):
     monkeypatch.setattr(model, "track", lambda *args: pytest.fail("it was not refused"))
-    given: dict[str, Any] = {"query_points": QUERIES, "fps": 24.0} | changed
+    given: dict[str, Any] = {"query_points": QUERIES, "fps": 24.0, "formats": ["npz", "ae"]} | changed
     with pytest.raises(InputError, match=message):
-        export(model, VIDEO, formats=["npz", "ae"], out_dir=tmp_path, **given)
+        export(model, VIDEO, out_dir=tmp_path, **given)
     assert not list(tmp_path.iterdir())
 
 
@@ -192,3 +193,11 @@ def test_compositing_gets_pixels_of_the_source(model, tmp_path):
     assert " x1 11.0000 x2 " in (tmp_path / "tracks.nk").read_text()
     assert np.load(tmp_path / "tracks.npz")["tracks"][1, 0].tolist() == [5, 6]
     assert (tmp_path / "tracks_dlc.csv").read_text().splitlines()[4].startswith("1,5.0000,6.0000,")
+
+
+@pytest.mark.parametrize("is_fallback", [True, False])
+def test_pixels_that_are_not_the_sources_are_announced(model, tmp_path, capsys, is_fallback):
+    plate = FrameReader((HEIGHT, WIDTH), lambda ids: (VIDEO[t] for t in ids), is_fallback)
+    export(model, VIDEO, QUERIES, ["npz", "blender", "nuke"], tmp_path, plate=plate)
+    sentence = f"nuke, blender fit the reduced frames of {WIDTH}x{HEIGHT} pixels"
+    assert (sentence in capsys.readouterr().out) == is_fallback

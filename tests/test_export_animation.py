@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import MagicMock
 
 import numpy as np
@@ -20,6 +21,7 @@ from visualization.export_animation import write_after_effects, write_blender
 from visualization.export_tracks import TrackTable
 
 NAMES = ("left ear", 'the "nose"', "", "Öhr 😀", "'''\n\\", "left ear", "a/b")
+TEXTS = [("Text", ""), ("other.py", "/other.py"), ("tracks.py", "//tracks.py")]
 PLATE_SIZE = (2 * HEIGHT, 2 * WIDTH)
 
 
@@ -88,6 +90,24 @@ def test_a_name_longer_than_a_file_may_have_is_cut(table, tmp_path):
     assert len(list(tmp_path.iterdir())) == POINTS
 
 
+def test_a_second_export_replaces_the_first(table, plate, tmp_path):
+    """Fewer points, other names and numbers; files of the user stay."""
+    ours, frames = tmp_path / "ae", tmp_path / "blender" / "frames"
+    for folder in (ours, frames):
+        folder.mkdir(parents=True)
+        (folder / "notes_1.txt").touch()
+        (folder / "plate.01001.png").touch()
+    for names, first in ((NAMES, 1001), (("nose",) * POINTS, 7)):
+        renamed = replace(table, names=names, frame_numbers=np.arange(first, first + FRAMES))
+        write_after_effects(ours, renamed)
+        write_blender(tmp_path / "blender", renamed, plate)
+    kept = {"notes_1.txt", "plate.01001.png"}
+    assert {path.name for path in ours.iterdir()} == kept | {"0_nose.txt"} | {
+        f"{n}_nose point {n}.txt" for n in range(1, POINTS)
+    }
+    assert {path.name for path in frames.iterdir()} == kept | {f"{n:05d}.png" for n in range(7, 7 + FRAMES)}
+
+
 def script_data(path: Path) -> tuple[dict, list[dict]]:
     """SCENE and POINTS of a script, which must be literals."""
     body = ast.parse(path.read_text(encoding="utf-8")).body
@@ -138,6 +158,22 @@ def test_the_blender_script_makes_a_marker_and_a_key_for_each_point_in_each_fram
     assert [call.kwargs["frame"] for call in keys] == [1001, 1002, 1003, 1004, 1005] * POINTS
     scene = bpy.data.scenes.new()
     assert (scene.frame_start, scene.frame_end) == (1001, 1005) and isinstance(scene.render.fps, MagicMock)
+
+
+def test_the_blender_script_finds_its_frames_beside_the_text_that_was_opened(table, plate, tmp_path, monkeypatch):
+    """In the text editor `__file__` is the .blend file with the text's name behind it; the export was moved."""
+    bpy = MagicMock()
+    monkeypatch.setitem(sys.modules, "bpy", bpy)
+    bpy.path.abspath = lambda path: path.replace("//", f"{tmp_path}/moved/")
+    bpy.data.texts = [SimpleNamespace(name=name, filepath=path) for name, path in TEXTS]
+    bpy.data.movieclips.load.side_effect = RuntimeError
+    write_blender(tmp_path / "made", table, plate)
+    (tmp_path / "made").rename(tmp_path / "moved")
+    script = compile((tmp_path / "moved" / "tracks.py").read_text(), "tracks.py", "exec")
+    with pytest.raises(RuntimeError):
+        exec(script, {"__file__": "/a.blend/tracks.py", "__name__": "__main__"})
+    bpy.data.movieclips.load.assert_called_once_with(str(tmp_path / "moved" / "frames" / "01001.png"))
+    bpy.data.scenes.new.assert_not_called()  # no empty scene is left
 
 
 IN_BLENDER = """

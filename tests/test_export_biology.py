@@ -56,6 +56,7 @@ def test_napari_opens_them_as_a_tracks_layer(table, tmp_path):
     np.testing.assert_allclose(layer.data, expected, atol=6e-5)
     np.testing.assert_array_equal(layer.features["visible"], table.visibility.T.ravel())
     assert layer.features["name"].tolist() == np.repeat(LABELS, FRAMES).tolist()
+    layer.color_by = "confidence"  # as the documents advise
 
 
 def test_deeplabcut_has_three_rows_of_names_and_a_row_for_each_frame(table, tmp_path):

@@ -52,7 +52,7 @@ def test_csv_holds_the_same_tracks_as_npz(table, tmp_path):
 
 def test_names_of_points_are_a_column_an_array_and_the_names_of_tracks(table, tmp_path):
     """Brackets in a name would be run by Tcl in Nuke."""
-    names = ("left ear", 'the "nose"', "", "Öhr, rechts", "[exit]", "{a}", "7")
+    names = ("left ear", 'the "nose"', "", "Öhr, rechts", "[exit]", "{exit}", "7")
     table = replace(table, names=names)
     write_npz(tmp_path / "tracks.npz", table)
     write_csv(tmp_path / "tracks.csv", table)
@@ -64,7 +64,7 @@ def test_names_of_points_are_a_column_an_array_and_the_names_of_tracks(table, tm
     _, knobs = nuke_tree((tmp_path / "tracks.nk").read_text())
     *_, tracks = knobs[knobs.index("tracks") + 1]
     assert [row[1] for row in tracks] == [
-        *('"left ear"', '"the _nose_"', '"point 2"', '"Öhr_ rechts"', '"_exit_"', '"_a_"', '"7"')
+        *('"left ear"', '"the _nose_"', '"point 2"', '"Öhr_ rechts"', '"_exit_"', '"_exit_ point 5"', '"7"')
     ]
 
 

@@ -276,6 +276,7 @@ def test_a_mask_of_any_frame_and_a_region_choose_the_points(view, tmp_path):
         (["--frames", "1:4"], "expected at most 3, as many as the clip has"),
         (["--frames", "2:1"], "holds no frame"),
         (["--export", "npz,ae"], "ae needs the frame rate"),
+        (["--export", "blender", "--first_frame", "1048573"], "Blender counts to 1048574"),
         (["--fps", "0"], "expected a number of at least 0.001 and at most 1000"),
     ],
 )
@@ -301,7 +302,8 @@ def test_pictures_have_the_size_of_the_frames_before_they_were_reduced(run, view
     np.testing.assert_allclose(seen.tracks[0][0], [[7.484, 7.5], [502.516, 311.5], [167.172, 167.5]], atol=0.01)
     np.testing.assert_array_equal(next(seen.originals.read([2])), read_frame(source / "00002.png"))
     write_image(source / "00001.png", np.zeros((320, 511, 3), np.uint8))
-    assert original_frames(seen.clip.paths, seen.clip.video).size == (HEIGHT, WIDTH)  # the source has changed
+    changed = original_frames(seen.clip.paths, seen.clip.video)
+    assert changed.size == (HEIGHT, WIDTH) and changed.is_fallback and not seen.originals.is_fallback
 
 
 def test_a_videos_own_rate_and_frames_are_used(tmp_path, monkeypatch):

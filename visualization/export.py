@@ -20,7 +20,7 @@ from utils.errors import InputError, explain_failed_writes
 from visualization.dense import affordable_side, render_frames
 from visualization.export_animation import write_after_effects, write_blender
 from visualization.export_biology import write_dlc, write_napari
-from visualization.export_formats import check_formats, check_rate
+from visualization.export_formats import check_formats, check_timing
 from visualization.export_model import canonical_cloud, save_cloud, save_depth, save_motion
 from visualization.export_nuke import write_nuke
 from visualization.export_rerun import write_rrd
@@ -36,7 +36,7 @@ TRACK_FILES: dict[str, tuple[str, Callable[[Path, TrackTable], None]]] = {
     "napari": ("tracks_napari.csv", write_napari),
     "dlc": ("tracks_dlc.csv", write_dlc),
 }
-OF_THE_PLATE = ("nuke", "ae")  # positions in pixels of the source's frames, which compositing works on
+OF_THE_PLATE = ("nuke", "ae", "blender")  # in pixels of the source's frames, which compositing works on
 
 
 def export(
@@ -76,16 +76,16 @@ def export(
         The files, or folders of files, that were written.
 
     Raises:
-        InputError: An unknown format, one without its package, `ae` without a frame rate, unusable query points or
-            names, a full disk.
+        InputError: An unknown format, one without its package, `ae` without a frame rate, frame numbers that are too
+            large for Blender, unusable query points or names, a full disk.
     """
     check_formats(formats)
-    check_rate(formats, fps)
+    numbers, times = _numbers_and_times(len(video), origin, first_frame, fps)
+    check_timing(formats, fps, int(numbers[0]), len(numbers))
     if needs_tracks := bool({*TRACK_FILES, "blender", "rrd"} & set(formats)):
         queries = _check_queries(query_points, names)
     out_dir, tracking, written = Path(out_dir), tracking or TrackingOptions(), []
     chunk_size = tracking.chunk_size
-    numbers, times = _numbers_and_times(len(video), origin, first_frame, fps)
 
     def number(frame_id: int) -> str:
         return f"{numbers[frame_id]:05d}"
@@ -127,6 +127,9 @@ def _check_queries(query_points: torch.Tensor | ArrayLike, names: Sequence[str])
 def _save_tracks(table: TrackTable, formats: Sequence[str], out_dir: Path, plate: FrameReader) -> list[Path]:
     """Write the files of tracks alone, and return their paths."""
     written = []
+    if plate.is_fallback and (affected := [name for name in OF_THE_PLATE if name in formats]):
+        size = f"{plate.size[1]}x{plate.size[0]}"
+        print(f"the source is missing or has changed: {', '.join(affected)} fit the reduced frames of {size} pixels")
     for format_name, (file_name, write) in TRACK_FILES.items():
         if format_name in formats:
             write(out_dir / file_name, table.scaled(plate.size) if format_name in OF_THE_PLATE else table)

@@ -27,6 +27,7 @@ def write_after_effects(folder: Path, table: TrackTable) -> None:
     frames repeat the key; after the last visible frame there is none. The first frame always has one, since the first
     key is pasted at the current time.
     """
+    _remove_earlier(folder, r"\d+_.*\.txt")
     height, width = table.size
     positions, digits = corner_from_px(table.tracks), len(str(len(table.queries) - 1))
     for n, label in enumerate(table.labels):
@@ -62,6 +63,13 @@ def _held_frames(visible: NDArray[np.bool_]) -> NDArray[np.int64]:
     return np.maximum.accumulate(np.where(visible[: last + 1], frames, first))
 
 
+def _remove_earlier(folder: Path, pattern: str) -> None:
+    """Remove the files of an earlier export, which may have had other points or frames; keep all others."""
+    for path in folder.glob("*"):
+        if re.fullmatch(pattern, path.name) and path.is_file():
+            path.unlink()
+
+
 def write_blender(folder: Path, table: TrackTable, plate: FrameReader) -> None:
     """Write `tracks.py`, a script that sets up a scene in Blender, and the frames that it shows.
 
@@ -70,6 +78,7 @@ def write_blender(folder: Path, table: TrackTable, plate: FrameReader) -> None:
         table: The tracks.
         plate: The frames to show, of any one size.
     """
+    _remove_earlier(folder / "frames", r"\d+\.png")
     first, (height, width) = int(table.frame_numbers[0]), plate.size
     # Blender reads a sequence as far as its numbers have no gap.
     for number, frame in enumerate(plate.read(range(len(table.tracks))), first):

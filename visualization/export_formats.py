@@ -12,6 +12,7 @@ EXPORT_FORMATS = (
 )
 # Optional packages that write a format, and the oldest version: older ones of OpenEXR cannot write into memory.
 PACKAGES = {"exr": ("OpenEXR", (3, 5)), "rrd": ("rerun-sdk", (0, 24))}
+LAST_BLENDER_FRAME = 1_048_574  # Blender's MAXFRAME
 
 
 def check_formats(formats: Collection[str]) -> None:
@@ -33,16 +34,27 @@ def check_formats(formats: Collection[str]) -> None:
         )
 
 
-def check_rate(formats: Collection[str], fps: float) -> None:
-    """Refuse a format whose times are seconds if the frame rate is unknown (NaN).
+def check_timing(formats: Collection[str], fps: float, first: int, num_frames: int) -> None:
+    """Refuse a format that needs a frame rate if it is unknown (NaN), and one that cannot count as far as the frames.
+
+    Args:
+        formats: Names of formats.
+        fps: Frames per second.
+        first: Number of the first frame.
+        num_frames: Number of frames.
 
     Raises:
-        InputError: `ae` without a frame rate.
+        InputError: `ae` without a frame rate, `blender` with too large a number.
     """
     if "ae" in formats and math.isnan(fps):
         raise InputError(
-            "the export format ae needs the frame rate, which the source does not have: give it with --fps, or leave "
+            "the export format ae needs the frame rate, which the source does not have: give fps (--fps), or leave "
             "ae out"
+        )
+    if "blender" in formats and first + num_frames - 1 > LAST_BLENDER_FRAME:
+        raise InputError(
+            f"the frames are numbered from {first}, and Blender counts to {LAST_BLENDER_FRAME}: give first_frame "
+            "(--first_frame), or leave blender out"
         )
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from utils.atomic import write_atomic
 from utils.conventions import nuke_from_px
-from visualization.export_tracks import TrackTable
+from visualization.export_tracks import TrackTable, unique_names
 
 # The columns of the node's table: (type, whether it can be animated, width on the screen), as Nuke saves them.
 COLUMNS = (
@@ -43,7 +43,7 @@ def write_nuke(path: Path, table: TrackTable) -> None:
         for name in group
     ]
     positions = nuke_from_px(table.tracks, height)
-    labels = (UNSAFE.sub("_", label) for label in table.labels)
+    labels = unique_names([UNSAFE.sub("_", label) for label in table.labels])
     tracks = [_track(positions[:, n], table.visibility[:, n], numbers, label) for n, label in enumerate(labels)]
     lines = [
         f"# {num_points} points in frames {numbers[0]} to {numbers[-1]} of {width}x{height} pixels; y up",

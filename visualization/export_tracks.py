@@ -5,6 +5,7 @@ In memory, positions are pixels (x, y), integer = pixel centre, y down; `utils.c
 
 import csv
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,13 +38,7 @@ class TrackTable:
     @property
     def labels(self) -> list[str]:
         """A name for each point, no two the same; `point 3` for one without a name."""
-        labels: dict[str, int] = {}
-        for n, name in enumerate(self.names or [""] * len(self.queries)):
-            label = name or f"point {n}"
-            while label in labels:
-                label += f" point {n}"
-            labels[label] = n
-        return list(labels)
+        return unique_names(self.names or [""] * len(self.queries))
 
     @property
     def confidence(self) -> NDArray[np.float32]:
@@ -56,6 +51,17 @@ class TrackTable:
         queries = self.queries.copy()
         queries[:, 1:] = scale_points(queries[:, 1:], self.size, size)
         return replace(self, tracks=scale_points(self.tracks, self.size, size), queries=queries, size=size)
+
+
+def unique_names(names: Sequence[str]) -> list[str]:
+    """Return the names, an empty one and one that occurs before completed by the point's number."""
+    unique: dict[str, None] = {}
+    for n, name in enumerate(names):
+        label = name or f"point {n}"
+        while label in unique:
+            label += f" point {n}"
+        unique[label] = None
+    return list(unique)
 
 
 TRACKS_README = (

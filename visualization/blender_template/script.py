@@ -5,7 +5,7 @@ Run `blender -P tracks.py`, or open this file in Blender's text editor and run i
 - a movie clip of the frames, with every point as a tracking marker, muted where the point is occluded;
 - an orthographic camera with the clip in its background, and every point as an animated empty before it, at its depth.
 
-Frames are read from the folder `frames` beside this file, or from where they were written.
+Frames are read from the folder `frames` beside this file, wherever it was moved, or from where they were written.
 """
 
 from pathlib import Path
@@ -22,8 +22,8 @@ MARGIN = 1.0  # between the camera and depth 0
 
 def main() -> None:
     """Set up the scene and show it."""
-    scene = bpy.data.scenes.new("OmniMotion")
     clip = load_clip()
+    scene = bpy.data.scenes.new("OmniMotion")
     set_up(scene, clip)
     add_markers(clip)
     add_camera(scene, clip)
@@ -34,11 +34,18 @@ def main() -> None:
 
 def load_clip() -> "bpy.types.MovieClip":
     """Load the frames as an image sequence that starts in its own frame of the scene."""
-    beside = Path(__file__).resolve().with_name("frames")
-    folder = beside if beside.is_dir() else Path(SCENE["frames"])
-    clip = bpy.data.movieclips.load(str(folder / f"{SCENE['first_frame']:05d}.png"))
+    clip = bpy.data.movieclips.load(str(find_frames() / f"{SCENE['first_frame']:05d}.png"))
     clip.name, clip.frame_start = "OmniMotion", SCENE["first_frame"]
     return clip
+
+
+def find_frames() -> Path:
+    """Return the folder of the frames. In the text editor `__file__` ends with the text's name, but is no file."""
+    script = Path(__file__)
+    texts = [text.filepath for text in bpy.data.texts if text.name == script.name and text.filepath]
+    files = [script.resolve(), *(Path(bpy.path.abspath(path)) for path in texts)]
+    folders = (file.with_name("frames") for file in files)
+    return next(filter(Path.is_dir, folders), Path(SCENE["frames"]))
 
 
 def set_up(scene: "bpy.types.Scene", clip: "bpy.types.MovieClip") -> None:
