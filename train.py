@@ -225,8 +225,7 @@ def _show_results(
     """Print the scores if exact tracks exist, draw tracks and the page, and print the paths of the results."""
     from evaluation.scoring import comparison
     from networks.checkpoints import checkpoint_path
-    from visualization.page import save_page
-    from visualization.page_tracks import QUICK_TRACK_WORK
+    from visualization.page import QUICK_SHARE, save_page
     from visualization.styles import save_grid, save_trails
     from visualization.view import View, ViewOptions
 
@@ -236,12 +235,15 @@ def _show_results(
     options = select(ViewOptions, args, out_dir=trainer.run_dir / "vis", tracking=tracking)
     view = View(model, clip, queries.points, options)
     checkpoint, log_dir = checkpoint_path(trainer.run_dir, trainer.step), _log_dir(args)
-    written = [str(checkpoint), f"{log_dir} (tensorboard --logdir logs/)"]
+    page_line: list[str] = []
+    pictures: list[Path] = []
     try:
-        written = [*map(str, save_grid(view) + save_trails(view)), *written]
-        page = save_page(view, run_name(args), checkpoint, log_dir / "metrics.jsonl", QUICK_TRACK_WORK)
-        written = [f"{page} (the interactive page: open it in a browser)", *written]
+        pictures += save_grid(view)
+        pictures += save_trails(view)
+        page = save_page(view, run_name(args), checkpoint, log_dir / "metrics.jsonl", QUICK_SHARE)
+        page_line = [f"{page} (the interactive page: open it in a browser)"]
     finally:  # what is complete is named even if drawing fails or is interrupted
+        written = [*page_line, *pictures, checkpoint, f"{log_dir} (tensorboard --logdir logs/)"]
         print("\n".join(["files to look at:", *(f"  {line}" for line in written)]))
 
 

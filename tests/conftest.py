@@ -69,7 +69,7 @@ def tiny_config() -> str:
 def tiny_flags(scene_dir, tmp_path, monkeypatch) -> list[str]:
     """Flags of a run of seconds on the small scene; outputs go below the test's own folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("visualization.page_tracks.QUICK_TRACK_WORK", 1e7)  # a coarse grid on the page of every run
+    monkeypatch.setattr("visualization.page.QUICK_SHARE", 1e-6)  # a coarse grid on the page of every run
     return [*TINY.split(), "--data_dir", str(scene_dir)]
 
 

@@ -19,6 +19,7 @@ from networks.tracks import TrackingOptions, Tracks
 from preprocessing.sequence_paths import SequencePaths
 from utils.run_log import read_curves
 from visualization import page, page_tracks
+from visualization.dense import work_per_ray
 from visualization.page_file import STEPS_PER_PIXEL, block_size, escape_json, pack_tracks, quantize_positions
 from visualization.view import View, ViewOptions
 
@@ -49,14 +50,16 @@ def make_page(folder: Path, name: str = "clip", query_frame: int = 2) -> tuple[P
     return page_of(model, video, folder, name, query_frame), model, video
 
 
-def page_of(model: OmniMotion, video: np.ndarray, folder: Path, name: str, query_frame: int) -> Path:
+def page_of(
+    model: OmniMotion, video: np.ndarray, folder: Path, name: str, query_frame: int, work_share: float = 1.0
+) -> Path:
     clip = Clip(SequencePaths(folder), [f"{t}.png" for t in range(len(video))], video, None)
     checkpoint = folder / "model_000007.pth"
     torch.save({"model_config": asdict(model.config), "step": 7, "flags": {name: name, "lr": 0.5}}, checkpoint)
     tracking = TrackingOptions(chunk_size=400, occlusion_th=0.3)
     options = ViewOptions(folder / "vis", query_frame, fps=10.0, tracking=tracking)
     view = View(model, clip, np.zeros((0, 3), np.float32), options)
-    return page.save_page(view, f"{name}_seq", checkpoint, folder / "metrics.jsonl")
+    return page.save_page(view, f"{name}_seq", checkpoint, folder / "metrics.jsonl", work_share)
 
 
 def blocks(path: Path) -> dict[str, bytes]:
@@ -209,6 +212,18 @@ def test_a_page_of_sixty_large_frames_stays_below_25_mb(tmp_path, monkeypatch):
     path = page_of(model, frames, tmp_path, "clip", 0)
     assert 15e6 < path.stat().st_size < 25e6
     assert 1 <= len(meta(path)["queries"]) < page_tracks.MAX_QUERY_FRAMES  # the guess was too small, the limit has held
+
+
+def test_a_page_of_less_work_has_coarser_tracks_and_depth(tmp_path, monkeypatch):
+    model, video = moving_model(), np.zeros((FRAMES, HEIGHT, WIDTH, 3), np.uint8)
+    rays = FRAMES * HEIGHT * WIDTH / 4  # depth of every second pixel
+    monkeypatch.setattr(page, "CPU_DEPTH_WORK", rays * work_per_ray(model))
+    monkeypatch.setattr(page, "CPU_TRACK_WORK", FRAMES * rays * work_per_ray(model))
+    facts = {}
+    for share in (1.0, 0.25):
+        facts[share] = dict(meta(page_of(model, video, tmp_path, "clip", 0, share))["facts"])
+    assert "22×15 points" in facts[1.0]["Depth"] and "11×8 points" in facts[0.25]["Depth"]
+    assert facts[1.0]["Tracks"] != facts[0.25]["Tracks"]
 
 
 def test_curves_leave_out_what_is_not_finite_or_cut_short(tmp_path):

@@ -54,17 +54,24 @@ def test_tracks_are_drawn_and_named(tiny_flags, capsys):
     assert "num_pts = 16" in (Path("out") / "tiny_scene" / "args.txt").read_text()
 
 
-@pytest.mark.parametrize("stop", [KeyboardInterrupt, OSError("no space left")])
-def test_a_page_that_cannot_be_drawn_costs_nothing_else(tiny_flags, monkeypatch, capsys, stop):
+@pytest.mark.parametrize(
+    ("stopped", "stop", "names"),
+    [
+        ("page.write_tracks", KeyboardInterrupt, ["00000_grid.mp4", "00000_trails.mp4"]),
+        ("page.write_tracks", OSError("no space left"), ["00000_grid.mp4", "00000_trails.mp4"]),
+        ("styles.save_trails", KeyboardInterrupt, ["00000_grid.mp4"]),
+    ],
+)
+def test_a_picture_that_cannot_be_drawn_costs_nothing_else(tiny_flags, monkeypatch, capsys, stopped, stop, names):
     def fail(*_):
         raise stop
 
-    monkeypatch.setattr("visualization.page.write_tracks", fail)
+    monkeypatch.setattr(f"visualization.{stopped}", fail)
     with pytest.raises((KeyboardInterrupt, SystemExit, OSError)):
         main([*tiny_flags, "--num_iters", "1"])
     printed, folder = capsys.readouterr().out, Path("out") / "tiny_scene"
-    names = [folder / "vis" / "00000_grid.mp4", folder / "vis" / "00000_trails.mp4", folder / "model_000001.pth"]
-    assert all(path.stat().st_size > 0 and str(path) in printed for path in names)
+    paths = [*(folder / "vis" / name for name in names), folder / "model_000001.pth"]
+    assert all(path.stat().st_size > 0 and str(path) in printed for path in paths)
     assert "index.html" not in printed and not list((folder / "vis").glob("*index*"))
 
 

@@ -24,12 +24,13 @@ PAGE_BYTES = 24_000_000  # largest size of the page: opens quickly and fits in a
 FRAME_BYTES = PAGE_BYTES // 2  # largest size of the frames
 META_BYTES = 500_000  # reserved for settings and curves
 CPU_DEPTH_WORK = 1e12  # multiplications allowed on a CPU: about a minute of one core
+QUICK_SHARE = 0.2  # of all work allowed, for the page that training ends with
 DEPTH_SIDE = 160  # pixels: longest side of the depth pictures
 DEPTH_QUALITY = 80
 WHEEL_COLORS = 512
 
 
-def save_page(view: View, name: str, checkpoint: Path, metrics: Path, track_work: float = CPU_TRACK_WORK) -> Path:
+def save_page(view: View, name: str, checkpoint: Path, metrics: Path, work_share: float = 1.0) -> Path:
     """Write `index.html`; its tracks are those of `model.track`, rounded to 1/STEPS_PER_PIXEL pixel.
 
     Args:
@@ -37,7 +38,7 @@ def save_page(view: View, name: str, checkpoint: Path, metrics: Path, track_work
         name: Title of the page.
         checkpoint: File whose step and flags the page lists.
         metrics: `metrics.jsonl` of the training, whose curves the page draws; it may be missing.
-        track_work: Multiplications allowed for its tracks on a CPU; with fewer, their grid is coarser.
+        work_share: Share of the usual work allowed on a CPU; with less, the grid and the depth are coarser.
 
     Returns:
         The path of the page.
@@ -47,8 +48,9 @@ def save_page(view: View, name: str, checkpoint: Path, metrics: Path, track_work
     num_frames, height, width, _ = view.clip.video.shape
     with open_page(path) as page:
         frame_fact = _write_frames(page, view.clip.video)
-        depth, depth_fact = _write_depths(page, model, tracking.chunk_size)
-        grids = write_tracks(page, model, query_frame_id, tracking, PAGE_BYTES - META_BYTES - page.size, track_work)
+        depth, depth_fact = _write_depths(page, model, tracking.chunk_size, work_share * CPU_DEPTH_WORK)
+        room, work = PAGE_BYTES - META_BYTES - page.size, work_share * CPU_TRACK_WORK
+        grids = write_tracks(page, model, query_frame_id, tracking, room, work)
         meta = {
             "name": name,
             "subtitle": f"{num_frames} frames of {width}×{height} pixels, tracked by OmniMotion",
@@ -92,12 +94,12 @@ def _reduce(frame: NDArray[np.uint8], shrink: int) -> NDArray[np.uint8]:
     return np.asarray(cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _write_depths(page: PageFile, model: OmniMotion, chunk_size: int) -> tuple[dict, tuple[str, str]]:
+def _write_depths(page: PageFile, model: OmniMotion, chunk_size: int, work: float) -> tuple[dict, tuple[str, str]]:
     """Append the depth of every frame as a small picture; return their common scale and the entry for the facts."""
     num_frames, height, width = model.config.num_frames, model.config.height, model.config.width
     side = DEPTH_SIDE
     if model.device.type == "cpu":
-        affordable = CPU_DEPTH_WORK / (work_per_ray(model) * num_frames)
+        affordable = work / (work_per_ray(model) * num_frames)
         side = min(side, max(1, round(math.sqrt(affordable * max(height, width) / min(height, width)))))
     px, shape = evenly_spread_px((height, width), side)
     chunk_size = min(chunk_size, POINTS_AT_A_TIME)

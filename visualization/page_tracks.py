@@ -23,7 +23,6 @@ COARSE_SPACING = 4  # pixels; the grid is coarser only if there is a single quer
 # Base64 in the page for one point in one frame, estimated beforehand: 0.64 for the demo, 0.96 for DAVIS's dog.
 BYTES_PER_POSITION = 1.0
 CPU_TRACK_WORK = 1e13  # multiplications allowed on a CPU: some five minutes of one core
-QUICK_TRACK_WORK = 2e12  # for the page that training ends with, which must not take long beside the training
 POINTS_PER_RAY = 4  # from which on marching the rays of an occupancy costs less than it saves
 POINTS_AT_A_TIME = 1000  # limits memory, and keeps the progress bar moving
 
