@@ -30,11 +30,17 @@ def test_the_notebook_runs(scene_dir, tmp_path, monkeypatch):
     (tmp_path / "docs").mkdir()
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     (parameters,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
-    parameters.source = f"FLAGS = {[*TINY.split(), '--data_dir', str(scene_dir), '--num_iters', '2']}"
+    flags = [*TINY.split(), "--data_dir", str(scene_dir), "--num_iters", "2", "--frame_range", "2:6"]
+    parameters.source = f"FLAGS = {flags}"
+    (tmp_path / "train.py").symlink_to(REPOSITORY / "train.py")
+    (at,) = [n for n, cell in enumerate(notebook.cells) if "os.chdir" in cell.source]
+    notebook.cells.insert(at, nbformat.v4.new_code_cell(notebook.cells[at].source))  # executed twice
     client = nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path / "docs")}})
     client.execute()
     (run,) = (tmp_path / "out").iterdir()
     assert {path.name for path in (run / "export").iterdir()} == {"tracks.npz", "tracks.csv"}
+    with np.load(run / "export" / "tracks.npz") as file:
+        assert file["frame_numbers"].tolist() == [2, 3, 4, 5]
     (picture,) = [picture for cell in notebook.cells for picture in pictures(cell)]
     assert picture.std() > 10  # not blank
 
