@@ -17,8 +17,8 @@ STAGES = {  # name → the bars of either checkout that belong to it; any other 
     "filter": r"filter\b.*",
     "chain": r"chain\b.*",
     "depth prior": "depth prior|independent motion|occlusion votes|depth from motion|who hides whom",
-    "evaluation": "tracking queries",
-    "pictures": r"tracking points|rendering|(\d+_)?(grid|trails)",
+    "evaluation": "tracking queries|tracking points",
+    "pictures": r"rendering|(\d+_)?(grid|trails)",
     "page": r"page\b.*",
 }
 

@@ -43,6 +43,8 @@ def model_tracker(model: OmniMotion, tracking: TrackingOptions) -> Tracker:
     height, width = model.config.height, model.config.width
 
     def track(query_points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if not len(query_points):
+            return np.zeros((0, model.config.num_frames, 2), np.float32), np.zeros((0, model.config.num_frames), bool)
         tracks = track_points(model, query_points, None, tracking)
         occluded = tracks.occluded(tracking.occlusion_th, height, width)
         return tracks.px.transpose(0, 1).cpu().numpy(), occluded.T.cpu().numpy()

@@ -28,7 +28,7 @@ class Batch:
     weights: Tensor  # [P,N] of the flow losses
 
     def to(self, device: torch.device) -> "Batch":
-        """Return the batch on a device. Frame ids stay on the CPU, where their planes' weights are found."""
+        """Return the batch on a device. Frame ids stay on the CPU; models take them from there."""
         values = [getattr(self, f.name) for f in fields(self)]
         return Batch(*values[:2], *(to_device(value, device) for value in values[2:]))
 

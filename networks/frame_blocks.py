@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-MAX_PARTS = 8  # blocks of the frame with most rows, at most
+BLOCK_ROWS = 32  # computing the maps of a block takes about as long as that many rows
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,12 @@ class FrameBlocks:
 
     @classmethod
     def of_counts(cls, counts: Sequence[int], device: torch.device) -> "FrameBlocks":
-        """Arrange `counts[f]` rows of every frame f, at least one row in all, with as little padding as possible."""
+        """Arrange `counts[f]` rows of every frame f, at least one row in all, with little padding in few blocks."""
 
-        def padded(length: int) -> int:
-            return length * sum(-(-count // length) for count in counts)
+        def cost(length: int) -> int:
+            return (length + BLOCK_ROWS) * sum(-(-count // length) for count in counts)
 
-        length = min({-(-max(counts) // parts) for parts in range(1, MAX_PARTS + 1)}, key=padded)
+        length = min((2**k for k in range(max(counts).bit_length() + 1)), key=cost)
         blocks = [(f, min(length, n - at)) for f, n in enumerate(counts) for at in range(0, n, length)]
         sizes = torch.tensor([size for _, size in blocks])
         filled = torch.arange(length) < sizes.unsqueeze(-1)

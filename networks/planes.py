@@ -41,7 +41,8 @@ class SpaceTimePlanes(nn.Module):
         position = done.clamp(0, 1) * num_segments
         segment = position.floor().long().clamp(max=num_segments - 1)
         index = segment.unsqueeze(-1) + torch.arange(4, device=segment.device)
-        # One product with mostly zero weights: gathering four planes for every frame would take longer, backwards too.
+        # One product with mostly zero weights: gathering four planes for every frame takes
+        # longer, above all backwards, in clips of up to some 500 frames.
         weights = position.new_zeros(len(position), len(self.features))
         weights = weights.scatter(1, index, cubic_b_spline(position - segment))
         return (weights @ self.features.flatten(1)).unflatten(1, self.features.shape[1:])

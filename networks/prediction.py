@@ -78,7 +78,7 @@ def predict_pairs(
 def _predict(
     model: OmniMotion, src_ids: Tensor, tgt_ids: Tensor, src_px: Tensor, depths: Tensor, mask_near: bool
 ) -> Prediction:
-    """Predict all pairs at once; every frame's map is built once for all points and both directions.
+    """Predict all pairs at once; the maps of a pair's four frames are built once for all its points.
 
     Shapes depend on the numbers of pairs, points and samples alone: at the ends of a clip, a frame stands in for the
     missing one, and `inner` masks its points.

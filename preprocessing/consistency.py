@@ -80,7 +80,7 @@ def cycle_masks(flow: Tensor, back: Tensor, rescue: bool = True) -> tuple[Tensor
 
 
 def _length(vectors: Tensor) -> Tensor:
-    """Return the lengths [*] of vectors [*,2], whose components may be separate in memory: torch's norm is slow then."""
+    """Return the lengths [*] of vectors [*,2]; torch's norm is slow where the components are separate in memory."""
     x, y = vectors.unbind(-1)
     return (x * x + y * y).sqrt_()
 

@@ -21,8 +21,8 @@ from utils.images import read_frame
 from utils.parallel import default_workers, run_in_threads
 
 Device = torch.device | str
-# Bytes of features that stay in memory, and of those of a pixel: SIFT's, DINO's are fewer.
-CACHE_BYTES, FEATURE_BYTES_PER_PX = 2**30, 32
+CACHE_BYTES = 2**30  # of features that stay in memory
+DINO_BYTES, SIFT_BYTES_PER_PX = 2_400_000, 32  # of a frame's features: DINO's have one size for all frames
 
 
 class FeatureMaps:
@@ -37,7 +37,8 @@ class FeatureMaps:
 
     def __init__(self, paths: SequencePaths, kind: str, device: Device, num_px: int) -> None:
         self.threshold = COSINE_THRESHOLD[kind]
-        self._load = lru_cache(max(2, CACHE_BYTES // (FEATURE_BYTES_PER_PX * num_px)))(
+        size = DINO_BYTES if kind == "dino" else SIFT_BYTES_PER_PX * num_px
+        self._load = lru_cache(max(2, CACHE_BYTES // size))(
             lambda name: torch.from_numpy(_read_features(paths.feature(kind, name))).to(device)
         )
 

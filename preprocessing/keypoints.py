@@ -18,7 +18,8 @@ SMALL_FRAME = 400 * 300  # pixels; smaller frames are doubled before SIFT double
 # so distances do not depend on the number of threads.
 DESCRIPTOR_LENGTH = 512
 MAX_RATIO = 0.8  # Lowe's ratio: distance to the nearest descriptor over that to the second nearest
-# Matches of both directions are found together. Those of the one are kept for so many pairs: 8 kB each at most.
+# Matches of both directions are found together. Those of the one are kept for so many pairs, 8 kB each at most; where
+# more wait for their turn, a pair is matched once more.
 MAX_OPPOSITE = 2**14
 # A match is kept if enough of its nearest matches move alike: within MIN_TOLERANCE px (the localisation error of
 # keypoints) plus a share of their distance.

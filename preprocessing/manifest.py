@@ -32,7 +32,7 @@ DEPENDENTS = {
     "chain": ("chain",),
 }
 PAIR_SETTINGS = (("flow", "pairs"), ("flow", "window"))  # they select pairs, but do not change a pair's products
-FORMAT = {"raft": 2, "dis": 3}  # of the flow files; 3: keypoints correct the initial flow of DIS
+FORMAT = {"raft": 2, "dis": 4}  # of the flow files; 4: a coarser grid and no refinement where DIS has a start
 DOWNLOADED, BY_MEMORY = "the download", "by memory"  # recorded if no weights file or no batch is given
 WEIGHTS = (("flow", "raft_weights"), ("features", "dino_weights"))
 PRECISION = ("raft_half", "dino_half")

@@ -163,7 +163,7 @@ def test_another_method_on_the_same_folder_is_refused_by_name(paths):
     paths.manifest.write_text('{"flow": "dis", "features": "sift", "chain": true}')
     with pytest.raises(InputError, match=r"earlier version \(format 0, now 3\): --redo"):
         preprocess(paths, Settings(flow="dis"))
-    paths.manifest.write_text(text.replace('"format": 3', '"format": 2'))  # before flow started from keypoints
+    paths.manifest.write_text(text.replace('"format": 4', '"format": 3'))  # before DIS grew coarser
     with pytest.raises(InputError, match=r"earlier version \(format 2, now 3\): --redo"):
         preprocess(paths, Settings(flow="dis", chain=False))
 

@@ -54,7 +54,7 @@ RAFT_RECORD = """{
 DIS_RECORD = """{
  "settings": {
   "flow": {
-   "format": 3,
+   "format": 4,
    "flow": "dis",
    "pairs": "all",
    "window": null,

@@ -153,7 +153,7 @@ def test_queries_of_several_frames_are_tracked_as_those_of_one(kind, chunk_size)
     px = torch.rand(24, 2, generator=generator) * torch.tensor([55.0, 39.0])
     times = torch.tensor([5] * 15 + [0] * 8 + [3])[torch.randperm(24, generator=generator)]
     tracks = model.track(torch.cat([times[:, None], px], -1), chunk_size=chunk_size)
-    assert largest <= 2 * chunk_size * 24  # blocks of few frames have padding
+    assert largest <= 2 * chunk_size * 24  # blocks have padding
     for t in (0, 3, 5):
         plain, rows = plain_model.track(model, t, px[times == t]), times == t
         torch.testing.assert_close(tracks.px[:, rows], plain.px, atol=1e-3, rtol=0)

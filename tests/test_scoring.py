@@ -11,11 +11,21 @@ from evaluation.metrics import tap_vid_metrics
 from evaluation.queries import TrackPredictions
 from evaluation.query_groups import query_groups
 from evaluation.report import mean_rows
-from evaluation.scoring import Scores, score, score_groups
+from evaluation.scoring import Scores, model_tracker, score, score_groups
 from loaders.clip_masks import ClipMasks, MaskOptions, find_masks
+from networks.model_config import ModelConfig
+from networks.omnimotion import OmniMotion
+from networks.tracks import TrackingOptions
 from preprocessing.sequence_paths import SequencePaths
 from tests.random_predictions import random_predictions
 from utils.images import write_image
+
+
+def test_a_clip_without_a_visible_query_is_scored_as_unknown():
+    """Strided queries lie in every fifth frame; the only point is visible in the frame between."""
+    truth = TrackTruth(np.full((1, 3, 2), 10.0), np.array([[True, False, True]]), (40, 50), exact=False)
+    model = OmniMotion.initialised(ModelConfig(3, 40, 50, coupling_width=4, volume_width=4), seed=0)
+    assert math.isnan(score(model_tracker(model, TrackingOptions()), truth).row["AJ"])
 
 
 def test_keypoints_are_queried_in_the_first_annotated_frame():

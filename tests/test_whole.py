@@ -51,7 +51,7 @@ with open({made!r}, "a") as file:
     file.write({side!r})
 assert "--num_iters" in sys.argv
 for _ in trange(2, desc="training"):
-    for _ in trange(2, desc="tracking queries"):
+    for _ in trange(2, desc={tracking!r}):
         pass
 for _ in trange(2, desc={drawing!r}):
     pass
@@ -75,9 +75,12 @@ np.savez("out/run/tracks_strided.npz", tracks=tracks, visibility=~truth["occlude
 def checkouts(tmp_path, monkeypatch) -> Path:
     """Two checkouts whose commands take no time; the old one's tracks stand still, the new one's are exact."""
     monkeypatch.chdir(tmp_path)
-    for side, drawing, still in (("old", "00000_trails", True), ("new", "00000_grid", False)):
+    for side, tracking, drawing, still in (
+        ("old", "tracking queries", "00000_trails", True),
+        ("new", "tracking points", "00000_grid", False),
+    ):
         made = str(tmp_path / "made.txt")
-        files = {"train.py": TRAIN.format(made=made, side=f"{side} ", drawing=drawing)}
+        files = {"train.py": TRAIN.format(made=made, side=f"{side} ", tracking=tracking, drawing=drawing)}
         files |= {"evaluate.py": EVALUATE.format(still=still), "configs/tiny.txt": "num_pts = 8\n"}
         for name, text in files.items():
             (tmp_path / side / name).parent.mkdir(parents=True, exist_ok=True)
@@ -125,7 +128,8 @@ def test_both_checkouts_run_in_turn_and_finished_runs_are_kept(checkouts, scene_
     assert min(float(runs[f"{side}, median"][2]) for side in ("old", "new")) > 0.98
     assert float(runs["old, median"][0]) < 0.9
     stages = {tuple(row[1:3]): row[3:] for row in rows if len(row) == 9}
-    assert ("train.py", "training (evaluation)") in stages and ("evaluate.py", "whole") in stages
+    assert "-" not in stages["train.py", "training (evaluation)"], "bars of both names"
+    assert ("evaluate.py", "whole") in stages
     assert "-" not in stages["train.py", "pictures"], "trails of the old, the grid of the new"
     run = json.loads(Path("kept/runs/scene_new_seed0_repeat1.json").read_text())
     assert set(run["times"]) == {"train.py", "evaluate.py"}

@@ -31,7 +31,7 @@ WHEEL_COLORS = 512
 
 
 def save_page(view: View, name: str, checkpoint: Path, metrics: Path, work_share: float = 1.0) -> Path:
-    """Write `index.html`; its tracks are those of `model.track`, rounded to 1/STEPS_PER_PIXEL pixel.
+    """Write `index.html`; positions are those of `model.track`, rounded to 1/STEPS_PER_PIXEL pixel.
 
     Args:
         view: The model, its clip and how it is drawn.

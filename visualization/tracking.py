@@ -9,7 +9,7 @@ from tqdm import tqdm
 from networks.omnimotion import OmniMotion
 from networks.tracks import TrackingOptions, Tracks
 
-POINTS_PER_UPDATE = 50  # of the progress bar
+MAX_POINTS = 1000  # between two updates of the progress bar
 
 
 def track_points(
@@ -22,7 +22,7 @@ def track_points(
     Raises:
         InputError: Queries that are not finite, or frames outside the clip.
     """
-    pieces = torch.from_numpy(queries).split(POINTS_PER_UPDATE)
+    pieces = torch.from_numpy(queries).split(min(MAX_POINTS, model.rays_at_once(options.chunk_size)))
     return Tracks.joined(
         [
             model.track(piece, frame_ids, options.use_max_loc, options.chunk_size)
