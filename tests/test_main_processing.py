@@ -161,10 +161,10 @@ def test_another_method_on_the_same_folder_is_refused_by_name(paths):
     assert snapshot(paths) == before
     text = paths.manifest.read_text()
     paths.manifest.write_text('{"flow": "dis", "features": "sift", "chain": true}')
-    with pytest.raises(InputError, match=r"earlier version \(format 0, now 3\): --redo"):
+    with pytest.raises(InputError, match=r"earlier version \(format 0, now 4\): --redo"):
         preprocess(paths, Settings(flow="dis"))
     paths.manifest.write_text(text.replace('"format": 4', '"format": 3'))  # before DIS grew coarser
-    with pytest.raises(InputError, match=r"earlier version \(format 2, now 3\): --redo"):
+    with pytest.raises(InputError, match=r"earlier version \(format 3, now 4\): --redo"):
         preprocess(paths, Settings(flow="dis", chain=False))
 
 
