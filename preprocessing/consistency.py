@@ -28,7 +28,7 @@ MIN_SQUARES = 1e-16  # keeps the cosine of a flat patch (zeros) at 0, far below 
 
 # Number of products of cells that take about as long as looking up the features of a point; affects only the time.
 PRODUCTS_PER_POINT = 64
-CHUNK = 8192  # points compared at a time: their features fit into a processor's cache
+CHUNK = 16384  # points compared at a time: their features fit into a processor's cache
 
 
 def lookup(maps: Tensor, px: Tensor) -> Tensor:
@@ -103,14 +103,14 @@ def appearance_similarity(
     if not len(px_a):
         return px_a.new_zeros(0)  # grid_sample accepts no empty grid
     image = px_a.new_tensor([size[1] - 1, size[0] - 1])
-    px_a, px_b = (
-        px * (px.new_tensor([maps.shape[1] - 1, maps.shape[0] - 1]) / image)
-        for px, maps in ((px_a, features_a), (px_b, features_b))
+    scale_a, scale_b = (
+        px_a.new_tensor([maps.shape[1] - 1, maps.shape[0] - 1]) / image for maps in (features_a, features_b)
     )
     # If many points share few cells, multiply each pair of cells once: a point then mixes 16 products, not 8 vectors.
     few_cells = features_a[..., 0].numel() * features_b[..., 0].numel() < PRODUCTS_PER_POINT * len(px_a)
     cosine = (_cosine_by_cells if few_cells else _cosine_by_points)(features_a, features_b)
-    return torch.cat([cosine(a, b) for a, b in zip(px_a.split(CHUNK), px_b.split(CHUNK), strict=True)])
+    chunks = zip(px_a.split(CHUNK), px_b.split(CHUNK), strict=True)
+    return torch.cat([cosine(a * scale_a, b * scale_b) for a, b in chunks])
 
 
 def _cosine_by_points(features_a: Tensor, features_b: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
@@ -188,9 +188,9 @@ def keep_similar(mask: Tensor, flow: Tensor, features_a: Tensor, features_b: Ten
         bool [H,W].
     """
     height, width = mask.shape
-    index, px, target = _masked_points(mask, flow)
+    _, px, target = _masked_points(mask, flow)
     similarity = appearance_similarity(features_a, features_b, px, target, (height, width))
-    return _keep(mask, index, similarity > threshold)
+    return _keep(mask, similarity > threshold)
 
 
 def keep_similar_colour(mask: Tensor, flow: Tensor, image_a: Tensor, image_b: Tensor) -> Tensor:
@@ -207,7 +207,7 @@ def keep_similar_colour(mask: Tensor, flow: Tensor, image_a: Tensor, image_b: Te
     """
     index, _, target = _masked_points(mask, flow)
     difference = _select(image_a, index) - _at_points(image_b, target)
-    return _keep(mask, index, difference.norm(dim=-1) < RGB_THRESHOLD)
+    return _keep(mask, difference.norm(dim=-1) < RGB_THRESHOLD)
 
 
 def extend_chain(flow: Tensor, mask: Tensor, step: Tensor, step_valid: Tensor) -> tuple[Tensor, Tensor]:
@@ -230,7 +230,7 @@ def extend_chain(flow: Tensor, mask: Tensor, step: Tensor, step_valid: Tensor) -
     inside = is_inside_image(middle, height, width) & is_inside_image(px + chained, height, width)
     extended = torch.full_like(flow, torch.nan, memory_format=torch.contiguous_format)
     extended.view(-1, 2)[index] = chained
-    return extended, _keep(mask, index, step_ok & inside)
+    return extended, _keep(mask, step_ok & inside)
 
 
 def _masked_points(mask: Tensor, flow: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -254,8 +254,6 @@ def _at_points(maps: Tensor, px: Tensor) -> Tensor:
     return sample_bilinear(maps[None], px[None])[0]
 
 
-def _keep(mask: Tensor, index: Tensor, kept: Tensor) -> Tensor:
-    """Return a mask [H,W] without those of its pixels, at flat indices [M], that are not `kept` [M]."""
-    result = mask.clone()
-    result.view(-1)[index] = kept
-    return result
+def _keep(mask: Tensor, kept: Tensor) -> Tensor:
+    """Return a mask [H,W] without those of its M pixels, in raster order, that are not `kept` [M]."""
+    return mask.masked_scatter(mask, kept)
