@@ -202,7 +202,7 @@ VIEWS = [
     ("run", "scene", "scene holds no checkpoint"),
     ("run", "tracks.npz", "no folder tracks.npz"),
     ("export", "npz,obj", "no export format obj"),
-    ("export", "npz,ae", "ae needs the frame rate, which the source does not have: give it with --fps"),
+    ("export", "npz,ae", "ae needs the frame rate, which the source does not have: give fps .--fps."),
     ("first_frame", "-1", "first_frame: found -1"),
     ("first_frame", "one", "found one, expected a whole number"),
     ("points", "none.txt", "cannot read --points none.txt"),

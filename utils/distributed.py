@@ -112,7 +112,7 @@ class Context:
         """Concatenate each tensor with those of the other processes; only this process's own rows carry a gradient.
 
         Args:
-            tensors: Tensors [M,*] of one dtype; M may differ between processes.
+            tensors: Tensors [M,*] of one floating dtype, or bool; M may differ between processes.
 
         Returns:
             For each tensor, the rows of all processes in order of rank, [ΣM,*].
@@ -127,7 +127,10 @@ class Context:
         buffers = [flat.new_empty(longest) for _ in range(self.size)]
         dist.all_gather(buffers, F.pad(flat, (0, longest - len(flat))))
         parts = [
-            [piece.reshape(shape) for piece, shape in zip(buffer[: sum(size)].split(size), part, strict=True)]
+            [
+                piece.reshape(shape).to(tensor.dtype)
+                for piece, shape, tensor in zip(buffer[: sum(size)].split(size), part, tensors, strict=True)
+            ]
             for buffer, size, part in zip(buffers, sizes, shapes, strict=True)
         ]
         parts[self.rank] = list(tensors)

@@ -160,11 +160,12 @@ def _track_grid(
     height, width, queries = model.config.height, model.config.width, grid.queries()
     positions = np.empty((model.config.num_frames, 2, len(queries)), np.int16)
     unseen = np.empty((model.config.num_frames, len(queries)), bool)
-    for ids in torch.arange(len(queries)).split(min(tracking.chunk_size, POINTS_AT_A_TIME)):
+    size = min(tracking.chunk_size, POINTS_AT_A_TIME)
+    for ids in (slice(first, first + size) for first in range(0, len(queries), size)):
         tracks = model.track(queries[ids], None, tracking.use_max_loc, tracking.chunk_size, occupancy)
         positions[..., ids] = quantize_positions(tracks.px.cpu().numpy()).transpose(0, 2, 1)
         unseen[:, ids] = tracks.occluded(tracking.occlusion_th, height, width).cpu().numpy()
-        bar.update(len(ids))
+        bar.update(tracks.px.shape[1])
     shape = grid.rows, grid.columns
     return positions.reshape(*positions.shape[:2], *shape), unseen.reshape(-1, *shape)
 
