@@ -11,9 +11,10 @@ training diverges.
 """
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -85,7 +86,7 @@ class Term:
     name: str
     value: Callable[[LossInputs], Tensor]
     weight: Callable[[Schedule], float]
-    log_without_weight: bool = True  # False: at weight 0 it is not even computed for the log
+    has_inputs: Callable[[LossInputs], bool] = lambda x: True  # whether a batch has what it needs
 
 
 def mean_where(values: Tensor, valid: Tensor) -> Tensor:
@@ -219,12 +220,6 @@ def canonical_unit_sphere_loss(x_canonical: Tensor) -> Tensor:
     return mean_where(excess.square(), excess >= 0)
 
 
-def _depth_prior_of(x: LossInputs) -> Tensor:
-    if x.prior_depth is None:
-        raise ValueError("the term depth_prior needs prior_depth")
-    return depth_prior_loss(x.depths, x.prediction.weights, x.prior_depth)
-
-
 def _rgb_weight(s: Schedule) -> float:
     return min(s.released_step / 5000, 10.0)
 
@@ -259,35 +254,27 @@ TERMS = (
     ),
     Term(  # only early in a run: later the flow decides the order in depth
         "depth_prior",
-        _depth_prior_of,
+        lambda x: depth_prior_loss(x.depths, x.prediction.weights, cast(Tensor, x.prior_depth)),
         lambda s: s.depth_prior * max(0.0, 1 - s.step / (DEPTH_PRIOR_SHARE * s.num_iters)),
-        log_without_weight=False,
+        has_inputs=lambda x: x.prior_depth is not None,
     ),
 )
 
 
 def loss_weights(schedule: Schedule) -> dict[str, float]:
-    """Return the weight of every term at a step."""
-    return {term.name: term.weight(schedule) for term in TERMS}
+    """Return the weights of the terms that count at a step, those of weight 0 left out."""
+    weights = {term.name: term.weight(schedule) for term in TERMS}
+    return {name: weight for name, weight in weights.items() if weight != 0}
 
 
-def wanted_terms(weights: Mapping[str, float], logged: bool) -> list[str]:
-    """Return the names of the terms to compute: those with a weight and, if the step is logged, those for the log."""
-    return [term.name for term in TERMS if weights[term.name] != 0 or (logged and term.log_without_weight)]
+def compute_losses(inputs: LossInputs) -> dict[str, Tensor]:
+    """Return the unweighted terms by name; the depth prior only where the inputs hold one."""
+    return {term.name: term.value(inputs) for term in TERMS if term.has_inputs(inputs)}
 
 
-def compute_losses(inputs: LossInputs, wanted: Collection[str] | None = None) -> dict[str, Tensor]:
-    """Return the unweighted terms `wanted` by name (default: all that are logged at every weight)."""
-    return {
-        term.name: term.value(inputs)
-        for term in TERMS
-        if (term.log_without_weight if wanted is None else term.name in wanted)
-    }
-
-
-def weighted_sum(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
-    """Return the total loss; terms of weight 0 leave no trace in the graph."""
-    return torch.as_tensor(sum(weights[name] * term for name, term in terms.items() if weights[name] != 0))
+def weighted_sum(terms: Mapping[str, Tensor], weights: Mapping[str, float | Tensor]) -> Tensor:
+    """Return the total loss of the terms that have a weight; others leave no trace in the graph."""
+    return torch.as_tensor(sum(weight * terms[name] for name, weight in weights.items()))
 
 
 def rank_nonfinite_terms(
@@ -297,13 +284,13 @@ def rank_nonfinite_terms(
 
     Args:
         terms: Unweighted terms of this pair only.
-        weights: Weights of the terms.
+        weights: Weights of the terms that count.
         parameters: Parameters with respect to which the loss is differentiated.
         pair: Name of the pair of frames for the descriptions.
     """
     parameters, ranked = list(parameters), []
-    for name, term in terms.items():
-        value, gradient = _magnitudes(weights[name] * term, parameters)
+    for name, weight in weights.items():
+        value, gradient = _magnitudes(weight * terms[name], parameters)
         what, size = ("value", value) if value >= gradient else ("gradient", gradient)
         problem = "overflows in the sum" if size < math.inf else "is not finite"
         ranked.append((size, f"the {what} of loss_{name} {problem} for the pair {pair}"))

@@ -1,13 +1,14 @@
 """Training of one video's model: the steps, the checkpoints, and resuming a stopped run.
 
 A step is a pure function of the state before it: weights are drawn from (seed), pairs and pixels from (seed, rank,
-step), ray jitter from (seed, step).
+step), ray jitter from (seed, step). It never waits for the device, so that a GPU can replay it as one graph of kernels:
+what is not finite changes nothing, and is found out when somebody looks.
 
 With several processes (torchrun), each sends its own batch through the same networks. Their step equals that of one
 process with all their batches (see `batch_losses`). All hold bitwise the same state; only rank 0 writes files.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,6 @@ from criterion import (
     describe_divergence,
     loss_weights,
     rank_nonfinite_terms,
-    wanted_terms,
     weighted_sum,
 )
 from loaders.batches import Batch, PairBatches
@@ -35,7 +35,8 @@ from networks.checkpoints import checkpoint_path, save_checkpoint, thumbnails
 from networks.omnimotion import OmniMotion
 from networks.optimizer import ModelOptimizer, OptimizerConfig
 from networks.prediction import Prediction, predict_pairs
-from networks.rendering import jitter_depths
+from networks.rendering import jitter_depths, sample_depths
+from networks.step_graph import CudaRecorder, StepGraph
 from utils.distributed import SINGLE_PROCESS, Context
 from utils.errors import StopRequest
 from utils.parallel import torch_threads
@@ -60,6 +61,14 @@ class TrainingConfig:
     i_img: int = 500
     i_weight: int = 20000
     flags: dict = field(default_factory=dict)  # all flags of the command, for the checkpoint
+
+
+@dataclass(frozen=True)
+class StepVariant:
+    """What of a step its kernels do not read from memory; a schedule changes it a few times in a run."""
+
+    terms: tuple[str, ...]  # names of the loss terms with a weight
+    mask_near: bool
 
 
 class Trainer:
@@ -97,6 +106,8 @@ class Trainer:
         self.run_dir, self.log, self.images, self.scores, self.context = run_dir, log, images, scores, context
         self.optimizer = ModelOptimizer(model.named_parameter_groups(), model.coupling_matrices(), optimizer)
         self.step, self._thumbnails = 0, thumbnails(data.video)
+        self._step_graph = StepGraph(self._step, model.device, CudaRecorder() if self._has_graph() else None)
+        self._num_skipped = torch.zeros((), dtype=torch.long, device=model.device)  # steps since one was not finite
         self._saved_at: int | None = None
         self._updating = False  # an update that is cut short leaves a state that must not be saved
         if checkpoint is not None:
@@ -120,11 +131,12 @@ class Trainer:
         with torch_threads(num_threads), StopRequest(patient=self.context.size > 1) as stop:
             try:
                 self._optimise(stop)
+                self.look()
             except TrainingDiverged:
                 self._saved_at = self.step
                 raise
             finally:
-                if self._saved_at != self.step and not self._updating and self.context.rank == 0:
+                if self._saved_at != self.step and self._is_good() and self.context.rank == 0:
                     self.save()
         return self.step >= self.config.num_iters
 
@@ -139,7 +151,7 @@ class Trainer:
                 steps = range(self.step, int(min(self.data.next_error_maps(self.step), config.num_iters)))
                 for batch in iterate_batches(self.dataset(), steps, num_workers):
                     # Optimisation.
-                    terms = self.train_step(batch.to(self.model.device))
+                    terms = self.train_step(batch)
                     bar.update()
                     # Report: scalars, pictures and scores, checkpoint.
                     if self.context.rank == 0:
@@ -150,32 +162,60 @@ class Trainer:
                         break
 
     def train_step(self, batch: Batch) -> dict[str, Tensor]:
-        """Update the networks once; return the loss terms before the update, and their weighted total as `Loss`."""
-        # Losses: terms of weight 0 are computed only for the log.
-        weights, depths = loss_weights(self._schedule()), self._jittered_depths(batch)
-        wanted = wanted_terms(weights, logged=self._is_printed(self.step + 1))
-        terms = self._losses(batch, depths, wanted, self.config.micro_batch, self.context)
-        total = weighted_sum(terms, weights)
+        """Update the networks once; return the loss terms before the update, and their weighted total as `Loss`.
+
+        A GPU may overwrite them in the next step.
+
+        Raises:
+            TrainingDiverged: A value was not finite, in this step or on a GPU in one since the last `look`.
+        """
+        variant, weights = self._variant(), loss_weights(self._schedule())
+        if "depth_prior" not in weights:
+            self.data.drop_depth_prior()
+        numbers = torch.tensor(list(weights.values())), torch.tensor(self.optimizer.rates)
+        inputs = [*batch.tensors(), self._jittered_depths(batch.src_px.shape), *numbers]
+        terms = self._step_graph(inputs, variant)
+        self.optimizer.num_updates += 1
+        self.step += 1
+        if self._looks_at(self.step):
+            self.look()
+        return terms
+
+    def _step(self, inputs: Sequence[Tensor], variant: StepVariant) -> dict[str, Tensor]:
+        """Do what a step computes on the device: losses, gradients, the update."""
+        *of_batch, depths, weights, rates = inputs
+        # Losses: terms without a weight are for the log.
+        terms = self._losses(Batch(*of_batch), depths, variant, self.config.micro_batch, self.context)
+        total = weighted_sum(terms, dict(zip(variant.terms, weights.unbind(), strict=True)))
         # Gradients, summed over the processes.
         self.optimizer.zero_grad()
         total.backward()
         self.context.sum_gradients(self.model.parameters())
         norm = torch.nn.utils.get_total_norm(p.grad for p in self.model.parameters() if p.grad is not None)
-        # Divergence: one scalar covers all values, because reading it makes the host wait for a GPU.
-        if not torch.isfinite(total + norm):
-            raise TrainingDiverged(self._describe_divergence(batch, depths, weights))
         if self.config.grad_clip > 0:
             torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self.config.grad_clip, norm)
-        # Update.
+        # Update, unless a value of this step, or of one that nobody has looked at yet, is not finite.
+        accepted = torch.isfinite(total + norm) & (self._num_skipped == 0)
+        self._num_skipped += ~accepted
         self._updating = True
-        self.optimizer.step()
-        self.step += 1
+        self.optimizer.update(rates, accepted)
         self._updating = False
-        return {"Loss": total, **terms}
+        return {"Loss": total.detach(), **{name: term.detach() for name, term in terms.items()}}
+
+    def look(self) -> None:
+        """Wait for the device, and raise TrainingDiverged if a value was not finite; all processes must call this.
+
+        The state is then that before the step in which it happened, and `step` is that step.
+        """
+        num_skipped = int(self._num_skipped)
+        if num_skipped:
+            self.step -= num_skipped
+            self.optimizer.num_updates -= num_skipped
+            raise TrainingDiverged(self._describe_divergence())
 
     def save(self) -> Path:
         """Write the state as `model_XXXXXX.pth` and return its path."""
-        self._require_finite()
+        self._require_finite_weights()
         path = checkpoint_path(self.run_dir, self.step)
         save_checkpoint(path, self.state())
         self._saved_at = self.step
@@ -194,7 +234,8 @@ class Trainer:
 
     def dataset(self) -> PairBatches:
         """Return the batches from this step on, sampled by the current error maps."""
-        self._require_finite()
+        self.look()
+        self._require_finite_weights()
         return self.data.dataset(self.step, self.model)
 
     def _schedule(self) -> Schedule:
@@ -202,32 +243,46 @@ class Trainer:
         return Schedule(self.step, config.num_iters, config.schedule_scale, config.depth_prior)
 
     def _losses(
-        self, batch: Batch, depths: Tensor, wanted: Collection[str], micro_batch: int, context: Context
+        self, batch: Batch, depths: Tensor, variant: StepVariant, micro_batch: int, context: Context
     ) -> dict[str, Tensor]:
-        if "depth_prior" in wanted:
-            prior_depth = self.data.depth_prior_at(batch)
-        else:
-            prior_depth = None
-            self.data.drop_depth_prior()
         return batch_losses(
             self.model,
             batch,
             depths,
-            wanted,
-            prior_depth=prior_depth,
-            mask_near=self.config.mask_near and self._schedule().masks_near,
+            prior_depth=self.data.depth_prior_at(batch) if "depth_prior" in variant.terms else None,
+            mask_near=variant.mask_near,
             max_padding=self.config.max_padding,
             micro_batch=micro_batch,
             context=context,
         )
 
-    def _jittered_depths(self, batch: Batch) -> Tensor:
-        """Return this process's part [P,N,K] of the jittered sample depths of all processes."""
+    def _variant(self) -> StepVariant:
+        schedule = self._schedule()
+        return StepVariant(tuple(loss_weights(schedule)), self.config.mask_near and schedule.masks_near)
+
+    def _jittered_depths(self, shape: torch.Size) -> Tensor:
+        """Return this process's part [P,N,K] of the jittered sample depths of all processes, on the CPU."""
         # Not the seed of the step's pairs: rays and pairs must be drawn independently.
         seed = int(np.random.SeedSequence([self.config.loader_seed, self.step, 1]).generate_state(1)[0])
-        generator, (num_pairs, num_pts) = torch.Generator().manual_seed(seed), batch.src_px.shape[:2]
-        depths = jitter_depths(self.model.depths(), (self.context.size * num_pairs, num_pts), generator)
+        generator, (num_pairs, num_pts), config = torch.Generator().manual_seed(seed), shape[:2], self.model.config
+        depths = sample_depths(config.num_samples_ray, config.min_depth, config.max_depth)
+        depths = jitter_depths(depths, (self.context.size * num_pairs, num_pts), generator)
         return depths.split(num_pairs)[self.context.rank]
+
+    def _has_graph(self) -> bool:
+        """Return whether steps are replayed: not if they recompute layers, or talk to other processes."""
+        recomputes = self.config.micro_batch > 0 or self.model.recomputes
+        return self.model.device.type == "cuda" and self.context.size == 1 and not recomputes
+
+    def _looks_at(self, step: int) -> bool:
+        """Return whether to look after a step: always on a CPU, on a GPU where the host waits for it anyway."""
+        config = self.config
+        reads = self._is_printed(step) or step % config.i_img == 0 or step % config.i_weight == 0
+        return reads or self.model.device.type == "cpu"
+
+    def _is_good(self) -> bool:
+        """Return whether the state is that of a complete step, all of whose values were finite."""
+        return not self._updating and int(self._num_skipped) == 0
 
     def _is_printed(self, step: int) -> bool:
         return step % self.config.i_print == 0 or step == 1
@@ -237,7 +292,7 @@ class Trainer:
         config, step = self.config, self.step
         if self.log is not None and self._is_printed(step):
             scalars = {f"loss/loss_{name}": term.item() for name, term in terms.items() if name != "Loss"}
-            self.log.scalars(step, {"loss/Loss": terms["Loss"].item(), **scalars, "lr": self.optimizer.deform_rate})
+            self.log.scalars(step, {"loss/Loss": terms["Loss"].item(), **scalars, "lr": self.optimizer.rates[1]})
             bar.set_postfix(loss=f"{terms['Loss'].item():.3f}", flow=f"{terms['flow'].item():.2f}px")
         if self.log is not None and (step % config.i_img == 0 or step == config.num_iters):
             bar.set_description("training (drawing)")
@@ -249,18 +304,21 @@ class Trainer:
         if step % config.i_weight == 0:
             self.save()
 
-    def _require_finite(self) -> None:
+    def _require_finite_weights(self) -> None:
         """Raise TrainingDiverged if a weight is not finite: an update by finite gradients may overflow, too."""
-        bad = [name for name, p in self.model.named_parameters() if not torch.isfinite(p).all()]
-        if bad:
-            raise TrainingDiverged(f"step {self.step}: {bad[0]} is not finite after the update")
+        names, parameters = zip(*self.model.named_parameters(), strict=True)
+        finite = torch.stack([p.isfinite().all() for p in parameters]).tolist()
+        if not all(finite):
+            raise TrainingDiverged(f"step {self.step}: {names[finite.index(False)]} is not finite after the update")
 
-    def _describe_divergence(self, batch: Batch, depths: Tensor, weights: dict[str, float]) -> str:
+    def _describe_divergence(self) -> str:
         """Describe which term of which pair is not finite, or is the largest in a sum that overflows."""
         ranked: list[tuple[float, str]] = []
-        wanted, parameters = wanted_terms(weights, logged=False), list(self.model.parameters())
+        batch = self.data.dataset(self.step, self.model)[self.step].to(self.model.device)
+        depths = self._jittered_depths(batch.src_px.shape).to(self.model.device)
+        weights, variant, parameters = loss_weights(self._schedule()), self._variant(), list(self.model.parameters())
         for p, (i, j) in enumerate(zip(batch.src_ids.tolist(), batch.tgt_ids.tolist(), strict=True)):
-            terms = self._losses(batch.pairs(p, p + 1), depths[p : p + 1], wanted, 0, SINGLE_PROCESS)
+            terms = self._losses(batch.pairs(p, p + 1), depths[p : p + 1], variant, 0, SINGLE_PROCESS)
             ranked += rank_nonfinite_terms(terms, weights, parameters, f"{self.names[i]} → {self.names[j]}")
         return describe_divergence(self.step, self.context.all_gather_object(ranked))
 
@@ -269,7 +327,6 @@ def batch_losses(
     model: OmniMotion,
     batch: Batch,
     depths: Tensor,
-    wanted: Collection[str] | None = None,
     *,
     prior_depth: Tensor | None = None,
     mask_near: bool = False,
@@ -286,8 +343,7 @@ def batch_losses(
         model: The networks.
         batch: P pairs with N points, on the model's device.
         depths: Depths [P,N,K] of the samples on the rays.
-        wanted: Names of the terms (default: all but the depth prior).
-        prior_depth: Depths [P,N] expected at the source points, for the depth prior.
+        prior_depth: Depths [P,N] expected at the source points; None: no depth prior.
         mask_near: Switch off the nearest samples of each ray.
         max_padding: Pixels outside the image within which predicted points count.
         micro_batch: Pairs whose hidden layers are in memory at a time (0: all).
@@ -296,7 +352,7 @@ def batch_losses(
     predicted = predict_pairs(model, batch.src_ids, batch.tgt_ids, batch.src_px, depths, mask_near, micro_batch)
     observed = batch.src_px, batch.tgt_px, batch.src_rgb, batch.weights
     inputs = LossInputs(predicted, depths, *observed, prior_depth, model.config, max_padding)
-    return compute_losses(inputs if context.size == 1 else _all_gather(inputs, context), wanted)
+    return compute_losses(inputs if context.size == 1 else _all_gather(inputs, context))
 
 
 def _all_gather(inputs: LossInputs, context: Context) -> LossInputs:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from benchmarks.measure import gflop_of, measure_alone, resident_bytes, times_in_turn, write_json
 from benchmarks.training_setup import HEIGHT, NUM_FRAMES, WIDTH, random_batch
-from criterion import Schedule, loss_weights, wanted_terms, weighted_sum
+from criterion import Schedule, loss_weights, weighted_sum
 from networks.model_config import ModelConfig
 from networks.omnimotion import OmniMotion
 from networks.rendering import jitter_depths
@@ -41,13 +41,12 @@ def make_step(name: str) -> Callable[[], object]:
     optimizer = torch.optim.Adam(model.parameters(), 1e-4, fused=name != "plain", foreach=False)
     if name == "plain":
         return lambda: plain_model.train_step(model, optimizer, batch, depths, weights)
-    wanted = wanted_terms(weights, logged=False)
     recompute, micro_batch = VARIANTS[name]
     if recompute:
         model.checkpoint_activations()
 
     def step() -> None:
-        total = weighted_sum(batch_losses(model, batch, depths, wanted, micro_batch=micro_batch), weights)
+        total = weighted_sum(batch_losses(model, batch, depths, micro_batch=micro_batch), weights)
         optimizer.zero_grad()
         total.backward()
         norm = torch.nn.utils.get_total_norm(p.grad for p in model.parameters() if p.grad is not None)

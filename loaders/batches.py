@@ -27,14 +27,17 @@ class Batch:
     src_rgb: Tensor  # [P,N,3] colours in [0,1]
     weights: Tensor  # [P,N] of the flow losses
 
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Return all fields in order."""
+        return tuple(getattr(self, f.name) for f in fields(self))
+
     def to(self, device: torch.device) -> "Batch":
-        """Return the batch on a device. Frame ids stay on the CPU; models take them from there."""
-        values = [getattr(self, f.name) for f in fields(self)]
-        return Batch(*values[:2], *(to_device(value, device) for value in values[2:]))
+        """Return the batch on a device."""
+        return Batch(*(to_device(value, device) for value in self.tensors()))
 
     def pairs(self, start: int, stop: int) -> "Batch":
         """Return the batch of the pairs `start` to `stop` − 1."""
-        return Batch(*(getattr(self, f.name)[start:stop] for f in fields(self)))
+        return Batch(*(value[start:stop] for value in self.tensors()))
 
 
 @dataclass(frozen=True)

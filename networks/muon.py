@@ -1,4 +1,4 @@
-"""Muon in float32 and in batches: for processors that emulate bfloat16, in which torch's own Muon orthogonalises."""
+"""Muon in float32 and in batches: torch's own takes matrix by matrix, in bfloat16, which many processors emulate."""
 
 import math
 from collections import defaultdict
@@ -35,8 +35,10 @@ def orthogonalise(matrices: Tensor, coefficients: tuple[float, float, float], st
 class BatchedMuon(torch.optim.Muon):
     """`torch.optim.Muon` in the precision of the parameters; all matrices of one shape go through one batched product.
 
-    Its options are `match_rms_adamw` and no weight decay.
+    Its options are `match_rms_adamw` and no weight decay. A learning rate may be a tensor [] on the parameters' device.
     """
+
+    found_inf: Tensor | None = None  # 1.0 on the parameters' device: the next steps change nothing, as those of Adam
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:  # type: ignore[override]  # untyped
@@ -61,10 +63,14 @@ class BatchedMuon(torch.optim.Muon):
                 self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         buffers = [self.state[parameter]["momentum_buffer"] for parameter in parameters]
         gradients = torch.stack([parameter.grad for parameter in parameters if parameter.grad is not None])
-        averages = torch.stack(buffers).lerp_(gradients, 1 - group["momentum"])
+        before = torch.stack(buffers)
+        averages = before.lerp(gradients, 1 - group["momentum"])
         updates = gradients.lerp(averages, group["momentum"]) if group["nesterov"] else averages
         updates = orthogonalise(updates, group["ns_coefficients"], group["ns_steps"], group["eps"])
-        rate = group["lr"] * RMS_OF_ADAM * math.sqrt(max(parameters[0].shape))
+        updates = updates * (group["lr"] * (RMS_OF_ADAM * math.sqrt(max(parameters[0].shape))))
+        if self.found_inf is not None:
+            skipped = self.found_inf.bool()
+            averages, updates = torch.where(skipped, before, averages), updates.masked_fill(skipped, 0)
         for parameter, buffer, average, update in zip(parameters, buffers, averages, updates, strict=True):
             buffer.copy_(average)
-            parameter.sub_(update, alpha=rate)
+            parameter.sub_(update)

@@ -1,13 +1,10 @@
 """Optimizers of the networks and their learning rates: Adam, and optionally Muon for the coupling nets' matrices."""
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
-from torch.optim.lr_scheduler import LambdaLR
+from torch import Tensor, nn
 
 from networks.muon import BatchedMuon
 
@@ -53,6 +50,12 @@ def learning_rate(step: int, base_rate: float, config: OptimizerConfig) -> float
     return base_rate * factor * min((step + 1) / max(config.lr_warmup, 1), 1)
 
 
+class SkippableAdam(torch.optim.Adam):
+    """Adam whose fused steps change nothing while `found_inf` is 1.0, which torch's GradScaler sets likewise."""
+
+    found_inf: Tensor | None = None
+
+
 class ModelOptimizer:
     """All optimizers of a model and the schedules of their learning rates, used as one.
 
@@ -61,7 +64,7 @@ class ModelOptimizer:
     matrices too, so that a checkpoint numbers parameters alike with and without Muon; Adam skips these matrices.
 
     Args:
-        groups: Parameters by name in the groups `feature`, `deform`, `color`.
+        groups: Parameters by name in the groups `feature`, `deform`, `color`, all on one device.
         matrices: The parameters among these that Muon updates if `config.lr_muon` is above 0.
         config: Learning rates and schedule.
     """
@@ -70,52 +73,58 @@ class ModelOptimizer:
         self, groups: dict[str, dict[str, nn.Parameter]], matrices: list[nn.Parameter], config: OptimizerConfig
     ):
         self.config = config
-        self.adam_rates = [config.lr_feature, config.lr_deform, config.lr_color]
-        names = "feature", "deform", "color"
-        self.adam = torch.optim.Adam([_at_rate_1(groups[name].values()) for name in names], fused=True)
-        self.muon: torch.optim.Muon | None = None
+        self.num_updates = 0  # those done, on which the rates of the next one depend
+        self._adam_config, self._adam_rates = config, [config.lr_feature, config.lr_deform, config.lr_color]
+        parameters = [list(groups[name].values()) for name in ("feature", "deform", "color")]
+        self.adam = SkippableAdam(
+            [{"params": group} for group in parameters], fused=True, capturable=parameters[0][0].is_cuda
+        )
+        self.muon: BatchedMuon | None = None
         if config.lr_muon > 0 and matrices:  # coupling nets of width 2 have none
             # `match_rms_adamw` scales the rate so that an entry's typical update is like Adam's.
             options: dict[str, Any] = {"weight_decay": 0.0, "adjust_lr_fn": "match_rms_adamw"}
-            on_cpu = matrices[0].device.type == "cpu"  # where bfloat16 may be emulated
-            self.muon = (BatchedMuon if on_cpu else torch.optim.Muon)([_at_rate_1(matrices)], **options)
-        self._start_schedules(step=0, adam_config=config)
-
-    def _start_schedules(self, step: int, adam_config: OptimizerConfig) -> None:
-        """Start the schedules at a step; `adam_config` may hold the decay of a released checkpoint."""
-        # LambdaLR multiplies a base rate; with 1, the rates are exactly those of `learning_rate`.
-        rates: list[Callable[[int], float]] = [
-            partial(learning_rate, base_rate=rate, config=adam_config) for rate in self.adam_rates
-        ]
-        self.schedules = [LambdaLR(self.adam, rates, last_epoch=step - 1)]
-        if self.muon is not None:
-            rate = partial(learning_rate, base_rate=self.config.lr_muon, config=self.config)
-            self.schedules.append(LambdaLR(self.muon, rate, last_epoch=step - 1))
+            self.muon = BatchedMuon([{"params": matrices}], **options)
 
     @property
-    def deform_rate(self) -> float:
-        """Adam's learning rate of the couplings for the next step."""
-        return self.adam.param_groups[1]["lr"]
+    def rates(self) -> list[float]:
+        """Learning rates of the next update: those of Adam's three groups and, with Muon, that of its matrices."""
+        rates = [learning_rate(self.num_updates, rate, self._adam_config) for rate in self._adam_rates]
+        if self.muon is not None:
+            rates.append(learning_rate(self.num_updates, self.config.lr_muon, self.config))
+        return rates
 
     def zero_grad(self) -> None:
         """Drop all gradients."""
         self.adam.zero_grad()
 
-    def step(self) -> None:
-        """Update the parameters by their gradients and advance the schedules; Muon's gradients are dropped."""
-        if self.muon is not None:
-            self.muon.step()
-            self.muon.zero_grad()  # Adam skips parameters without gradient
-        self.adam.step()
-        for schedule in self.schedules:
-            schedule.step()
+    def update(self, rates: Tensor, accepted: Tensor) -> None:
+        """Update the parameters by their gradients, without waiting for the device; Muon's gradients are dropped.
+
+        Args:
+            rates: `rates` [G], on the device.
+            accepted: Whether to update, bool []; otherwise parameters and moments keep their values.
+        """
+        optimizers: list[SkippableAdam | BatchedMuon] = [self.adam] if self.muon is None else [self.muon, self.adam]
+        for group, rate in zip(self._groups(), rates.unbind(), strict=True):
+            group["lr"] = rate
+        for optimizer in optimizers:
+            optimizer.found_inf = (~accepted).to(rates.dtype)  # as torch's GradScaler skips updates
+            optimizer.step()
+            if optimizer is self.muon:
+                optimizer.zero_grad()  # Adam skips parameters without gradient
+
+    def _groups(self) -> list[dict]:
+        return self.adam.param_groups + ([] if self.muon is None else self.muon.param_groups)
 
     def state(self) -> dict:
         """Return the checkpoint's entries `optimizer`, `scheduler` and, with Muon, `muon`: tensors and plain data."""
         # A released checkpoint's decay is not stored: after the next resume, the run follows its own flags.
-        scheduler = {"base_lrs": list(self.adam_rates), "last_epoch": self.schedules[0].last_epoch}
-        muon = {} if self.muon is None else {"muon": self.muon.state_dict()}
-        return {"optimizer": self.adam.state_dict(), "scheduler": scheduler} | muon
+        scheduler = {"base_lrs": list(self._adam_rates), "last_epoch": self.num_updates}
+        adam, muon = self.adam.state_dict(), {} if self.muon is None else {"muon": self.muon.state_dict()}
+        groups = adam["param_groups"] + (muon["muon"]["param_groups"] if muon else [])
+        for group, rate in zip(groups, self.rates, strict=True):
+            group["lr"] = rate
+        return {"optimizer": adam, "scheduler": scheduler} | muon
 
     def load(self, checkpoint: dict) -> None:
         """Load moments if `load_opt` is set, and the schedules' position if `load_scheduler` is.
@@ -132,17 +141,13 @@ class ModelOptimizer:
                 _load_moments(self.muon, checkpoint["muon"])
         if not self.config.load_scheduler:
             return
-        scheduler, adam_config = checkpoint["scheduler"], self.config
+        scheduler = checkpoint["scheduler"]
+        self.num_updates = scheduler["last_epoch"]
         if "flags" not in checkpoint:
-            self.adam_rates = list(scheduler["base_lrs"])
-            adam_config = replace(
-                adam_config, lrate_decay_steps=scheduler["step_size"], lrate_decay_factor=scheduler["gamma"]
+            self._adam_rates = list(scheduler["base_lrs"])
+            self._adam_config = replace(
+                self.config, lrate_decay_steps=scheduler["step_size"], lrate_decay_factor=scheduler["gamma"]
             )
-        self._start_schedules(scheduler["last_epoch"], adam_config)
-
-
-def _at_rate_1(parameters: Iterable[nn.Parameter]) -> dict:
-    return {"params": list(parameters), "lr": 1.0, "initial_lr": 1.0}
 
 
 def _load_moments(optimizer: torch.optim.Optimizer, saved: dict) -> None:

@@ -34,17 +34,20 @@ class SpaceTimePlanes(nn.Module):
         num_segments = max(1, -(-(num_frames - 1) // interval))
         self.features = nn.Parameter(MOTION_STD * torch.randn(num_segments + 3, channels, rows, columns))
 
-    def at(self, time: Tensor) -> Tensor:
-        """Return the planes [P,C,rows,columns] of frames given by their time codes [P]."""
+    def weights_at(self, time: Tensor) -> Tensor:
+        """Return the spline's weights [P,S] of the S stored planes at time codes [P], alike for all of this size."""
         num_segments = len(self.features) - 3
         done = (time * self.num_frames - 1) / max(self.num_frames - 1, 1)
         position = done.clamp(0, 1) * num_segments
         segment = position.floor().long().clamp(max=num_segments - 1)
         index = segment.unsqueeze(-1) + torch.arange(4, device=segment.device)
+        weights = position.new_zeros(len(position), len(self.features))
+        return weights.scatter(1, index, cubic_b_spline(position - segment))
+
+    def mixed(self, weights: Tensor) -> Tensor:
+        """Return the planes [P,C,rows,columns] of frames given by `weights_at` [P,S] their times."""
         # One product with mostly zero weights: gathering four planes for every frame takes
         # longer, above all backwards, in clips of up to some 500 frames.
-        weights = position.new_zeros(len(position), len(self.features))
-        weights = weights.scatter(1, index, cubic_b_spline(position - segment))
         return (weights @ self.features.flatten(1)).unflatten(1, self.features.shape[1:])
 
 
@@ -77,5 +80,6 @@ class TriPlane(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the features [M,3C] of points [M,3] in [−1, 1]."""
-        points = torch.stack([x[:, [0, 1]], x[:, [0, 2]], x[:, [1, 2]]])
+        a, b, c = x.unbind(-1)
+        points = torch.stack([torch.stack(pair, -1) for pair in ((a, b), (a, c), (b, c))])
         return sample_planes(self.features, points).transpose(0, 1).flatten(1)

@@ -8,7 +8,6 @@ from torch.utils.checkpoint import checkpoint
 
 from networks.omnimotion import OmniMotion
 from networks.rendering import composite, points_on_rays, project
-from utils.device import to_device
 
 # The scene-flow smoothness term uses the first N // 4 points of every pair (released constant).
 SCENE_FLOW_SUBSAMPLE = 4
@@ -95,7 +94,6 @@ def _predict(
     z_tgt = x_tgt[..., 2]
     # Released behaviour: samples outside the target frame's depth range do not count.
     weights = rays.weights * ((z_tgt >= config.min_depth) & (z_tgt <= config.max_depth))
-    inner = to_device((src_ids > 0) & (src_ids < last), x_src.device)
     return Prediction(
         project(composite(weights, x_tgt), config.height, config.width),
         composite(rays.weights, rays.rgbs),
@@ -105,5 +103,5 @@ def _predict(
         x_src[:, :num_pts],
         x_previous,
         x_next,
-        inner,
+        (src_ids > 0) & (src_ids < last),
     )

@@ -47,6 +47,11 @@ class RayMarcher(nn.Module):
         for module in self._network_modules():
             module.checkpoint_activations = True
 
+    @property
+    def recomputes(self) -> bool:
+        """Whether activation checkpointing is enabled."""
+        return any(module.checkpoint_activations for module in self._network_modules())
+
     def compile_networks(self) -> None:
         """Compile the networks with torch.compile.
 

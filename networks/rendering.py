@@ -5,11 +5,13 @@ Alphas α = 1 − e^(−σ) (the released model has no interval length), transmi
 w = T·α.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import FunctionCtx
 
 from utils.coords import denormalize_px, normalize_px
-from utils.device import to_device
 
 # Keeps T > 0 behind an opaque sample, so that gradients still reach what lies behind it (released constant).
 TRANSMITTANCE_EPS = 1e-10
@@ -33,7 +35,7 @@ def jitter_depths(depths: Tensor, shape: tuple[int, ...], generator: torch.Gener
     """
     mid = (depths[1:] + depths[:-1]) / 2
     lower, upper = torch.cat([depths[:1], mid]), torch.cat([mid, depths[-1:]])
-    uniform = to_device(torch.rand(*shape, len(depths), generator=generator), depths.device)
+    uniform = torch.rand(*shape, len(depths), generator=generator).to(depths.device)
     return lower + (upper - lower) * uniform
 
 
@@ -60,9 +62,29 @@ def mask_near_samples(alphas: Tensor, fraction: float) -> Tensor:
     return torch.cat([torch.zeros_like(alphas[..., :num_masked]), alphas[..., num_masked:]], -1)
 
 
+class _PositiveCumprod(torch.autograd.Function):
+    """Products of all factors [*,K] up to each, for factors above 0.
+
+    The gradient of torch's cumprod looks for zeros on the host, which then waits for a GPU.
+    """
+
+    @staticmethod
+    def forward(factors: Tensor) -> Tensor:
+        return torch.cumprod(factors, -1)
+
+    @staticmethod
+    def setup_context(ctx: FunctionCtx, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs, output)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        factors, products = ctx.saved_tensors
+        return (grad * products).flip(-1).cumsum(-1).flip(-1) / factors
+
+
 def render_weights(alphas: Tensor) -> Tensor:
     """Return w_k = α_k·Π_{l<k}(1 − α_l + ε), [*,K] → [*,K]."""
-    through = torch.cumprod(1 - alphas + TRANSMITTANCE_EPS, -1)
+    through = _PositiveCumprod.apply(1 - alphas + TRANSMITTANCE_EPS)
     trans = torch.cat([torch.ones_like(through[..., :1]), through[..., :-1]], -1)
     return trans * alphas
 

@@ -128,20 +128,20 @@ def test_masked_points_are_as_if_cut_out():
 
 def test_loss_weights_by_hand():
     first, later = loss_weights(Schedule(0)), loss_weights(Schedule(42_000))
-    assert first["rgb"] == 0 and first["distortion"] == 0 and first["flow"] == 1
+    assert "rgb" not in first and "distortion" not in first and first["flow"] == 1
     assert later["rgb"] == later["rgb_gradient"] == 8.4
     assert later["distortion"] == 1.0 and later["flow_gradient"] == 0.084
     released = {
         "flow": 1.0, "rgb": 10.0, "rgb_gradient": 10.0, "depth_range": 10.0, "distortion": 10.0,
-        "scene_flow_smoothness": 20.0, "canonical_unit_sphere": 0.0, "flow_gradient": 0.1, "depth_prior": 0.0,
+        "scene_flow_smoothness": 20.0, "flow_gradient": 0.1,
     }  # fmt: skip
-    assert released.items() <= loss_weights(Schedule(200_000)).items()
+    assert {name: weight for name, weight in loss_weights(Schedule(200_000)).items() if name in BUILT_IN} == released
     assert loss_weights(Schedule(420, scale=0.01)) == later
 
 
 def test_the_depth_prior_fades_in_the_first_fifth_of_a_run():
-    found = [loss_weights(Schedule(s, num_iters=500, depth_prior=5.0))["depth_prior"] for s in (0, 50, 100, 400)]
-    assert found == [5.0, 2.5, 0.0, 0.0]
+    found = [loss_weights(Schedule(s, num_iters=500, depth_prior=5.0)) for s in (0, 50, 100, 400)]
+    assert [weights.get("depth_prior") for weights in found] == [5.0, 2.5, None, None]
 
 
 def test_near_samples_are_masked_at_first():
@@ -149,12 +149,11 @@ def test_near_samples_are_masked_at_first():
     assert Schedule(39, scale=0.01).masks_near and not Schedule(40, scale=0.01).masks_near
 
 
-def test_terms_without_weight_are_computed_for_the_log_alone():
+def test_terms_without_weight_are_left_out_of_the_sum():
     weights = loss_weights(Schedule(0))
-    wanted = [name for name in criterion.wanted_terms(weights, logged=False) if name in BUILT_IN]
-    assert wanted == ["flow", "depth_range", "scene_flow_smoothness"]
-    everything = [name for name in BUILT_IN if name != "depth_prior"]
-    assert [name for name in criterion.wanted_terms(weights, logged=True) if name in BUILT_IN] == everything
+    assert [name for name in weights if name in BUILT_IN] == ["flow", "depth_range", "scene_flow_smoothness"]
+    terms = {name: torch.tensor(torch.nan) for name in BUILT_IN} | {name: torch.tensor(1.0) for name in weights}
+    assert criterion.weighted_sum(terms, weights) == 1 + 10 + 20
 
 
 TOY = Term("toy", lambda x: x.prediction.rgb.mean(), lambda schedule: 2.0 + schedule.step)
@@ -170,8 +169,8 @@ def toy(monkeypatch) -> Term:
 def test_an_added_term_is_computed_weighted_and_differentiated(toy):
     model, batch = make_model(torch.float64), make_batch(torch.float64)
     weights = loss_weights(Schedule(1))
-    terms = batch_losses(model, batch, rays_of(model, batch), criterion.wanted_terms(weights, logged=False))
-    without = criterion.weighted_sum({name: term for name, term in terms.items() if name != "toy"}, weights)
+    terms = batch_losses(model, batch, rays_of(model, batch))
+    without = criterion.weighted_sum(terms, {name: weight for name, weight in weights.items() if name != "toy"})
     total = criterion.weighted_sum(terms, weights)
     torch.testing.assert_close(total, without + 3 * terms["toy"])
     parameters = list(model.volume.parameters())
@@ -190,7 +189,7 @@ def test_an_added_term_is_trained_on_and_logged(tiny_flags, toy):
     lines = [json.loads(line) for line in Path("logs/tiny_scene/metrics.jsonl").read_text().splitlines()]
     for step, line in enumerate(line for line in lines if "loss/Loss" in line):
         weights = loss_weights(Schedule(step))
-        total = sum(weight * line[f"loss/loss_{name}"] for name, weight in weights.items() if weight != 0)
+        total = sum(weight * line[f"loss/loss_{name}"] for name, weight in weights.items())
         assert 0 < line["loss/loss_toy"] < 1 and line["loss/Loss"] == pytest.approx(total, rel=1e-5)
 
 

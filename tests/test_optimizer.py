@@ -27,10 +27,9 @@ def make(lr_muon: float, config: OptimizerConfig = CONFIG) -> tuple[OmniMotion, 
     return model, ModelOptimizer(model.named_parameter_groups(), model.coupling_matrices(), config)
 
 
-def group_rates(optimizer: ModelOptimizer) -> list[float]:
-    """Learning rates of Adam's three groups and of Muon."""
-    assert optimizer.muon is not None
-    return [group["lr"] for group in (*optimizer.adam.param_groups, *optimizer.muon.param_groups)]
+def step(optimizer: ModelOptimizer, accepted: bool = True) -> None:
+    optimizer.update(torch.tensor(optimizer.rates), torch.tensor(accepted))
+    optimizer.num_updates += 1
 
 
 def rates(config: OptimizerConfig, steps: int, base_rate: float = 0.1) -> list[float]:
@@ -59,11 +58,11 @@ def test_rates_are_the_formula_to_the_last_bit(schedule):
     """Another order of the products would round otherwise, and train other networks."""
     config = OptimizerConfig(37, 2e-3, 2.5e-3, 5e-3, 1.75e-3, 7, 0.7, schedule, lr_warmup=6)
     optimizer = make(config.lr_muon, config)[1]
-    for step in range(45):
-        factor = 0.01 + (1 - 0.01) * (1 - min(step / 37, 1)) ** 2 if schedule == "square" else 0.7 ** (step // 7)
-        warmup = min((step + 1) / 6, 1)
-        assert group_rates(optimizer) == [base * factor * warmup for base in (2e-3, 2.5e-3, 5e-3, 1.75e-3)]
-        optimizer.step()
+    for k in range(45):
+        factor = 0.01 + (1 - 0.01) * (1 - min(k / 37, 1)) ** 2 if schedule == "square" else 0.7 ** (k // 7)
+        warmup = min((k + 1) / 6, 1)
+        assert optimizer.rates == [base * factor * warmup for base in (2e-3, 2.5e-3, 5e-3, 1.75e-3)]
+        step(optimizer)
 
 
 def take_steps(model: OmniMotion, optimizer: ModelOptimizer, count: int) -> list[dict[str, torch.Tensor]]:
@@ -74,7 +73,7 @@ def take_steps(model: OmniMotion, optimizer: ModelOptimizer, count: int) -> list
         before = {name: p.detach().clone() for name, p in model.named_parameters()}
         for name, p in model.named_parameters():
             p.grad = gradients[name].clone()
-        optimizer.step()
+        step(optimizer)
         changes.append({name: p.detach() - before[name] for name, p in model.named_parameters()})
     return changes
 
@@ -88,6 +87,24 @@ def checkpoint_of(model: OmniMotion, optimizer: ModelOptimizer) -> dict:
         "flags": {},
         **optimizer.state(),
     }
+
+
+@pytest.mark.parametrize("lr_muon", [0.0, 0.01])
+@pytest.mark.parametrize("value", [torch.nan, 1.0])
+def test_a_refused_update_changes_nothing(lr_muon, value):
+    """Neither the networks nor the moments, whatever the gradients; the next one is as if it had not been."""
+    (model, optimizer), (other_model, other) = make(lr_muon), make(lr_muon)
+    take_steps(model, optimizer, 2)
+    take_steps(other_model, other, 2)
+    for p in model.parameters():
+        p.grad = torch.full_like(p, value)
+    before = deepcopy(checkpoint_of(model, optimizer))
+    step(optimizer, accepted=False)
+    optimizer.num_updates -= 1
+    assert_same_state(checkpoint_of(model, optimizer), before)
+    for each in take_steps(model, optimizer, 1), take_steps(other_model, other, 1):
+        assert all(change.abs().max() > 0 for change in each[0].values())
+    assert_same_state(checkpoint_of(model, optimizer), checkpoint_of(other_model, other))
 
 
 def test_muon_orthogonalises_the_updates_of_matrices_alone():
@@ -126,7 +143,7 @@ def test_muon_has_the_schedule_of_adam():
     model, optimizer = make(0.01, replace(CONFIG, lr_schedule="square", num_iters=8))
     take_steps(model, optimizer, 4)
     share = 0.01 + 0.99 * 0.25
-    assert group_rates(optimizer) == pytest.approx([share * rate for rate in (1e-3, 2e-3, 3e-3, 0.01)])
+    assert optimizer.rates == pytest.approx([share * rate for rate in (1e-3, 2e-3, 3e-3, 0.01)])
 
 
 # Entries `scheduler` as earlier versions and the released code wrote them.
@@ -147,7 +164,7 @@ def resumed_rates(scheduler: dict, flags: dict, config: OptimizerConfig, lr_muon
     state = optimizer.state() | {"scheduler": scheduler}
     optimizer.load({**state, **flags})
     assert optimizer.state()["scheduler"]["last_epoch"] == (8 if config.load_scheduler else 0)
-    return group_rates(optimizer)
+    return optimizer.rates
 
 
 @pytest.mark.parametrize("schedule", ["step", "square"])
@@ -173,10 +190,10 @@ def test_a_checkpoint_holds_what_resumes_the_schedule():
     assert saved["scheduler"] == {"base_lrs": [1e-3, 2e-3, 3e-3], "last_epoch": 4}
     _, again = make(0.01)
     again.load(saved)
-    assert again.deform_rate == optimizer.deform_rate
+    assert again.rates == optimizer.rates
     for each in (optimizer, again):
-        each.step()
-    assert again.deform_rate == optimizer.deform_rate and again.state()["scheduler"]["last_epoch"] == 5
+        step(each)
+    assert again.rates == optimizer.rates and again.state()["scheduler"]["last_epoch"] == 5
 
 
 def train_in_turn(flags: list[str], *steps: tuple[float, int]) -> dict:
@@ -225,13 +242,13 @@ def test_options_of_a_checkpoint_are_not_loaded():
     """States of another version, or of a damaged file, would have an unnoticed effect or end in a traceback."""
     model, optimizer = make(0.01)
     take_steps(model, optimizer, 1)
-    state, options = optimizer.state(), [optimizer.adam.state_dict()["param_groups"]]
+    state, options = optimizer.state(), deepcopy(make(0.01)[1].adam.state_dict()["param_groups"])
     for group in (*state["optimizer"]["param_groups"], *state["muon"]["param_groups"]):
         for name in ("betas", "eps", "momentum", "amsgrad"):
             group.pop(name, None)
     _, other = make(0.01)
     other.load({**state, "flags": {}})
-    assert [other.adam.state_dict()["param_groups"]] == options
+    assert other.adam.state_dict()["param_groups"] == options
     assert other.muon is not None and other.muon.param_groups[0]["momentum"] == 0.95
     assert torch.equal(next(iter(other.adam.state.values()))["exp_avg"], state["optimizer"]["state"][0]["exp_avg"])
 

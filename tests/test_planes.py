@@ -18,7 +18,7 @@ from utils.coords import time_code
 def planes_at(frames: list[int], num_frames: int, interval: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The planes of frames, and those that are stored."""
     planes = SpaceTimePlanes(num_frames, interval, channels=2, rows=3, columns=5).double()
-    return planes.at(time_code(torch.tensor(frames), num_frames).double()), planes.features
+    return planes.mixed(planes.weights_at(time_code(torch.tensor(frames), num_frames).double())), planes.features
 
 
 @pytest.mark.parametrize(("num_frames", "interval", "stored"), [(2, 5, 4), (24, 1, 26), (24, 4, 9), (3, 100, 4)])
@@ -73,14 +73,15 @@ def test_a_cell_changes_points_near_it_in_frames_near_it_alone():
     layer = make_model(torch.float64, **PLANES).warp.layers[0]
     near, far = -PLANE_EXTENT, 0.9  # the corner cell's center; beyond its neighbors
     points = torch.tensor([[near, near, 1 + near], [far, far, 1 + far]], dtype=torch.float64).expand(2, 2, 3)
-    code, time = torch.zeros(2, 8, dtype=torch.float64), time_code(torch.tensor([0, 6]), 7).double()
+    assert layer.planes is not None
+    code = torch.zeros(2, 8, dtype=torch.float64)
+    mix = layer.planes.weights_at(time_code(torch.tensor([0, 6]), 7).double())
 
     def moved() -> torch.Tensor:
-        return join_coordinates(layer.to_canonical(split_coordinates(points, 4), layer.condition_on(code, time)))
+        return join_coordinates(layer.to_canonical(split_coordinates(points, 4), layer.condition_on(code, mix)))
 
     with torch.no_grad():
         before = moved()
-        assert layer.planes is not None
         layer.planes.features[0, :, 0, 0] += 1  # of the first moment
         change = (moved() - before).norm(dim=-1)
     assert change[0, 0] > 1e-4 and (change > 0).sum() == 1

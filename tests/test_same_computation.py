@@ -98,9 +98,12 @@ def test_less_memory_changes_nothing(micro_batch, recompute):
     torch.testing.assert_close(gradients(model, ours), expected, rtol=1e-9, atol=1e-11)
 
 
-def test_unwanted_terms_are_left_out():
+def test_the_depth_prior_is_a_term_where_there_is_one():
     model, batch = make_model(torch.float32), make_batch(torch.float32)
-    assert list(batch_losses(model, batch, rays_of(model, batch), wanted=["rgb", "flow"])) == ["flow", "rgb"]
+    depths = rays_of(model, batch)
+    without = batch_losses(model, batch, depths)
+    terms = batch_losses(model, batch, depths, prior_depth=torch.ones(6, 9))
+    assert terms.pop("depth_prior") > 0 and terms == without
 
 
 def test_few_points_have_no_smoothness():
