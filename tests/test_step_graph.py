@@ -1,15 +1,23 @@
 """Steps that are replayed are the steps that are computed, and nothing in a step is read by the host."""
 
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
+from criterion import weighted_sum
+from loaders.batches import Batch
+from networks.muon import BatchedMuon
 from networks.step_graph import WARM_UP, StepGraph
 from tests.oracles.recorded_kernels import CpuRecorder
+from tests.test_same_computation import FACTORS, KINDS, make_batch, make_model, rays_of
 from tests.test_trainer import assert_same_state, train, without_flags
-from trainer import Trainer
+from trainer import Trainer, batch_losses
 
 CPU = torch.device("cpu")
 
@@ -91,3 +99,33 @@ def test_replayed_steps_train_bit_for_bit(tiny_flags, monkeypatch, tmp_path, rec
     assert 0 < recorder.num_recorded < 5 and recorder.num_replayed > 15
     logs = [Path(folder, "logs/tiny_scene/metrics.jsonl").read_text() for folder in (tmp_path, tmp_path / "again")]
     assert logs[0] == logs[1]
+
+
+class OnOneDevice(TorchDispatchMode):
+    """Refuses tensors of any other device: of the host, a GPU would wait for their copies."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        others = [t for t in tree_leaves((args, kwargs, result)) if isinstance(t, Tensor) and t.device.type != "meta"]
+        assert not others, f"{func} of a tensor on {others[0].device}"
+        return result
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_of_a_step_is_made_on_the_host(kind, monkeypatch):
+    """On the meta device, whose tensors have no values to read, down to the gradients and Muon's update."""
+    monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: nullcontext())  # there is none on this device
+    model, batch = make_model(torch.float32, **KINDS[kind]), make_batch(torch.float32)
+    depths = rays_of(model, batch)
+    model.to("meta")
+    inputs = [value.to("meta") for value in (*batch.tensors(), depths, torch.ones(6, 9), torch.ones(8))]
+    muon = BatchedMuon(model.coupling_matrices(), adjust_lr_fn="match_rms_adamw", weight_decay=0.0)
+    with OnOneDevice():
+        *of_batch, depths, prior_depth, weights = inputs
+        terms = batch_losses(model, Batch(*of_batch), depths, prior_depth=prior_depth, mask_near=True, max_padding=1.0)
+        total = weighted_sum(terms, dict(zip(FACTORS, weights.unbind(), strict=True)) | {"depth_prior": weights[0]})
+        total.backward()
+        norm = torch.nn.utils.get_total_norm(p.grad for p in model.parameters() if p.grad is not None)
+        torch.nn.utils.clip_grads_with_norm_(model.parameters(), 1.0, norm)
+        muon.found_inf = (~torch.isfinite(total + norm)).float()
+        muon.step()
