@@ -60,4 +60,4 @@ class CanonicalVolume(NetworkModule):
 
     def compile_network(self) -> None:
         """Compile only the network behind the planes: its input always has two axes, so fewer kernels are built."""
-        self.net.compile(dynamic=True)
+        self.net.compile(dynamic=True, mode=self.compile_mode)

@@ -6,7 +6,7 @@ g(x) = sin(Wx + b) · exp(−½ γ ‖x − μ‖²).
 
 import math
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -33,14 +33,36 @@ class GaborFilter(nn.Module):
             self.linear.weight *= scale * self.gamma.sqrt().unsqueeze(-1)
             self.linear.bias.uniform_(-math.pi, math.pi)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return g(x) [M,size_out] of x [M,size_in]."""
+    def forward(self, x: Tensor, factor: Tensor | None = None) -> Tensor:
+        """Return g(x), or g(x) · factor, [M,size_out], of x [M,size_in]."""
         # −½γ‖x−μ‖² as one linear map of (x, ‖x‖²): a matrix product instead of a [M,size_out,size_in] tensor.
         weight = torch.cat([self.gamma.unsqueeze(-1) * self.mu, -0.5 * self.gamma.unsqueeze(-1)], -1)
         bias = -0.5 * self.gamma * self.mu.square().sum(-1)
         # Exact: the terms are large and cancel.
         log_envelope = exact_linear(torch.cat([x, x.square().sum(-1, keepdim=True)], -1), weight, bias)
-        return self.linear(x).sin() * log_envelope.exp_()
+        return GaborProduct.apply(self.linear(x), log_envelope, factor)
+
+
+class GaborProduct(torch.autograd.Function):
+    """sin(phase) · exp(log_envelope), times a factor if there is one, all [M,C].
+
+    Of what lies between, the envelope alone is kept for the gradient, which takes the sine anew.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, phase: Tensor, log_envelope: Tensor, factor: Tensor | None) -> Tensor:
+        envelope = log_envelope.exp()
+        ctx.save_for_backward(phase, envelope, factor)
+        product = phase.sin().mul_(envelope)
+        return product if factor is None else product * factor
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        phase, envelope, factor = ctx.saved_tensors
+        of_product, sine = grad * envelope, phase.sin()
+        of_wave = of_product if factor is None else of_product * factor
+        of_factor = None if factor is None else (of_product * sine).to(factor.dtype)
+        return of_wave * phase.cos(), of_wave * sine, of_factor
 
 
 class GaborNet(nn.Module):
@@ -74,5 +96,5 @@ class GaborNet(nn.Module):
         leading, x = x.shape[:-1], x.flatten(0, -2)
         z = self.filters[0](x)
         for gabor, layer in zip(self.filters[1:], self.linears, strict=True):
-            z = gabor(x) * layer(z)
+            z = gabor(x, layer(z))
         return self.output(z).unflatten(0, leading)

@@ -23,7 +23,12 @@ class NetworkModule(nn.Module):
 
     def compile_network(self) -> None:
         """Compile `network` with torch.compile, at its next call and for any number of rows."""
-        self._compiled = torch.compile(self.network, dynamic=True)
+        self._compiled = torch.compile(self.network, dynamic=True, mode=self.compile_mode)
+
+    @property
+    def compile_mode(self) -> str | None:
+        """How long torch.compile looks for fast kernels; it leaves CUDA graphs to the training step."""
+        return "max-autotune-no-cudagraphs" if next(self.parameters()).is_cuda else None
 
     def run_network(self, x: Tensor, *shared: Tensor | None) -> Tensor:
         """Call the network.

@@ -39,6 +39,11 @@ DEMO = FAST | {
     "expname": "demo", "flow": "dis", "data_dir": "data/demo_scene", "synthetic": True, "num_iters": 2300,
     "schedule_scale": 0.023, "lr_warmup": 138, "i_print": 50, "i_img": 1150,
 }  # fmt: skip
+FAST_GPU = FAST | {
+    "expname": "fast_gpu", "num_iters": 12000, "schedule_scale": 0.12, "lr_warmup": 720, "num_pairs": 32, "num_pts": 128,
+    "num_samples_ray": 16, "num_workers": 6, "coupling_width": 64, "plane_size": 64, "volume_plane_size": 192,
+    "i_print": 200, "i_img": 6000, "i_weight": 2000,
+}  # fmt: skip
 MAPS = {"use_error_map": True, "use_count_map": True, "use_max_loc": True, "vis_occlusion": True}
 
 
@@ -60,6 +65,7 @@ def test_released_flags_have_their_names_types_and_defaults():
         ("paper.txt", {"expname": "paper", "num_iters": 200000, **MAPS}),
         ("fast.txt", FAST),
         ("demo.txt", DEMO),
+        ("fast_gpu.txt", FAST_GPU),
     ],
 )
 def test_configs_differ_from_the_defaults_in_these_values_alone(name, differs):

@@ -4,6 +4,7 @@ Values and gradients that one pair of frames spoils are in test_trainer.py.
 """
 
 import math
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from networks.model_config import ModelConfig
 from networks.omnimotion import OmniMotion
 from networks.optimizer import OptimizerConfig
 from preprocessing.sequence_paths import SequencePaths
+from tests.test_trainer import assert_same_state
 from tests.test_warp import RELEASED, SMALL, local_points, make_warp
 from train import main
 from trainer import Trainer, TrainingConfig
@@ -83,6 +85,30 @@ def test_a_term_that_is_not_finite_stops_the_step_before_the_update(trainer, mon
     with pytest.raises(TrainingDiverged, match=f"loss_{name} is not finite"):
         trainer.train_step(batch)
     assert all(torch.equal(before[key], value) for key, value in trainer.model.state_dict().items())
+
+
+def test_a_step_that_is_found_late_has_changed_nothing(trainer, monkeypatch):
+    """As on a GPU, where nobody looks at most steps: the steps after it change nothing either, and it is named."""
+    compute, dataset = trainer_module.batch_losses, trainer.dataset()
+    spoilt_px = dataset[3].src_px[2]
+
+    def spoilt(model, batch, *args, **kwargs):
+        terms = compute(model, batch, *args, **kwargs)
+        bad = (batch.src_px == spoilt_px).flatten(1).all(1).any()
+        return terms | {"flow": torch.where(bad, torch.nan, terms["flow"])}
+
+    monkeypatch.setattr(trainer_module, "batch_losses", spoilt)
+    monkeypatch.setattr(Trainer, "_looks_at", lambda self, step: False)
+    for step in range(1, 7):
+        if step == 3:
+            before = deepcopy(trainer.state())
+        trainer.train_step(dataset[step])
+    i, j = (trainer.names[ids[2]] for ids in (dataset[3].src_ids, dataset[3].tgt_ids))
+    with pytest.raises(
+        TrainingDiverged, match=f"^step 3: the value of loss_flow is not finite for the pair {i} → {j}$"
+    ):
+        trainer.look()
+    assert_same_state(trainer.state(), before)
 
 
 def texture(num_frames: int, height: int, width: int, step: float, seed: int = 0) -> np.ndarray:
