@@ -10,6 +10,8 @@ import os
 
 # Waiting threads must not spin: beside other programs training would slow to a crawl. Set before torch starts them.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Nor those of numpy's short products, which several threads compute at a time for the depth prior.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import sys
 from argparse import Namespace

@@ -10,7 +10,8 @@ a wrong order seldom recovers. The prior gives it a plausible initial order, not
 Both are summed along each point's track; the votes are then smoothed over pixels that move alike.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from threading import Lock
 
 import cv2
 import numpy as np
@@ -19,6 +20,7 @@ from tqdm import tqdm
 from loaders.edge_aware_smoothing import edge_aware_smoothing
 from loaders.flow_store import FlowStore
 from preprocessing.consistency import CYCLE_THRESHOLD
+from utils.parallel import default_workers, run_in_threads
 
 NEAR, FAR = 0.5, 1.5  # depths of the nearest moving points and of the background
 OCCLUDED_SHARE = 0.4  # of the way from FAR to NEAR, for moving points that are occluded in every vote
@@ -51,17 +53,22 @@ def estimate_depth_prior(store: FlowStore, quiet: bool = False) -> np.ndarray:
     Returns:
         Depth [T,H,W] float32, between NEAR and FAR; NaN where no valid flow exists.
     """
-    num_frames = len(store.known)
-    moving = np.zeros((num_frames, *store.size), np.float16)
-    for i in tqdm(range(num_frames), desc="independent motion", unit="frame", leave=False, disable=quiet):
+    moving = np.zeros((len(store.known), *store.size), np.float16)
+
+    def find_motion(i: int) -> None:
         motion = independent_motion(store, i) / max(store.size)
         moving[i] = np.clip((motion - STATIC_MOTION) / (MOVING_MOTION - STATIC_MOTION), 0, 1)
+
+    _for_each_frame(find_motion, store, "independent motion", quiet)
     known = ~np.isnan(moving)
     moving[~known] = 0
     maps, depth = (moving, known, *occlusion_votes(store, quiet)), np.empty(moving.shape, np.float32)
-    for i in tqdm(range(num_frames), desc="depth prior", unit="frame", leave=False, disable=quiet):
+
+    def find_depth(i: int) -> None:
         moving_sum, known_sum, as_occluder, as_occluded = sum_along_tracks(store, i, maps)
         depth[i] = _frame_depth(moving_sum, known_sum, as_occluder, as_occluded, _adjacent_motion(store, i))
+
+    _for_each_frame(find_depth, store, "depth prior", quiet)
     return depth
 
 
@@ -108,18 +115,21 @@ def occlusion_votes(store: FlowStore, quiet: bool = False) -> np.ndarray:
     Returns:
         Votes as occluder and as occluded, [2,T,H,W] float16, blurred.
     """
-    num_frames = len(store.known)
-    counts = np.zeros((2, num_frames, *store.size), np.uint16)
-    as_occluder, as_occluded = counts
-    for i in tqdm(range(num_frames), desc="occlusion votes", unit="frame", leave=False, disable=quiet):
+    counts = np.zeros((2, len(store.known), *store.size), np.uint16)
+    (as_occluder, as_occluded), one_at_a_time = counts, Lock()
+
+    def count(i: int) -> None:
         for j in store.partners_at(i, OCCLUSION_GAPS):
             if store.known[j, i]:
                 occluded, occluder, target = _occlusions(store, i, j)
-                np.add.at(as_occluded[i], occluded, 1)
-                np.add.at(as_occluder[i], occluder, 1)
-                np.add.at(as_occluder[j], target, 1)
+                with one_at_a_time:  # other frames vote for j, too
+                    np.add.at(as_occluded[i], occluded, 1)
+                    np.add.at(as_occluder[i], occluder, 1)
+                    np.add.at(as_occluder[j], target, 1)
+
+    _for_each_frame(count, store, "occlusion votes", quiet)
     votes = np.empty(counts.shape, np.float16)
-    for kind, frame in np.ndindex(2, num_frames):
+    for kind, frame in np.ndindex(counts.shape[:2]):
         votes[kind, frame] = cv2.GaussianBlur(counts[kind, frame].astype(np.float32), (0, 0), VOTE_BLUR)
     return votes
 
@@ -145,6 +155,19 @@ def sum_along_tracks(store: FlowStore, i: int, maps: Sequence[np.ndarray]) -> li
         for total, values in zip(sums, maps, strict=True):
             total.ravel()[index[inside]] += values[j, rows, columns]
     return sums
+
+
+def _for_each_frame(work: Callable[[int], None], store: FlowStore, label: str, quiet: bool) -> None:
+    """Call `work(i)` for every frame, in several threads."""
+    num_frames, (height, width) = len(store.known), store.size
+
+    def job(i: int) -> Iterator[None]:
+        work(i)
+        bar.update()
+        yield
+
+    with tqdm(total=num_frames, desc=label, unit="frame", leave=False, disable=quiet) as bar:
+        run_in_threads(job, range(num_frames), default_workers(height * width))
 
 
 def _frame_depth(

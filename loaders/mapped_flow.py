@@ -6,8 +6,11 @@ flow is used, they are all H·W. Packed flow keeps its values; published float f
 """
 
 import hashlib
+from collections.abc import Iterator
 from mmap import ACCESS_READ, ALLOCATIONGRANULARITY, mmap
 from pathlib import Path
+from threading import Lock
+from typing import BinaryIO
 
 import numpy as np
 from tqdm import tqdm
@@ -18,6 +21,7 @@ from preprocessing.sequence_paths import SequencePaths
 from utils.atomic import atomic_path, remove_partial
 from utils.errors import InputError
 from utils.lock import locked
+from utils.parallel import default_workers, run_in_threads
 
 MAGIC = b"OMVALID1"
 
@@ -101,18 +105,31 @@ class MappedFlowStore(FlowStore):
         try:
             with locked(self.raw.root), atomic_path(self.file) as temporary, open(temporary, "wb") as out:
                 out.write(MAGIC)
-                for i, j in tqdm(pairs.tolist(), desc="mapped flow", unit="pair"):
-                    mask, steps = super().mask(i, j), flow_steps(self.flow(i, j))
-                    valid = mask.valid
-                    for plane in (mask.consistent, mask.rescued):
-                        out.write(np.packbits(plane).tobytes())
-                    out.write((steps.reshape(-1, 2) if abs(i - j) == 1 else steps[valid]).tobytes())
+                self._write_pairs(out, pairs.tolist())
         except OSError as error:
             raise InputError(
                 f"cannot write {self.file} of {self.bytes / 1e9:.2f} GB ({error}): make room there, then run the "
                 "same command again"
             ) from error
         self._delete_outdated()
+
+    def _write_pairs(self, out: BinaryIO, pairs: list[list[int]]) -> None:
+        """Write each pair to its place; several threads unpack flow and masks."""
+        read_mask, one_at_a_time = super().mask, Lock()
+
+        def work(pair: list[int]) -> Iterator[None]:
+            i, j = pair
+            mask, steps = read_mask(i, j), flow_steps(self.flow(i, j))
+            planes = [np.packbits(plane).tobytes() for plane in (mask.consistent, mask.rescued)]
+            drawable = steps.reshape(-1, 2) if abs(i - j) == 1 else steps[mask.valid]
+            with one_at_a_time:
+                out.seek(self._starts[i, j])
+                out.writelines([*planes, drawable.tobytes()])
+                bar.update()
+            yield
+
+        with tqdm(total=len(pairs), desc="mapped flow", unit="pair") as bar:
+            run_in_threads(work, pairs, default_workers(self.height * self.width))
 
     def _delete_outdated(self) -> None:
         for path in Path(self.file.parent).glob(f"{len(self.names)}_*{self.file.suffix}"):

@@ -51,6 +51,7 @@ class GaborProduct(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, phase: Tensor, log_envelope: Tensor, factor: Tensor | None) -> Tensor:
+        """Return the product [M,C]."""
         envelope = log_envelope.exp()
         ctx.save_for_backward(phase, envelope, factor)
         product = phase.sin().mul_(envelope)
@@ -58,6 +59,7 @@ class GaborProduct(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return the gradients of the three inputs [M,C]."""
         phase, envelope, factor = ctx.saved_tensors
         of_product, sine = grad * envelope, phase.sin()
         of_wave = of_product if factor is None else of_product * factor

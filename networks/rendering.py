@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
 
 from utils.coords import denormalize_px, normalize_px
 
@@ -69,12 +68,10 @@ class _PositiveCumprod(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(factors: Tensor) -> Tensor:
-        return torch.cumprod(factors, -1)
-
-    @staticmethod
-    def setup_context(ctx: FunctionCtx, inputs: tuple[Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs, output)
+    def forward(ctx: Any, factors: Tensor) -> Tensor:
+        products = torch.cumprod(factors, -1)
+        ctx.save_for_backward(factors, products)
+        return products
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:

@@ -40,9 +40,9 @@ DEMO = FAST | {
     "schedule_scale": 0.023, "lr_warmup": 138, "i_print": 50, "i_img": 1150,
 }  # fmt: skip
 FAST_GPU = FAST | {
-    "expname": "fast_gpu", "num_iters": 12000, "schedule_scale": 0.12, "lr_warmup": 720, "num_pairs": 32, "num_pts": 128,
-    "num_samples_ray": 16, "num_workers": 6, "coupling_width": 64, "plane_size": 64, "volume_plane_size": 192,
-    "i_print": 200, "i_img": 6000, "i_weight": 2000,
+    "expname": "fast_gpu", "num_iters": 12000, "schedule_scale": 0.12, "lr_warmup": 720, "num_pairs": 32,
+    "num_pts": 128, "num_samples_ray": 16, "num_workers": 6, "coupling_width": 64, "plane_size": 64,
+    "volume_plane_size": 192, "i_print": 200, "i_img": 6000, "i_weight": 2000,
 }  # fmt: skip
 MAPS = {"use_error_map": True, "use_count_map": True, "use_max_loc": True, "vis_occlusion": True}
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from networks.checkpoints import newest_checkpoint, read_checkpoint, save_checkpoint
+from networks.optimizer import SkippableAdam
 from tests.conftest import REPOSITORY
 from tests.oracles.faults import make_commands, run_trials
 from tests.oracles.process_harness import contents
@@ -87,7 +88,7 @@ def test_the_number_of_workers_changes_the_flags_alone(commands, tmp_path):
 
 
 def test_a_worker_killed_in_an_update_costs_no_step(tiny_flags, monkeypatch, capsys):
-    update, updates = torch.optim.Adam.step, iter(range(100))
+    update, updates = SkippableAdam.step, iter(range(100))
 
     def with_a_loss(self, *values):
         if next(updates) == 2:
@@ -96,7 +97,7 @@ def test_a_worker_killed_in_an_update_costs_no_step(tiny_flags, monkeypatch, cap
             worker.join()  # the signal of its death has come
         return update(self, *values)
 
-    monkeypatch.setattr(torch.optim.Adam, "step", with_a_loss)
+    monkeypatch.setattr(SkippableAdam, "step", with_a_loss)
     large = ["--num_pairs", "16", "--num_pts", "256"]  # a worker's pipe holds few such batches
     flags = [*tiny_flags, *large, "--num_iters", "12", "--i_cache", "100", "--num_workers", "1"]
     with pytest.raises(SystemExit) as stopped:
