@@ -3,7 +3,7 @@
 In a sweep, each flow is initialised with the flow to the frame before. The sweeps of `estimator.block` neighbouring
 frames form a block and are estimated together. Blocks are independent and always computed from their beginning: a
 killed run repeats only unfinished blocks, and ends with the same bytes as an uninterrupted one, whatever the number of
-processes.
+processes. An estimator that computes on one device has threads behind it, which pack and write its flows meanwhile.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -20,9 +20,11 @@ from preprocessing.flow_files import missing_flows, read_flow, write_flow
 from preprocessing.pairs import Pair, Pairs, Sweep
 from preprocessing.sequence_paths import SequencePaths
 from utils.distributed import SINGLE_PROCESS, Context
-from utils.parallel import run_in_threads
+from utils.images import read_frame
+from utils.parallel import default_workers, run_in_threads
 
 PairFlow = tuple[Pair, np.ndarray]  # flow [H,W,2] float32, pixels
+PACK_BYTES_PER_PX = 64  # memory to pack a flow and to keep two more waiting
 
 
 class FlowEstimator(Protocol):
@@ -111,20 +113,29 @@ def _estimate_from_halves(
 def _run(
     paths: SequencePaths, names: list[str], jobs: list[Job], estimator: FlowEstimator, context: Context, label: str
 ) -> None:
-    """Run this rank's jobs of which a file is missing, `estimator.workers` at a time."""
+    """Run this rank's jobs of which a file is missing, `estimator.workers` at a time.
+
+    Workers on all cores pack what they estimate. A single one, which keeps a device busy, leaves it to other threads.
+    """
     missing = set(missing_flows(paths, [(names[i], names[j]) for job in jobs for i, j in job.pairs]))
 
     def is_missing(pair: Pair) -> bool:
         return (names[pair[0]], names[pair[1]]) in missing
 
-    def work(job: Job) -> Iterator[None]:
-        for (i, j), flow in job.estimate():
-            if is_missing((i, j)):
-                write_flow(paths, names[i], names[j], flow)
-            bar.update()
-            yield
+    def write(pair: Pair, flow: np.ndarray) -> None:
+        if is_missing(pair):
+            write_flow(paths, names[pair[0]], names[pair[1]], flow)
+        bar.update()
 
+    def work(job: Job) -> Iterator[Callable[[], None]]:
+        for pair, flow in job.estimate():
+            yield partial(write, pair, flow)
+
+    writers = 0
+    if estimator.workers == 1:
+        num_px = read_frame(paths.color / names[0])[..., 0].size
+        writers = default_workers(num_px, bytes_per_job=PACK_BYTES_PER_PX * num_px)
     todo = [job for job in context.partition(jobs) if any(map(is_missing, job.pairs))]
     total = sum(len(job.pairs) for job in todo)
     with tqdm(total=total, desc=label, unit="pair", disable=context.rank > 0) as bar:
-        run_in_threads(work, todo, estimator.workers)
+        run_in_threads(work, todo, estimator.workers, writers)

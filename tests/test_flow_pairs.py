@@ -12,6 +12,7 @@ from preprocessing.pairs import WINDOW, Pairs
 from preprocessing.sequence_paths import SequencePaths
 from utils.distributed import Context
 from utils.errors import InputError
+from utils.images import write_image
 
 
 @pytest.mark.parametrize("num_frames", [2, 5, 9, 12])
@@ -42,10 +43,8 @@ def test_a_doubled_gap_comes_after_its_halves():
 class NamingEstimator:
     """Estimates flow whose value names its pair; lists the pairs, and fails at one of them."""
 
-    workers = 2
-
-    def __init__(self, block=1, fail_at=None):
-        self.estimated, self.block, self.fail_at = [], block, fail_at
+    def __init__(self, block=1, fail_at=None, workers=2):
+        self.estimated, self.block, self.fail_at, self.workers = [], block, fail_at, workers
 
     def estimate_sweeps(self, sweeps):
         assert len(sweeps) <= self.block and len({js[0] > i for i, js in sweeps}) == 1
@@ -69,22 +68,42 @@ class NamingEstimator:
 NAMES = [f"{k}.png" for k in range(4)]
 
 
+def write_frames(paths):
+    for name in NAMES:
+        write_image(paths.color / name, np.zeros((2, 3, 3), np.uint8))
+
+
+@pytest.mark.parametrize("workers", [1, 2])  # one has threads behind it, which write
 @pytest.mark.parametrize("block", [1, 3])
-def test_a_killed_run_keeps_its_files_and_is_finished_later(tmp_path, block):
+def test_a_killed_run_keeps_its_files_and_is_finished_later(tmp_path, block, workers):
     paths, pairs = SequencePaths(tmp_path), Pairs(4)
+    write_frames(paths)
     with pytest.raises(InputError, match="stop here"):
-        write_flows(paths, NAMES, pairs, NamingEstimator(block, fail_at=(2, 3)))
+        write_flows(paths, NAMES, pairs, NamingEstimator(block, (2, 3), workers))
     left = missing_flows(paths, pairs.named(NAMES))
     assert ("2.png", "3.png") in left and len(left) <= 12
     write_flow(paths, "0.png", "1.png", np.zeros((2, 3, 2)))  # existing files are kept, whatever they hold
-    write_flows(paths, NAMES, pairs, NamingEstimator(block))
+    write_flows(paths, NAMES, pairs, NamingEstimator(block, workers=workers))
     assert missing_flows(paths, pairs.named(NAMES)) == []
     assert read_flow(paths, "0.png", "1.png").max() == 0
     assert (read_flow(paths, "2.png", "3.png") == 23).all()
     assert len(list(paths.flow("a", "b").parent.iterdir())) == 12
-    again = NamingEstimator(block)
+    again = NamingEstimator(block, workers=workers)
     write_flows(paths, NAMES, pairs, again)
     assert again.estimated == []
+
+
+def test_a_flow_that_cannot_be_written_ends_the_estimation(tmp_path, monkeypatch):
+    paths, estimator = SequencePaths(tmp_path), NamingEstimator(workers=1)
+    write_frames(paths)
+
+    def full(*args):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("preprocessing.flow_pairs.write_flow", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_flows(paths, NAMES, Pairs(4), estimator)
+    assert missing_flows(paths, Pairs(4).named(NAMES)) == Pairs(4).named(NAMES)
 
 
 def test_processes_share_the_pairs_and_miss_none(tmp_path):

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from functools import partial
 
 import pytest
 import torch
@@ -44,7 +45,69 @@ def test_the_first_error_ends_all():
 def test_memory_bounds_the_number_of_jobs(monkeypatch):
     monkeypatch.setattr("os.cpu_count", lambda: 64)
     assert default_workers(100) == 64 and default_workers(854 * 480) == 10 and default_workers(10**9) == 1
-    assert default_workers(100, "cuda") == 1 and default_workers(100, bytes_per_job=2**28) == 4
+    assert default_workers(100, bytes_per_job=2**28) == 4
+    # A GPU computes for one job while the others read and write; Apple's is not used from several threads.
+    assert default_workers(854 * 480, "cuda") == 10 and default_workers(100, "mps") == 1
+
+
+def test_parts_are_finished_behind_the_job_and_never_many_wait():
+    waiting, finished, most = [], set(), []
+    gate = threading.Event()
+
+    def finish(part):
+        gate.wait(10)
+        waiting.remove(part)
+        finished.add((part, threading.get_ident()))
+
+    def work(job):
+        for part in range(40):
+            waiting.append(part)
+            most.append(len(waiting))
+            yield partial(finish, part)
+            if part == 3:  # 2 are being finished, 2 wait
+                threading.Timer(0.1, gate.set).start()
+
+    run_in_threads(work, range(1), 1, finishers=2)
+    assert {part for part, _ in finished} == set(range(40)) and len({thread for _, thread in finished}) == 2
+    assert 4 <= max(most) <= 5  # the fifth waits for room
+
+
+@pytest.mark.parametrize("finishers", [0, 2])
+def test_an_error_in_a_part_ends_all(finishers):
+    begun, finished = [], []
+
+    def finish(part):
+        if part == 7:
+            raise OSError("disk full")
+        finished.append(part)
+
+    def work(job):
+        for part in range(1000):
+            begun.append(part)
+            yield partial(finish, part)
+            time.sleep(0.001)
+
+    with pytest.raises(OSError, match="disk full"):
+        run_in_threads(work, range(3), 1, finishers)
+    assert 7 <= len(begun) < 1000 and 7 not in finished
+
+
+def test_a_stopped_run_drops_the_parts_that_have_not_begun():
+    finished, go_on = [], threading.Event()
+
+    def finish(part):
+        go_on.wait(10)
+        finished.append(part)
+
+    def work(job):
+        for part in range(4):  # 2 begin, 2 wait
+            yield partial(finish, part)
+        threading.Timer(0.5, go_on.set).start()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_in_threads(work, range(1), 1, finishers=2)
+    assert sorted(finished) == [0, 1]
 
 
 def test_a_job_ends_within_its_work_where_it_looks_for_a_stop():

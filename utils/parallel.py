@@ -16,14 +16,15 @@ BYTES_PER_PX = 256  # memory of a job per pixel of a frame (measured: 200 to 250
 
 
 def default_workers(num_px: int, device: torch.device | str = "cpu", bytes_per_job: int | None = None) -> int:
-    """Return how many jobs to run at a time: on a CPU one per core, limited by `MAX_BYTES`, on a GPU one.
+    """Return how many jobs to run at a time: one per core, limited by `MAX_BYTES`.
 
     Args:
         num_px: Pixels of a frame.
-        device: The device of the jobs.
+        device: The device of the jobs. A GPU computes for one while others read and write their files; Apple's gets one
+            job, because PyTorch does not promise that several threads may use it.
         bytes_per_job: Memory of a job; by default BYTES_PER_PX for each pixel.
     """
-    if torch.device(device).type != "cpu":
+    if torch.device(device).type not in ("cpu", "cuda"):
         return 1
     return max(1, min(os.cpu_count() or 1, MAX_BYTES // (bytes_per_job or BYTES_PER_PX * num_px)))
 
@@ -53,7 +54,9 @@ def raise_if_stopped() -> None:
         raise Stopped
 
 
-def run_in_threads(work: Callable[[T], Iterable[object]], jobs: Sequence[T], workers: int) -> None:
+def run_in_threads(
+    work: Callable[[T], Iterable[Callable[[], object] | None]], jobs: Sequence[T], workers: int, finishers: int = 0
+) -> None:
     """Run `work(job)` to its end for every job, `workers` at a time; the first error or Ctrl-C stops all of them.
 
     Each worker gets an equal share of torch's threads: with more threads than cores, waiting at every small operation
@@ -61,20 +64,26 @@ def run_in_threads(work: Callable[[T], Iterable[object]], jobs: Sequence[T], wor
 
     Args:
         work: Returns a generator that does the job; where it yields or calls `raise_if_stopped`, it may be stopped.
+            What it yields, if not None, is called to finish a part of the job, such as writing a file.
         jobs: The arguments of `work`.
         workers: Number of jobs that run at a time.
+        finishers: Number of threads of their own that finish these parts while the jobs go on, in any order. A job
+            waits while twice as many parts are unfinished. 0: each job finishes its own parts.
     """
     stopped = threading.Event()
-
-    def run(job: T) -> None:
-        _worker.stopped = stopped
-        with suppress(Stopped):
-            for _ in work(job):
-                raise_if_stopped()
-
     threads_each = torch.get_num_threads() // workers or 1
     pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads_each,))
-    with torch_threads(0), pool:
+    with torch_threads(0), _Finishers(finishers, stopped) as finish, pool:
+
+        def run(job: T) -> None:
+            _worker.stopped = stopped
+            with suppress(Stopped):
+                raise_if_stopped()
+                for part in work(job):
+                    if part is not None:
+                        finish(part)
+                    raise_if_stopped()
+
         futures = [pool.submit(run, job) for job in jobs]
         try:
             for future in as_completed(futures):
@@ -83,3 +92,43 @@ def run_in_threads(work: Callable[[T], Iterable[object]], jobs: Sequence[T], wor
             stopped.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+class _Finishers:
+    """Threads that finish parts of jobs; without threads, a part is finished by the thread that hands it over.
+
+    The end of the context waits for all parts and raises the first error of one, which also stops the run. Parts of a
+    stopped run that have not begun are dropped.
+    """
+
+    def __init__(self, threads: int, stopped: threading.Event) -> None:
+        self._stopped = stopped
+        self._error: BaseException | None = None
+        self._pool = ThreadPoolExecutor(threads) if threads else None
+        self._room = threading.Semaphore(2 * threads)
+
+    def __call__(self, part: Callable[[], object]) -> None:
+        if self._pool is None:
+            part()
+            return
+        self._room.acquire()
+        self._pool.submit(self._finish, part)
+
+    def _finish(self, part: Callable[[], object]) -> None:
+        try:
+            if not self._stopped.is_set():
+                part()
+        except BaseException as error:
+            self._error = self._error or error
+            self._stopped.set()
+        finally:
+            self._room.release()
+
+    def __enter__(self) -> "_Finishers":
+        return self
+
+    def __exit__(self, kind: object, *args: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown()
+        if self._error is not None and kind is None:
+            raise self._error
