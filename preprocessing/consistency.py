@@ -28,7 +28,8 @@ MIN_SQUARES = 1e-16  # keeps the cosine of a flat patch (zeros) at 0, far below 
 
 # Number of products of cells that take about as long as looking up the features of a point; affects only the time.
 PRODUCTS_PER_POINT = 64
-CHUNK = 16384  # points compared at a time: their features fit into a processor's cache
+# Points compared at a time: their features fit into a processor's cache, while a GPU needs many.
+CHUNK, GPU_CHUNK = 2**14, 2**18
 
 
 def lookup(maps: Tensor, px: Tensor) -> Tensor:
@@ -102,15 +103,22 @@ def appearance_similarity(
     """
     if not len(px_a):
         return px_a.new_zeros(0)  # grid_sample accepts no empty grid
-    image = px_a.new_tensor([size[1] - 1, size[0] - 1])
+    # Plain numbers: a GPU would have to wait for a copy of a tensor.
     scale_a, scale_b = (
-        px_a.new_tensor([maps.shape[1] - 1, maps.shape[0] - 1]) / image for maps in (features_a, features_b)
+        [(cells - 1) / max(px - 1, 1) for cells, px in zip(maps.shape[1::-1], size[::-1], strict=True)]
+        for maps in (features_a, features_b)
     )
     # If many points share few cells, multiply each pair of cells once: a point then mixes 16 products, not 8 vectors.
     few_cells = features_a[..., 0].numel() * features_b[..., 0].numel() < PRODUCTS_PER_POINT * len(px_a)
     cosine = (_cosine_by_cells if few_cells else _cosine_by_points)(features_a, features_b)
-    chunks = zip(px_a.split(CHUNK), px_b.split(CHUNK), strict=True)
-    return torch.cat([cosine(a * scale_a, b * scale_b) for a, b in chunks])
+    chunk = CHUNK if px_a.device.type == "cpu" else GPU_CHUNK
+    chunks = zip(px_a.split(chunk), px_b.split(chunk), strict=True)
+    return torch.cat([cosine(_scale(a, scale_a), _scale(b, scale_b)) for a, b in chunks])
+
+
+def _scale(px: Tensor, factors: list[float]) -> Tensor:
+    """Multiply x and y of points [M,2] by a factor each."""
+    return torch.stack([part * factor for part, factor in zip(px.unbind(-1), factors, strict=True)], -1)
 
 
 def _cosine_by_points(features_a: Tensor, features_b: Tensor) -> Callable[[Tensor, Tensor], Tensor]:

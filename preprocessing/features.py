@@ -4,7 +4,8 @@ A feature map is [h,w,C]. The centres of its corner cells lie on the centres of 
 float16.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -20,11 +21,15 @@ from preprocessing.sequence_paths import SequencePaths
 from preprocessing.weights import inference_precision
 from utils.atomic import write_array
 from utils.coords import sample_bilinear
+from utils.device import to_numpy
 from utils.errors import InputError
 from utils.images import read_frame
+from utils.parallel import run_in_threads
 
-Extractor = Callable[[np.ndarray], Tensor]  # frame uint8 [H,W,3] → features [h,w,C]
+Extractor = Callable[[list[np.ndarray]], Tensor]  # B frames uint8 [H,W,3] → features [B,h,w,C]
 
+GPU_BATCH = 16  # frames that DINO takes at a time on a GPU; on a CPU a batch gains nothing
+WRITERS = 4  # threads that write features while the next ones are computed
 DINO_SIDE, DINO_MULTIPLE = 480, 64  # pixels, as in the released preprocessing
 DINO_MEAN, DINO_STD = (0.485, 0.456, 0.406), (0.228, 0.224, 0.225)
 # A stride of 4 px lets 1.5 times as many wrong points pass, at the same share of right ones. 2x2 cells separate them as
@@ -78,7 +83,7 @@ def _describe_strips(describe: DenseSIFTDescriptor, grey: Tensor) -> Tensor:
 
 
 def feature_extractor(kind: str, device: torch.device | str, dino_weights: Path | None = None) -> Extractor:
-    """Return the function from a frame to its features.
+    """Return the function from frames to their features.
 
     Args:
         kind: `dino` or `sift`.
@@ -89,14 +94,15 @@ def feature_extractor(kind: str, device: torch.device | str, dino_weights: Path 
         InputError: An unknown kind, or no usable weights.
     """
     if kind == "sift":
-        return lambda frame: sift_map(frame, device)
+        return lambda frames: torch.stack([sift_map(frame, device) for frame in frames])
     if kind != "dino":
         raise InputError(f"unknown features {kind!r}; choose dino or sift")
     network = load_dino(dino_weights, device)
 
-    def extract(frame: np.ndarray) -> Tensor:
+    def extract(frames: list[np.ndarray]) -> Tensor:
+        images = torch.cat([dino_input(frame) for frame in frames])
         with inference_precision(device):
-            return dino_tokens(network, dino_input(frame).to(device))[0]
+            return dino_tokens(network, images.to(device))
 
     return extract
 
@@ -106,8 +112,29 @@ def missing_features(paths: SequencePaths, names: list[str], kind: str) -> list[
     return [name for name in names if not paths.feature(kind, name).is_file()]
 
 
-def write_features(paths: SequencePaths, names: list[str], kind: str, extract: Extractor) -> None:
-    """Write the missing feature files."""
-    for name in tqdm(missing_features(paths, names, kind), desc=f"features ({kind})", unit="frame"):
-        features = extract(read_frame(paths.color / name))
-        write_array(paths.feature(kind, name), features.cpu().numpy().astype(np.float16))
+def write_features(
+    paths: SequencePaths, names: list[str], kind: str, extract: Extractor, device: torch.device | str = "cpu"
+) -> None:
+    """Write the missing feature files, while the next ones are computed.
+
+    Args:
+        paths: Sequence with `color/`.
+        names: Frame file names.
+        kind: `dino` or `sift`.
+        extract: From `feature_extractor`.
+        device: Where it computes; decides how many frames it takes at a time.
+    """
+    todo = missing_features(paths, names, kind)
+    size = GPU_BATCH if kind == "dino" and torch.device(device).type == "cuda" else 1
+
+    def write(name: str, features: np.ndarray) -> None:
+        write_array(paths.feature(kind, name), features.astype(np.float16))
+        bar.update()
+
+    def work(batch: list[str]) -> Iterator[Callable[[], None]]:
+        features = to_numpy(extract([read_frame(paths.color / name) for name in batch]))
+        yield from (partial(write, *item) for item in zip(batch, features, strict=True))
+
+    batches = [todo[k : k + size] for k in range(0, len(todo), size)]
+    with tqdm(total=len(todo), desc=f"features ({kind})", unit="frame") as bar:
+        run_in_threads(work, batches, 1, WRITERS)

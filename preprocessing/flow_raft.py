@@ -1,11 +1,13 @@
 """All-pairs flow by RAFT-large, each i→j initialised with the low-resolution flow of i→j−1 (backwards i→j+1).
 
 The network is torchvision's. Its forward pass accepts no initial flow, so this module calls its parts. Flow is here
-[B,2,H,W] in pixels, or [B,2,h,w] in cells of 8 pixels (low resolution), of B pairs that are estimated together.
+[B,2,H,W] in pixels, or [B,2,h,w] in cells of 8 pixels (low resolution), of B pairs that are estimated together. The
+memory of the device decides how many, and whether the correlations of all pairs of cells are kept or looked up.
 """
 
 from collections.abc import Callable, Iterator
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,31 +17,51 @@ from torchvision.models.optical_flow import RAFT
 
 from preprocessing.flow_pairs import PairFlow
 from preprocessing.pairs import Pair, Sweep
+from preprocessing.raft_correlation import OnDemandCorrelation
 from preprocessing.settings import RELEASED_UPDATES
 from preprocessing.weights import inference_precision
 from utils.coords import pixel_grid
+from utils.device import to_numpy
 from utils.parallel import raise_if_stopped
 
 CELL = 8  # pixels
 MIN_SIDE = 16 * CELL  # the correlation pyramid halves the cells three times, and at least two must remain
 MAX_BLOCK = 16
-# Limits in bytes: correlations of a block, and cached encoded frames.
-CORRELATION_MEMORY, ENCODED_MEMORY = 2**31, 2**30
 # Bytes per pair of cells while a pair's correlations are computed: the finest level twice, because torchvision scales a
 # copy of it, and the coarser levels.
 CORRELATION_BYTES = 10
 
 
+class Limits(NamedTuple):
+    """Memory in bytes for the correlations of a block, for those of a pair by itself, and for cached encoded frames."""
+
+    block: int
+    pair: int
+    encoded: int
+
+
+# A pair of 1920x1080 has correlations of 10.5 GB: on a CPU, looking them up on demand takes many times as long.
+CPU_LIMITS = Limits(block=2**31, pair=2**34, encoded=2**30)
+
+
+def memory_limits(device: torch.device) -> Limits:
+    """Return the limits of a device: on a GPU they are shares of what is free now, which other programs may use too."""
+    if device.type != "cuda":
+        return CPU_LIMITS
+    free, _ = torch.cuda.mem_get_info(device)
+    return Limits(block=free // 4, pair=free // 2, encoded=free // 8)
+
+
 class RaftFlow:
     """RAFT as a `FlowEstimator`.
 
-    Each frame is encoded once if the features of all frames fit into `ENCODED_MEMORY` (160 frames of 854x480),
-    otherwise once per block.
+    Each frame is encoded once if the features of all frames fit into the limit (on a CPU 160 frames of 854x480),
+    otherwise once per block. Correlations of a pair that exceed their limit are looked up on demand.
 
     Args:
         read: Returns the frame of an index, uint8 [H,W,3].
         network: RAFT, on the device to use.
-        block: Pairs estimated together; None: as many as fit into `CORRELATION_MEMORY`, from 1 to `MAX_BLOCK`.
+        block: Pairs estimated together; None: as many as `memory_limits` allow, from 1 to `MAX_BLOCK`.
         updates: Updates of each pair's flow.
     """
 
@@ -57,9 +79,12 @@ class RaftFlow:
         self.device = next(network.parameters()).device
         padded, self.corner = pad_frames(self._frame(0))
         cells = padded[0, 0].numel() // CELL**2
-        self.block = block or max(1, min(MAX_BLOCK, CORRELATION_MEMORY // (CORRELATION_BYTES * cells**2)))
+        limits, pair_bytes = memory_limits(self.device), CORRELATION_BYTES * cells**2
+        self.block = block or max(1, min(MAX_BLOCK, limits.block // pair_bytes))
+        on_demand = pair_bytes > limits.pair
+        self.correlation = OnDemandCorrelation.like(network.corr_block) if on_demand else network.corr_block
         # Each cell has 256 float32 features. A block needs the features of its sources and of one more target.
-        frames = max(self.block + 1, ENCODED_MEMORY // (256 * 4 * cells))
+        frames = max(self.block + 1, limits.encoded // (256 * 4 * cells))
         self.features = lru_cache(frames)(lambda index: self._encode(self.network.feature_encoder, index))
         self.context = lru_cache(self.block)(lambda index: self._encode(self.network.context_encoder, index))
 
@@ -93,20 +118,21 @@ class RaftFlow:
             Flow [B,2,H,W], and the low-resolution flow [B,2,h,w] that it was upsampled from.
         """
         network = self.network
-        network.corr_block.build_pyramid(features, target)
+        self.correlation.build_pyramid(features, target)
         size = network.update_block.hidden_state_size
         hidden, context = torch.tanh(context[:, :size]), F.relu(context[:, size:])
         batch, _, height, width = features.shape
         grid = pixel_grid(height, width, features.device).permute(2, 0, 1).repeat(batch, 1, 1, 1)
         coords = grid if start is None else grid + start
-        with inference_precision(self.device):
-            for _ in range(self.updates):
-                raise_if_stopped()  # a block's update takes a second or two on a CPU
-                correlation = network.corr_block.index_pyramid(centroids_coords=coords)
+        for _ in range(self.updates):
+            raise_if_stopped()  # a block's update takes a second or two on a CPU
+            correlation = self.correlation.index_pyramid(coords)
+            with inference_precision(self.device):
                 hidden, delta = network.update_block(hidden, context, correlation, coords - grid)
-                coords = coords + delta.float()
+            coords = coords + delta.float()
+        with inference_precision(self.device):
             mask = network.mask_predictor(hidden)
-        network.corr_block.corr_pyramid = []  # frees the pyramid before the next one is built
+        self.correlation.corr_pyramid = []  # frees the pyramid before the next one is built
         low = coords - grid
         return upsample_flow(low, mask.float()), low
 
@@ -116,7 +142,7 @@ class RaftFlow:
         context = torch.cat([self.context(source) for source, _ in pairs])
         flow, low = self.refine(features, context, target, start)
         (height, width), (top, left) = self.size, self.corner
-        return flow[..., top : top + height, left : left + width].permute(0, 2, 3, 1).cpu().numpy(), low
+        return to_numpy(flow[..., top : top + height, left : left + width].permute(0, 2, 3, 1)), low
 
     def _encode(self, encoder: nn.Module, index: int) -> Tensor:
         """Encode a frame: [1,256,h,w]."""

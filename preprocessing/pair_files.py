@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image
@@ -15,6 +16,7 @@ from utils.data_files import read_json
 from utils.distributed import SINGLE_PROCESS, Context
 from utils.errors import InputError
 from utils.images import write_image
+from utils.parallel import default_workers, run_in_threads
 
 
 def write_pair_mask(paths: SequencePaths, a: str, b: str, consistent: np.ndarray, rescued: np.ndarray) -> None:
@@ -71,13 +73,20 @@ def write_counts(
         for i, j in sorted(pairs.all()):
             targets[names[i]].append(names[j])
         stats: dict[str, dict[str, int]] = {a: {} for a in names}
-        for a in tqdm(names, desc=f"{label} counts", unit="frame"):
+
+        def count_valid(a: str) -> Iterator[None]:
             count = np.zeros((), np.uint16)
             for b in targets[a]:
                 valid = np.logical_or(*read_pair_mask(paths, a, b))
                 stats[a][b] = int(valid.sum())
                 count = count + valid.astype(np.uint16)
+                yield
             write_image(paths.count_map(a), count)
+            bar.update()
+
+        first, _ = read_pair_mask(paths, names[0], targets[names[0]][0])
+        with tqdm(total=len(names), desc=f"{label} counts", unit="frame") as bar:
+            run_in_threads(count_valid, names, default_workers(first.size))
         if not any(sum(row.values()) for row in stats.values()):
             raise InputError(f"no flow in {paths.root} is valid anywhere: look at the frames, or try another --flow")
         # Last, because existing statistics imply that the count maps are complete.

@@ -147,7 +147,7 @@ def _run_stages(
         write_flows(paths, names, pairs, estimator, context)
     del estimator  # frees a network and encoded frames
     if extract is not None:
-        write_features(paths, context.partition(names), settings.features, extract)
+        write_features(paths, context.partition(names), settings.features, extract, device)
     del extract
     context.barrier()
     filter_flow(paths, names, settings.features, device, pairs, context)

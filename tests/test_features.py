@@ -88,7 +88,35 @@ def test_features_are_written_once_in_half_precision(tmp_path):
     assert missing_features(paths, names, "sift") == []
     stored = np.load(paths.feature("sift", "1.png"))
     assert stored.dtype == np.float16 and stored.shape == (10, 15, 32)
-    write_features(paths, names, "sift", lambda frame: pytest.fail("computed again"))
+    write_features(paths, names, "sift", lambda frames: pytest.fail("computed again"))
+
+
+def test_frames_of_a_batch_get_the_features_that_they_get_alone(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    monkeypatch.setattr("preprocessing.features.DINO_SIDE", 128)
+    torch.save(build_dino().state_dict(), tmp_path / "dino.pth")
+    extract = feature_extractor("dino", "cpu", tmp_path / "dino.pth")
+    frames = [texture(64, 64, seed) for seed in range(3)]
+    together = extract(frames)
+    assert together.shape == (3, 8, 8, 384)
+    for frame, features in zip(frames, together, strict=True):
+        assert torch.allclose(features, extract([frame])[0], atol=1e-4)
+    assert (together[0] - together[1]).abs().max() > 0.1
+
+
+@pytest.mark.parametrize(("device", "sizes"), [("cpu", [1] * 20), ("cuda", [16, 4])])
+def test_a_gpu_takes_frames_in_batches_each_written_under_its_name(tmp_path, device, sizes):
+    paths, names, given = SequencePaths(tmp_path), [f"{k:02d}.png" for k in range(20)], []
+    for k, name in enumerate(names):
+        write_image(paths.color / name, np.full((4, 6, 3), 10 * k, np.uint8))
+
+    def extract(frames):
+        given.append(len(frames))
+        return torch.stack([torch.full((2, 3, 1), float(frame[0, 0, 0])) for frame in frames])
+
+    write_features(paths, names, "dino", extract, device)
+    assert given == sizes and missing_features(paths, names, "dino") == []
+    assert all((np.load(paths.feature("dino", name)) == 10 * k).all() for k, name in enumerate(names))
 
 
 def test_wrong_kinds_and_weights_are_refused(tmp_path, monkeypatch):
@@ -126,10 +154,10 @@ def test_half_precision_is_near_float32(tmp_path, monkeypatch):
     monkeypatch.setattr("preprocessing.features.DINO_SIDE", 128)  # seconds less
     torch.save(build_dino().state_dict(), tmp_path / "dino.pth")
     extract = feature_extractor("dino", "cpu", tmp_path / "dino.pth")
-    whole = extract(texture(64, 64))
+    (whole,) = extract([texture(64, 64)])
     half_on_cpu = torch.autocast("cpu", torch.float16)
     monkeypatch.setattr("preprocessing.features.inference_precision", lambda device: half_on_cpu)
-    half = extract(texture(64, 64)).float()
+    half = extract([texture(64, 64)])[0].float()
     assert whole.shape == (8, 8, 384) and whole.dtype == torch.float32
     assert 1e-5 < (half - whole).norm() / whole.norm() < 1e-2
 

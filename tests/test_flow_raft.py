@@ -13,6 +13,7 @@ from preprocessing.raft_network import load_raft, to_torchvision_names
 from preprocessing.settings import RELEASED_UPDATES
 from tests.rule_weights import rule_weights
 from utils.errors import InputError
+from utils.images import read_frame
 from utils.parallel import run_in_threads
 
 
@@ -113,9 +114,10 @@ def test_flow_can_start_from_a_given_flow(network, monkeypatch):
 def test_memory_bounds_the_block_and_the_frames_kept(network, monkeypatch):
     frames = video(3, 128, 128)
     assert RaftFlow(frames.__getitem__, network).block == 16
-    monkeypatch.setattr(flow_raft, "CORRELATION_MEMORY", 3 * flow_raft.CORRELATION_BYTES * 256**2)
-    monkeypatch.setattr(flow_raft, "ENCODED_MEMORY", 0)
+    pair = flow_raft.CORRELATION_BYTES * 256**2
+    monkeypatch.setattr(flow_raft, "CPU_LIMITS", flow_raft.Limits(block=3 * pair, pair=pair, encoded=0))
     raft = RaftFlow(frames.__getitem__, network)
+    assert RaftFlow(frames.__getitem__, network, block=20).block == 20  # --raft_batch wins
     assert raft.block == 3 and raft.features.cache_info().maxsize == 4
     list(raft.estimate_sweeps([(0, [1])]))
     assert not network.corr_block.corr_pyramid  # would lie beside the next pairs'
@@ -127,6 +129,21 @@ def test_half_precision_is_near_float32(network, monkeypatch):
     monkeypatch.setattr(flow_raft, "inference_precision", lambda device: torch.autocast("cpu", torch.float16))
     ((_, half),) = RaftFlow(frames.__getitem__, network, updates=2).estimate_sweeps([(0, [1])])
     assert half.dtype == np.float32 and 0 < np.abs(half - whole).max() < 0.05 * np.abs(whole).max()
+
+
+@pytest.mark.parity
+def test_bfloat16_moves_flow_between_neighbours_by_less_than_a_twentieth_of_a_pixel(golden, monkeypatch):
+    """With trained weights on real frames. A GPU's float16 has three more bits, but takes a CPU minutes."""
+    weights, clip = golden.parent / "weights" / "raft-sintel.pth", golden.parent / "data" / "davis" / "dog" / "color"
+    if not weights.is_file() or not clip.is_dir():
+        pytest.skip(f"no trained weights or no clip beside {golden}")
+    frames = [read_frame(path)[160:320, 300:556] for path in sorted(clip.iterdir())[:2]]
+    network = load_raft(weights, "cpu")
+    ((_, whole),) = RaftFlow(frames.__getitem__, network, updates=8).estimate_sweeps([(0, [1])])
+    monkeypatch.setattr(flow_raft, "inference_precision", lambda device: torch.autocast("cpu", torch.bfloat16))
+    ((_, half),) = RaftFlow(frames.__getitem__, network, updates=8).estimate_sweeps([(0, [1])])
+    assert np.linalg.norm(whole, axis=-1).mean() > 3
+    assert 0.001 < np.linalg.norm(half - whole, axis=-1).mean() < 0.05
 
 
 @pytest.mark.parametrize("size", [(96, 160), (131, 150), (136, 128)])

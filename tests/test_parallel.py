@@ -51,8 +51,8 @@ def test_memory_bounds_the_number_of_jobs(monkeypatch):
 
 
 def test_parts_are_finished_behind_the_job_and_never_many_wait():
-    waiting, finished, most = [], set(), []
-    gate = threading.Event()
+    waiting: list[int] = []
+    finished, most, gate = set(), [], threading.Event()
 
     def finish(part):
         gate.wait(10)

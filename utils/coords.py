@@ -34,8 +34,9 @@ def is_inside_image(px: Tensor, height: int, width: int, padding: float = 0.0) -
 
 def pixel_grid(height: int, width: int, device: torch.device | str = "cpu") -> Tensor:
     """Return the pixel centres of an image, [H,W,2] float32 (x, y)."""
-    ys, xs = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    return torch.stack([xs, ys], -1).float().to(device)
+    rows, columns = (torch.arange(size, device=device) for size in (height, width))
+    ys, xs = torch.meshgrid(rows, columns, indexing="ij")
+    return torch.stack([xs, ys], -1).float()
 
 
 def with_time(frame_id: int, px: Tensor) -> Tensor:
