@@ -21,10 +21,9 @@ from preprocessing.pairs import Pair, Pairs, Sweep
 from preprocessing.sequence_paths import SequencePaths
 from utils.distributed import SINGLE_PROCESS, Context
 from utils.images import read_frame
-from utils.parallel import default_workers, run_in_threads
+from utils.parallel import FILE_BYTES_PER_PX, default_workers, run_in_threads
 
 PairFlow = tuple[Pair, np.ndarray]  # flow [H,W,2] float32, pixels
-PACK_BYTES_PER_PX = 64  # memory to pack a flow and to keep two more waiting
 
 
 class FlowEstimator(Protocol):
@@ -134,7 +133,7 @@ def _run(
     writers = 0
     if estimator.workers == 1:
         num_px = read_frame(paths.color / names[0])[..., 0].size
-        writers = default_workers(num_px, bytes_per_job=PACK_BYTES_PER_PX * num_px)
+        writers = default_workers(num_px, bytes_per_job=FILE_BYTES_PER_PX * num_px)
     todo = [job for job in context.partition(jobs) if any(map(is_missing, job.pairs))]
     total = sum(len(job.pairs) for job in todo)
     with tqdm(total=total, desc=label, unit="pair", disable=context.rank > 0) as bar:

@@ -22,11 +22,14 @@ from preprocessing.settings import RELEASED_UPDATES
 from preprocessing.weights import inference_precision
 from utils.coords import pixel_grid
 from utils.device import to_numpy
+from utils.errors import InputError
 from utils.parallel import raise_if_stopped
 
 CELL = 8  # pixels
 MIN_SIDE = 16 * CELL  # the correlation pyramid halves the cells three times, and at least two must remain
 MAX_BLOCK = 16
+# Cells of a block: cuDNN's sampler, which torchvision's lookup uses, fails on 65,536 (PyTorch's issue 88380).
+MAX_CELLS = 2**16 - 1
 # Bytes per pair of cells while a pair's correlations are computed: the finest level twice, because torchvision scales a
 # copy of it, and the coarser levels.
 CORRELATION_BYTES = 10
@@ -61,8 +64,11 @@ class RaftFlow:
     Args:
         read: Returns the frame of an index, uint8 [H,W,3].
         network: RAFT, on the device to use.
-        block: Pairs estimated together; None: as many as `memory_limits` allow, from 1 to `MAX_BLOCK`.
+        block: Pairs estimated together; None: as many as `memory_limits` and `MAX_CELLS` allow, at most `MAX_BLOCK`.
         updates: Updates of each pair's flow.
+
+    Raises:
+        InputError: A given block has more cells than a GPU can look up.
     """
 
     workers = 1  # one device
@@ -80,8 +86,10 @@ class RaftFlow:
         padded, self.corner = pad_frames(self._frame(0))
         cells = padded[0, 0].numel() // CELL**2
         limits, pair_bytes = memory_limits(self.device), CORRELATION_BYTES * cells**2
-        self.block = block or max(1, min(MAX_BLOCK, limits.block // pair_bytes))
-        on_demand = pair_bytes > limits.pair
+        on_demand = pair_bytes > limits.pair or cells > MAX_CELLS
+        if block and self.device.type == "cuda" and not on_demand:
+            check_block(block, cells)
+        self.block = block or max(1, min(MAX_BLOCK, MAX_CELLS // cells, limits.block // pair_bytes))
         self.correlation = OnDemandCorrelation.like(network.corr_block) if on_demand else network.corr_block
         # Each cell has 256 float32 features. A block needs the features of its sources and of one more target.
         frames = max(self.block + 1, limits.encoded // (256 * 4 * cells))
@@ -153,6 +161,12 @@ class RaftFlow:
     def _frame(self, index: int) -> Tensor:
         """Read a frame as float32 [1,3,H,W] in 0…255."""
         return torch.from_numpy(self.read(index)).to(self.device).permute(2, 0, 1)[None].float()
+
+
+def check_block(block: int, cells: int) -> None:
+    """Raise InputError if a block of pairs, `cells` cells each, has more than `MAX_CELLS` cells."""
+    if block * cells > MAX_CELLS:
+        raise InputError(f"--raft_batch is {block}, expected at most {MAX_CELLS // cells} for frames of this size")
 
 
 def normalize(frames: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from utils.data_files import read_json
 from utils.distributed import SINGLE_PROCESS, Context
 from utils.errors import InputError
 from utils.images import write_image
-from utils.parallel import default_workers, run_in_threads
+from utils.parallel import FILE_BYTES_PER_PX, default_workers, run_in_threads
 
 
 def write_pair_mask(paths: SequencePaths, a: str, b: str, consistent: np.ndarray, rescued: np.ndarray) -> None:
@@ -84,9 +84,10 @@ def write_counts(
             write_image(paths.count_map(a), count)
             bar.update()
 
-        first, _ = read_pair_mask(paths, names[0], targets[names[0]][0])
+        num_px = read_pair_mask(paths, names[0], targets[names[0]][0])[0].size
         with tqdm(total=len(names), desc=f"{label} counts", unit="frame") as bar:
-            run_in_threads(count_valid, names, default_workers(first.size))
+            workers = default_workers(num_px, bytes_per_job=FILE_BYTES_PER_PX * num_px)
+            run_in_threads(count_valid, names, workers)
         if not any(sum(row.values()) for row in stats.values()):
             raise InputError(f"no flow in {paths.root} is valid anywhere: look at the frames, or try another --flow")
         # Last, because existing statistics imply that the count maps are complete.

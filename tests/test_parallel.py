@@ -47,7 +47,7 @@ def test_memory_bounds_the_number_of_jobs(monkeypatch):
     assert default_workers(100) == 64 and default_workers(854 * 480) == 10 and default_workers(10**9) == 1
     assert default_workers(100, bytes_per_job=2**28) == 4
     # A GPU computes for one job while the others read and write; Apple's is not used from several threads.
-    assert default_workers(854 * 480, "cuda") == 10 and default_workers(100, "mps") == 1
+    assert default_workers(854 * 480, "cuda") == 40 and default_workers(100, "mps") == 1
 
 
 def test_parts_are_finished_behind_the_job_and_never_many_wait():

@@ -9,6 +9,7 @@ from torchvision.models.optical_flow.raft import CorrBlock
 from preprocessing import flow_raft, raft_correlation
 from preprocessing.flow_raft import CORRELATION_BYTES, Limits, RaftFlow
 from preprocessing.raft_correlation import OnDemandCorrelation
+from utils.errors import InputError
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-5)])
@@ -52,6 +53,20 @@ def test_frames_whose_correlations_do_not_fit_get_the_same_flow(monkeypatch):
         assert not raft.correlation.corr_pyramid
     for pair, flow in flows[needed].items():
         assert np.abs(flows[needed - 1][pair] - flow).max() < 1e-3 * np.abs(flow).max()
+
+
+@pytest.mark.parametrize("cells", [3 * 256 + 255, 255])
+def test_a_block_has_no_more_cells_than_a_gpu_can_look_up(monkeypatch, cells):
+    monkeypatch.setattr(flow_raft, "MAX_CELLS", cells)
+    raft = RaftFlow(lambda index: np.zeros((128, 128, 3), np.uint8), raft_large(weights=None).eval())
+    fits = cells > 256
+    assert raft.block == (3 if fits else 1) and isinstance(raft.correlation, CorrBlock) == fits
+
+
+def test_a_given_block_is_refused_if_it_has_too_many_cells():
+    flow_raft.check_block(10, 60 * 107)
+    with pytest.raises(InputError, match="--raft_batch is 11, expected at most 10"):
+        flow_raft.check_block(11, 60 * 107)
 
 
 def test_a_gpu_gives_shares_of_its_free_memory(monkeypatch):

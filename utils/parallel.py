@@ -12,7 +12,8 @@ import torch
 T = TypeVar("T")
 
 MAX_BYTES = 2**30  # memory of all jobs that run at a time
-BYTES_PER_PX = 256  # memory of a job per pixel of a frame (measured: 200 to 250)
+# Memory of a job per pixel of a frame (measured: 200 to 250), and of one that only reads and writes flow and masks.
+BYTES_PER_PX, FILE_BYTES_PER_PX = 256, 64
 
 
 def default_workers(num_px: int, device: torch.device | str = "cpu", bytes_per_job: int | None = None) -> int:
@@ -22,11 +23,13 @@ def default_workers(num_px: int, device: torch.device | str = "cpu", bytes_per_j
         num_px: Pixels of a frame.
         device: The device of the jobs. A GPU computes for one while others read and write their files; Apple's gets one
             job, because PyTorch does not promise that several threads may use it.
-        bytes_per_job: Memory of a job; by default BYTES_PER_PX for each pixel.
+        bytes_per_job: Memory of a job; by default BYTES_PER_PX for each pixel, FILE_BYTES_PER_PX if a GPU computes.
     """
-    if torch.device(device).type not in ("cpu", "cuda"):
+    kind = torch.device(device).type
+    if kind not in ("cpu", "cuda"):
         return 1
-    return max(1, min(os.cpu_count() or 1, MAX_BYTES // (bytes_per_job or BYTES_PER_PX * num_px)))
+    per_px = BYTES_PER_PX if kind == "cpu" else FILE_BYTES_PER_PX
+    return max(1, min(os.cpu_count() or 1, MAX_BYTES // (bytes_per_job or per_px * num_px)))
 
 
 @contextmanager
