@@ -62,14 +62,16 @@ def write_flows(
     context: Context = SINGLE_PROCESS,
 ) -> None:
     """Write the missing flows of the pairs; existing files are kept."""
+    # All ranks must form the same jobs, though each may have another GPU with another amount of free memory.
+    size = min(context.all_gather_object([estimator.block]))
     jobs = [
         Job([(i, j) for i, targets in block for j in targets], partial(estimator.estimate_sweeps, block))
-        for block in _blocks(pairs, estimator.block)
+        for block in _blocks(pairs, size)
     ]
     _run(paths, names, jobs, estimator, context, "flow")
     for gap in pairs.doubled_gaps():
         context.barrier()  # the halves must exist
-        chunks = _chunks(pairs.with_gap(gap), estimator.block)
+        chunks = _chunks(pairs.with_gap(gap), size)
         jobs = [Job(chunk, partial(_estimate_from_halves, paths, names, estimator, chunk)) for chunk in chunks]
         _run(paths, names, jobs, estimator, context, f"flow, gap {gap}")
     context.barrier()
