@@ -1,8 +1,8 @@
 """Training of one video's model: the steps, the checkpoints, and resuming a stopped run.
 
 A step is a pure function of the state before it: weights are drawn from (seed), pairs and pixels from (seed, rank,
-step), ray jitter from (seed, step). It never waits for the device, so that a GPU can replay it as one graph of kernels:
-what is not finite changes nothing, and is found out when somebody looks.
+step), ray jitter from (seed, step). It never waits for the device, so that a GPU can replay it as one graph of kernels.
+A step in which a value is not finite changes nothing; it is reported where the host waits for the device anyway.
 
 With several processes (torchrun), each sends its own batch through the same networks. Their step equals that of one
 process with all their batches (see `batch_losses`). All hold bitwise the same state; only rank 0 writes files.
@@ -106,7 +106,7 @@ class Trainer:
         self.run_dir, self.log, self.images, self.scores, self.context = run_dir, log, images, scores, context
         self.optimizer = ModelOptimizer(model.named_parameter_groups(), model.coupling_matrices(), optimizer)
         self.step, self._thumbnails = 0, thumbnails(data.video)
-        self._step_graph = StepGraph(self._step, model.device, CudaRecorder() if self._has_graph() else None)
+        self.step_graph = StepGraph(self._step, model.device, CudaRecorder() if self._has_graph() else None)
         self._num_skipped = torch.zeros((), dtype=torch.long, device=model.device)  # steps since one was not finite
         self._saved_at: int | None = None
         self._updating = False  # an update that is cut short leaves a state that must not be saved
@@ -131,7 +131,7 @@ class Trainer:
         with torch_threads(num_threads), StopRequest(patient=self.context.size > 1) as stop:
             try:
                 self._optimise(stop)
-                self.look()
+                self.require_finite()
             except TrainingDiverged:
                 self._saved_at = self.step
                 raise
@@ -167,18 +167,18 @@ class Trainer:
         A GPU may overwrite them in the next step.
 
         Raises:
-            TrainingDiverged: A value was not finite, in this step or on a GPU in one since the last `look`.
+            TrainingDiverged: A value was not finite, in this step, or on a GPU in one since it was last checked.
         """
         variant, weights = self._variant(), loss_weights(self._schedule())
         if "depth_prior" not in weights:
             self.data.drop_depth_prior()
         numbers = torch.tensor(list(weights.values())), torch.tensor(self.optimizer.rates)
         inputs = [*batch.tensors(), self._jittered_depths(batch.src_px.shape), *numbers]
-        terms = self._step_graph(inputs, variant)
+        terms = self.step_graph(inputs, variant)
         self.optimizer.num_updates += 1
         self.step += 1
-        if self._looks_at(self.step):
-            self.look()
+        if self._is_checked(self.step):
+            self.require_finite()
         return terms
 
     def _step(self, inputs: Sequence[Tensor], variant: StepVariant) -> dict[str, Tensor]:
@@ -194,7 +194,7 @@ class Trainer:
         norm = torch.nn.utils.get_total_norm(p.grad for p in self.model.parameters() if p.grad is not None)
         if self.config.grad_clip > 0:
             torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self.config.grad_clip, norm)
-        # Update, unless a value of this step, or of one that nobody has looked at yet, is not finite.
+        # Update, unless a value is not finite in this step or in an earlier one that was not checked yet.
         accepted = torch.isfinite(total + norm) & (self._num_skipped == 0)
         self._num_skipped += ~accepted
         self._updating = True
@@ -202,7 +202,7 @@ class Trainer:
         self._updating = False
         return {"Loss": total.detach(), **{name: term.detach() for name, term in terms.items()}}
 
-    def look(self) -> None:
+    def require_finite(self) -> None:
         """Wait for the device, and raise TrainingDiverged if a value was not finite; all processes must call this.
 
         The state is then that before the step in which it happened, and `step` is that step.
@@ -234,7 +234,7 @@ class Trainer:
 
     def dataset(self) -> PairBatches:
         """Return the batches from this step on, sampled by the current error maps."""
-        self.look()
+        self.require_finite()
         self._require_finite_weights()
         return self.data.dataset(self.step, self.model)
 
@@ -274,11 +274,11 @@ class Trainer:
         recomputes = self.config.micro_batch > 0 or self.model.recomputes
         return self.model.device.type == "cuda" and self.context.size == 1 and not recomputes
 
-    def _looks_at(self, step: int) -> bool:
-        """Return whether to look after a step: always on a CPU, on a GPU where the host waits for it anyway."""
+    def _is_checked(self, step: int) -> bool:
+        """Return whether values are checked after a step: on CUDA where the host waits for it anyway, else always."""
         config = self.config
         reads = self._is_printed(step) or step % config.i_img == 0 or step % config.i_weight == 0
-        return reads or self.model.device.type == "cpu"
+        return reads or self.model.device.type != "cuda"
 
     def _is_good(self) -> bool:
         """Return whether the state is that of a complete step, all of whose values were finite."""

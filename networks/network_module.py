@@ -27,7 +27,7 @@ class NetworkModule(nn.Module):
 
     @property
     def compile_mode(self) -> str | None:
-        """How long torch.compile looks for fast kernels; it leaves CUDA graphs to the training step."""
+        """Mode of torch.compile: on a GPU it times several kernels; CUDA graphs are left to the training step."""
         return "max-autotune-no-cudagraphs" if next(self.parameters()).is_cuda else None
 
     def run_network(self, x: Tensor, *shared: Tensor | None) -> Tensor:

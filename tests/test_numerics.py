@@ -88,7 +88,7 @@ def test_a_term_that_is_not_finite_stops_the_step_before_the_update(trainer, mon
 
 
 def test_a_step_that_is_found_late_has_changed_nothing(trainer, monkeypatch):
-    """As on a GPU, where nobody looks at most steps: the steps after it change nothing either, and it is named."""
+    """As on a GPU, where most steps are not checked: the steps after it change nothing either, and it is named."""
     compute, dataset = trainer_module.batch_losses, trainer.dataset()
     spoilt_px = dataset[3].src_px[2]
 
@@ -98,7 +98,7 @@ def test_a_step_that_is_found_late_has_changed_nothing(trainer, monkeypatch):
         return terms | {"flow": torch.where(bad, torch.nan, terms["flow"])}
 
     monkeypatch.setattr(trainer_module, "batch_losses", spoilt)
-    monkeypatch.setattr(Trainer, "_looks_at", lambda self, step: False)
+    monkeypatch.setattr(Trainer, "_is_checked", lambda self, step: False)
     for step in range(1, 7):
         if step == 3:
             before = deepcopy(trainer.state())
@@ -107,7 +107,7 @@ def test_a_step_that_is_found_late_has_changed_nothing(trainer, monkeypatch):
     with pytest.raises(
         TrainingDiverged, match=f"^step 3: the value of loss_flow is not finite for the pair {i} → {j}$"
     ):
-        trainer.look()
+        trainer.require_finite()
     assert_same_state(trainer.state(), before)
 
 

@@ -57,7 +57,8 @@ def test_what_cannot_be_recorded_is_called_each_time(capsys):
 
 @pytest.fixture
 def recorders(monkeypatch) -> list[CpuRecorder]:
-    """Trainings replay their steps, and look at them only where they read values anyway, as on a GPU."""
+    """Trainings replay their steps, and check them only where they read values anyway, as on a GPU."""
+    monkeypatch.setattr(Trainer, "_is_checked", lambda self, step: self._is_printed(step))
     made: list[CpuRecorder] = []
     initialise = Trainer.__init__
 
@@ -70,7 +71,7 @@ def recorders(monkeypatch) -> list[CpuRecorder]:
             return [*self.model.parameters(), *moments, self._num_skipped]
 
         made.append(CpuRecorder(state))
-        self._step_graph.recorder = made[-1]
+        self.step_graph.recorder = made[-1]
 
     monkeypatch.setattr(Trainer, "__init__", with_recorder)
     return made
