@@ -250,7 +250,7 @@ def train_step(
     terms = losses(model, batch, depths)
     if not all(torch.isfinite(term).item() for term in terms.values()):
         raise FloatingPointError("a loss is not finite")
-    total = torch.stack([factors[name] * term for name, term in terms.items()]).sum()
+    total = torch.stack([factor * terms[name] for name, factor in factors.items()]).sum()
     optimizer.zero_grad()
     total.backward()
     for parameter in model.parameters():
