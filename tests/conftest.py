@@ -19,6 +19,17 @@ def golden() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session", params=["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
+def device(request) -> torch.device:
+    """The CPU, and a GPU where there is one: what a test shows must hold on both."""
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no GPU")
+    return torch.device(request.param)
+
+
+GPU_ALONE = pytest.mark.parametrize("device", [pytest.param("cuda", marks=pytest.mark.cuda)], indirect=True)
+
+
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
     """Tests are small: more threads would only wait for one another, above all beside other work."""

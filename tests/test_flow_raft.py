@@ -11,6 +11,7 @@ from preprocessing import flow_raft
 from preprocessing.flow_raft import CELL, MIN_SIDE, RaftFlow, pad_frames, upsample_flow
 from preprocessing.raft_network import load_raft, to_torchvision_names
 from preprocessing.settings import RELEASED_UPDATES
+from tests.conftest import GPU_ALONE
 from tests.rule_weights import rule_weights
 from utils.errors import InputError
 from utils.images import read_frame
@@ -41,6 +42,22 @@ def test_flow_of_the_released_model(golden, tmp_path):
     assert np.abs(low.numpy() - data["flow_low"]).max() < 1e-2
     assert np.abs(warm.numpy() - data["flow_up_warm"]).max() < 1e-2
     assert np.abs(warm.numpy() - data["flow_up"]).max() > 1  # so the start counts
+
+
+@GPU_ALONE
+@pytest.mark.parity
+def test_half_precision_changes_flow_by_a_part_of_a_pixel(golden, tmp_path, monkeypatch, device, record_property):
+    data = np.load(golden / "golden_raft.npz")
+    torch.save(rule_weights(golden / "raft_official_keys.json", int(data["weights_seed"])), tmp_path / "raft.pth")
+    frames, flows = [data[name][0].transpose(1, 2, 0) for name in ("image1", "image2")], []
+    for half in (True, False):
+        monkeypatch.setattr("preprocessing.weights.computes_in_half", lambda device, half=half: half)
+        raft = RaftFlow(frames.__getitem__, load_raft(tmp_path / "raft.pth", device))
+        flows += [flow for _, flow in raft.estimate_sweeps([(0, [1])])]
+    error = np.linalg.norm(flows[0] - flows[1], axis=-1)
+    record_property("RAFT in float16: median difference, px", float(np.median(error)))
+    record_property("RAFT in float16: largest difference, px", float(error.max()))
+    assert 0 < np.median(error) < 0.2, "0.04 by a CPU's float16, where flow is 35 px on average"
 
 
 def test_without_a_start_it_is_the_forward_pass_of_torchvision(network):

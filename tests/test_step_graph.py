@@ -11,7 +11,8 @@ from torch.overrides import TorchFunctionMode
 
 from criterion import weighted_sum
 from networks.muon import BatchedMuon
-from networks.step_graph import WARM_UP, StepGraph
+from networks.step_graph import WARM_UP, CudaRecorder, StepGraph
+from tests.conftest import GPU_ALONE
 from tests.oracles.recorded_kernels import CpuRecorder
 from tests.test_same_computation import FACTORS, KINDS, make_batch, make_model, rays_of
 from tests.test_trainer import assert_same_state, train, without_flags
@@ -147,3 +148,37 @@ def test_the_host_neither_makes_nor_reads_a_tensor_of_a_step(kind):
     names = {event.key for event in profile.key_averages()}
     assert "aten::mm" in names
     assert not names & {"aten::item", "aten::_local_scalar_dense", "aten::is_nonzero", "aten::nonzero", "aten::equal"}
+
+
+class CountedRecorder(CudaRecorder):
+    num_recorded = 0
+
+    def record(self, call):
+        CountedRecorder.num_recorded += 1
+        return super().record(call)
+
+
+@GPU_ALONE
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_gpu_replays_the_steps_that_it_computes(tiny_flags, monkeypatch, tmp_path, recipe, device, record_property):
+    """Up to rounding: a GPU adds in any order, so that two runs of the same steps differ as well."""
+    flags = [*tiny_flags, *RECIPES[recipe].split(), "--i_cache", "12", "--device", str(device)]
+    CountedRecorder.num_recorded = 0
+    monkeypatch.setattr("train._show_results", lambda *values: None)
+
+    def weights_after(num_iters: int, recorder: Callable[[], CudaRecorder | None]) -> Tensor:
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        monkeypatch.setattr("trainer.CudaRecorder", recorder)
+        return torch.cat(
+            [value.flatten().double() for value in train(flags, "--num_iters", str(num_iters))["model"].values()]
+        )
+
+    first, computed, again = (weights_after(count, lambda: None) for count in (1, 31, 31))
+    replayed, update = weights_after(31, CountedRecorder), (computed - first).norm()
+    spread, difference = ((other - computed).norm().item() / update.item() for other in (again, replayed))
+    record_property(f"{recipe}: replayed against computed, of the update", difference)
+    record_property(f"{recipe}: computed twice, of the update", spread)
+    record_property(f"{recipe}: graphs recorded", CountedRecorder.num_recorded)
+    assert CountedRecorder.num_recorded > 0 and difference < max(0.02, 3 * spread)
