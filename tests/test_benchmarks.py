@@ -1,6 +1,7 @@
 """Benchmarks as commands: all answer --help, and some measure a tiny scene."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from preprocessing.flow_files import write_flow
 from preprocessing.pair_files import write_pair_mask
 from preprocessing.sequence_paths import SequencePaths
 from tests.benchmark_commands import run_benchmark
-from tests.conftest import TINY
+from tests.conftest import tiny_config
 from utils.images import write_image
 
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
@@ -67,15 +68,25 @@ def test_batches_are_measured(scene_dir, capsys):
         assert 0 <= row["GB"] < 10
 
 
-def test_a_training_step_is_timed_after_the_depth_prior(capsys):
-    flags = " ".join([*TINY.split(), "--depth_prior 5 --num_iters 3600000"])
-    row = measured_row(capsys, "step_time", "--device", "cpu", f"--row={flags}")
-    assert row["hours"] == pytest.approx(row["ms"]) and row["ms"] > 0 and "GB" not in row
+def test_training_steps_are_timed_after_the_depth_prior(scene_dir, tmp_path):
+    """Steps of random batches, and of those that workers and the device draw."""
+    config, report = tmp_path / "tiny.txt", tmp_path / "rows.json"
+    config.write_text(tiny_config() + "depth_prior = 5\nmotion_share = 0.5\nnum_iters = 3600000\n")
+    scene = shutil.copytree(scene_dir, tmp_path / "scene")
+    given = ("--configs", config, "--device", "cpu", "--json", report)
+    for more, names in (([], ["as it is"]), (["--data_dir", scene], ["--num_workers 4", "--draw_on_device"])):
+        run_benchmark("step_time", *given, *more)
+        rows = json.loads(report.read_text())
+        assert list(rows) == [f"tiny.txt, {name}" for name in names]
+        for row in rows.values():
+            assert row["hours"] == pytest.approx(row["ms"]) and row["ms"] > 0 and "GB" not in row
 
 
-def test_a_missing_gpu_and_wrong_flags_are_one_sentence(capsys, monkeypatch):
+def test_a_missing_gpu_and_wrong_flags_are_one_sentence(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    for flags, sentence in ((["--device", "cuda"], "--device cuda"), (["--row=--nonsense 1"], "nonsense")):
+    (tmp_path / "wrong.txt").write_text("nonsense = 1\n")
+    wrong = ["--configs", tmp_path / "wrong.txt", "--device", "cpu"]
+    for flags, sentence in ((["--device", "cuda"], "--device cuda"), (wrong, "nonsense")):
         with pytest.raises(SystemExit) as stopped:
             run_benchmark("step_time", *flags)
         printed = capsys.readouterr().err
