@@ -80,16 +80,18 @@ def open_clip(data_dir: Path) -> Clip:
 def measure(args: Namespace, variant: str, clip: Clip, device: torch.device) -> Row:
     """Return time and memory of training steps by these flags."""
     names, video, store = clip
+    num_frames, height, width = video.shape[:3]
     is_gpu = device.type == "cuda"
     gc.collect()  # what the row before held
     if args.compile:
         torch.compiler.reset()
     held = 0
     if is_gpu:
+        torch.cuda.init()
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         held = torch.cuda.memory_allocated()
-    model = make_model(args, *video.shape[:3], device)
+    model = make_model(args, num_frames, height, width, device)
     trainer = make_trainer(args, model, video, names, store, Path("unused"))  # nothing is saved
     if variant == EAGER:
         trainer._step_graph.recorder = None
@@ -175,7 +177,7 @@ def main() -> None:
             f"{value:8.2f} {unit}" if isinstance(value, float) else f"{unit}: {value}" for unit, value in row.items()
         ]
         print(f"{name:50s}", *cells, flush=True)
-        write_json(args.json, {name: row | made_by for name, row in rows.items()})
+        write_json(args.json, {name: {**row, **made_by} for name, row in rows.items()})
 
     measure_rows(args.configs, device, args.data_dir, report)
 
