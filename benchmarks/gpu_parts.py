@@ -15,6 +15,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from benchmarks.accuracy import call, copy_scene
+from benchmarks.accuracy_tables import mean_over_scenes, rows_by_scene
 from benchmarks.gpu_setup import CLIP, GOLDEN, TAPVID, WEIGHTS, Part, Setup, lacks
 from benchmarks.stage_times import StageTimes, watch_bars
 from configs.flags import parse_train
@@ -165,13 +166,11 @@ def accuracy(setup: Setup) -> None:
 
 
 def report_scores(setup: Setup, folder: Path) -> None:
-    """Report the scores of the finished runs."""
-    rows = {}
-    for path in sorted(folder.glob("[!.]*.json")):
-        run = json.loads(path.read_text(encoding="utf-8"))
-        trackers = run["scores"]["mean"]
-        rows[f"{run['scene']}, {run['config']}"] = {"seconds": run["training_seconds"], **trackers["OmniMotion"]}
-        rows[f"{run['scene']}, direct flow"] = trackers["direct flow"]
+    """Report the scores of the finished runs, and their mean."""
+    scenes = rows_by_scene([json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("[!.]*.json"))])
+    if len(scenes) > 1:
+        scenes[f"mean of {len(scenes)}"] = mean_over_scenes(list(scenes.values()))
+    rows = {f"{scene}, {name}": row for scene, trackers in scenes.items() for name, (row,) in trackers.items()}
     setup.report("accuracy", rows)
 
 

@@ -71,10 +71,10 @@ def random_clip() -> Clip:
 
 
 def open_clip(data_dir: Path) -> Clip:
-    """Return the frames and the flow of a preprocessed sequence."""
+    """Return the frames and the unchained flow of a preprocessed sequence."""
     paths = SequencePaths(data_dir)
     names, video = load_video(paths)
-    return names, video, MappedFlowStore(paths, names)
+    return names, video, MappedFlowStore(paths, names, prefer_chained=False)
 
 
 def measure(args: Namespace, variant: str, clip: Clip, device: torch.device) -> Row:
