@@ -50,13 +50,13 @@ def run_tests(setup: Setup, part: str, *files: str) -> None:
     if not xml.exists():
         sys.exit("pytest made no report: see stdout.txt and stderr.txt")
     cases = list(ElementTree.parse(xml).iter("testcase"))
-    failed = [case.get("name") for case in cases if case.find("failure") is not None or case.find("error") is not None]
-    skipped = sum(case.find("skipped") is not None for case in cases)
-    passed = len(cases) - len(failed) - skipped
-    recorded = {each.get("name"): each.get("value") for case in cases for each in case.iter("property")}
-    setup.report(part, {"passed": passed, "failed": ", ".join(map(str, failed)), "skipped": skipped, **recorded})
-    if failed or not passed:
-        sys.exit(f"failed: {', '.join(map(str, failed))}" if failed else "no test ran")
+    ends = [(case.get("name", ""), end) for case in cases for end in case if end.tag in ("failure", "error", "skipped")]
+    failed = {name: " ".join((end.get("message") or "").split())[:300] for name, end in ends if end.tag != "skipped"}
+    recorded = {each.get("name", ""): each.get("value") for case in cases for each in case.iter("property")}
+    counts = {"passed": len(cases) - len(ends), "failed": len(failed), "skipped": len(ends) - len(failed)}
+    setup.report(part, counts | recorded | failed)
+    if failed or not counts["passed"]:
+        sys.exit(f"failed: {', '.join(failed)}" if failed else "no test ran")
 
 
 def step(setup: Setup) -> None:

@@ -1,6 +1,7 @@
 """Tables of `benchmarks.gpu`: how each part ended, and what it found."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 
 from benchmarks.tables import code_and_machine, markdown_table
 
@@ -11,7 +12,7 @@ def gpu_tables(parts: Mapping[str, dict]) -> str:
     Args:
         parts: Outcome and provenance of each part, by name.
     """
-    cells = [[name, each["status"], f"{each['seconds']:.0f}", each["reason"]] for name, each in parts.items()]
+    cells = [[name, each["status"], f"{each['seconds']:.0f}", _text(each["reason"])] for name, each in parts.items()]
     tables = [markdown_table(["part", "outcome", "s", "reason"], cells)]
     tables += [f"{name}\n\n{_result_table(each['result'])}" for name, each in parts.items() if each["result"]]
     return "\n\n".join([*tables, f"Code and machine: {code_and_machine(parts.values())}."])
@@ -29,9 +30,9 @@ def _result_table(result: dict) -> str:
 
 
 def _text(value: object) -> str:
+    """Return a cell: numbers, those that tests record as text included, in three digits."""
     if value is None:
         return "-"
-    try:
+    with suppress(ValueError):
         return f"{float(value):.3g}" if isinstance(value, (float, str)) else str(value)
-    except ValueError:
-        return str(value)
+    return str(value).replace("|", "\\|")  # of a progress bar, say
