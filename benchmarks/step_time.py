@@ -46,7 +46,7 @@ EAGER, AS_IT_IS = "eager", "as it is"
 OPTIONS = ("--tf32", "--amp", "--compile", "--compile --tf32 --amp", "--micro_batch 2", "--checkpoint_activations")
 DRAWN = ("--num_workers 4", "--draw_on_device")
 WARM_UP = 10  # steps; among them those before a graph is recorded, and the recording
-BLOCKS, BLOCK_SECONDS, MAX_BLOCK = 15, 0.2, 100  # blocks of steps, how long each is about, and its most steps
+BLOCKS, BLOCK_SECONDS, MAX_BLOCK = 15, 0.2, 60  # blocks of steps, how long each is about, and its most steps
 
 Clip = tuple[list[str], np.ndarray, FlowStore | None]  # names, frames, flow
 Row = dict[str, float | bool | str]
