@@ -94,7 +94,7 @@ def measure(args: Namespace, variant: str, clip: Clip, device: torch.device) -> 
     model = make_model(args, num_frames, height, width, device)
     trainer = make_trainer(args, model, video, names, store, Path("unused"))  # nothing is saved
     if variant == EAGER:
-        trainer._step_graph.recorder = None
+        trainer.step_graph.recorder = None
     trainer.step = args.num_iters // 2  # after the depth prior
     steps = range(trainer.step, trainer.step + 2 * WARM_UP + BLOCKS * MAX_BLOCK)
     with torch_threads(0 if is_gpu else args.num_threads), closing(batches_of(args, trainer, steps)) as batches:
@@ -102,7 +102,7 @@ def measure(args: Namespace, variant: str, clip: Clip, device: torch.device) -> 
     row: Row = {"ms": 1000 * step, "hours": args.num_iters * step / 3600}
     if is_gpu:
         given, reserved = torch.cuda.max_memory_allocated() - held, torch.cuda.max_memory_reserved()
-        row |= {"GB": given / 1e9, "GB held": reserved / 1e9, "replayed": trainer._step_graph.recorder is not None}
+        row |= {"GB": given / 1e9, "GB held": reserved / 1e9, "replayed": trainer.step_graph.recorder is not None}
     return row
 
 
@@ -122,7 +122,7 @@ def step_seconds(trainer: Trainer, batches: Iterator[Batch]) -> float:
         start = time.perf_counter()
         for batch in itertools.islice(batches, count):
             trainer.train_step(batch)
-        trainer.look()
+        trainer.require_finite()
         return (time.perf_counter() - start) / count
 
     take(WARM_UP)
