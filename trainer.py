@@ -104,9 +104,11 @@ class Trainer:
     ):
         self.config, self.model, self.names, self.data = config, model, names, data
         self.run_dir, self.log, self.images, self.scores, self.context = run_dir, log, images, scores, context
-        self.optimizer = ModelOptimizer(model.named_parameter_groups(), model.coupling_matrices(), optimizer)
+        groups, matrices, recorded = model.named_parameter_groups(), model.coupling_matrices(), self._is_recorded()
+        self.optimizer = ModelOptimizer(groups, matrices, optimizer, recorded)
+        self.step_graph = StepGraph(self._step, model.device, CudaRecorder(model.device) if recorded else None)
         self.step, self._thumbnails = 0, thumbnails(data.video)
-        self.step_graph = StepGraph(self._step, model.device, CudaRecorder() if self._has_graph() else None)
+        self._dataset: PairBatches | None = None
         self._num_skipped = torch.zeros((), dtype=torch.long, device=model.device)  # steps since one was not finite
         self._saved_at: int | None = None
         self._updating = False  # an update that is cut short leaves a state that must not be saved
@@ -136,7 +138,7 @@ class Trainer:
                 self._saved_at = self.step
                 raise
             finally:
-                if self._saved_at != self.step and self._is_good() and self.context.rank == 0:
+                if self._saved_at != self.step and self._can_save() and self.context.rank == 0:
                     self.save()
         return self.step >= self.config.num_iters
 
@@ -167,16 +169,18 @@ class Trainer:
         A GPU may overwrite them in the next step.
 
         Raises:
-            TrainingDiverged: A value was not finite, in this step, or on a GPU in one since it was last checked.
+            TrainingDiverged: A value was not finite, in this step, or in a replayed one since the last check.
         """
         variant, weights = self._variant(), loss_weights(self._schedule())
         if "depth_prior" not in weights:
             self.data.drop_depth_prior()
         numbers = torch.tensor(list(weights.values())), torch.tensor(self.optimizer.rates)
         inputs = [*batch.tensors(), self._jittered_depths(batch.src_px.shape), *numbers]
+        self._updating = self.step_graph.is_recorded  # otherwise it is set between gradients and update
         terms = self.step_graph(inputs, variant)
         self.optimizer.num_updates += 1
         self.step += 1
+        self._updating = False
         if self._is_checked(self.step):
             self.require_finite()
         return terms
@@ -199,7 +203,6 @@ class Trainer:
         self._num_skipped += ~accepted
         self._updating = True
         self.optimizer.update(rates, accepted)
-        self._updating = False
         return {"Loss": total.detach(), **{name: term.detach() for name, term in terms.items()}}
 
     def require_finite(self) -> None:
@@ -236,7 +239,8 @@ class Trainer:
         """Return the batches from this step on, sampled by the current error maps."""
         self.require_finite()
         self._require_finite_weights()
-        return self.data.dataset(self.step, self.model)
+        self._dataset = self.data.dataset(self.step, self.model)
+        return self._dataset
 
     def _schedule(self) -> Schedule:
         config = self.config
@@ -269,23 +273,25 @@ class Trainer:
         depths = jitter_depths(depths, (self.context.size * num_pairs, num_pts), generator)
         return depths.split(num_pairs)[self.context.rank]
 
-    def _has_graph(self) -> bool:
-        """Return whether steps are replayed: not if they recompute layers, or talk to other processes."""
+    def _is_recorded(self) -> bool:
+        """Return whether steps are recorded and replayed: not if they recompute layers, or talk to other processes."""
         recomputes = self.config.micro_batch > 0 or self.model.recomputes
         return self.model.device.type == "cuda" and self.context.size == 1 and not recomputes
 
     def _is_checked(self, step: int) -> bool:
-        """Return whether values are checked after a step: on CUDA where the host waits for it anyway, else always."""
-        config = self.config
-        reads = self._is_printed(step) or step % config.i_img == 0 or step % config.i_weight == 0
-        return reads or self.model.device.type != "cuda"
+        """Return whether values are checked after a step: if steps are replayed, where the host waits anyway."""
+        reads = self._is_printed(step) or self._is_drawn(step) or step % self.config.i_weight == 0
+        return reads or self.step_graph.recorder is None
 
-    def _is_good(self) -> bool:
+    def _can_save(self) -> bool:
         """Return whether the state is that of a complete step, all of whose values were finite."""
         return not self._updating and int(self._num_skipped) == 0
 
     def _is_printed(self, step: int) -> bool:
         return step % self.config.i_print == 0 or step == 1
+
+    def _is_drawn(self, step: int) -> bool:
+        return step % self.config.i_img == 0 or step == self.config.num_iters
 
     def _report(self, terms: dict[str, Tensor], bar: tqdm) -> None:
         """Write the scalars, pictures and checkpoint that are due at this step."""
@@ -294,7 +300,7 @@ class Trainer:
             scalars = {f"loss/loss_{name}": term.item() for name, term in terms.items() if name != "Loss"}
             self.log.scalars(step, {"loss/Loss": terms["Loss"].item(), **scalars, "lr": self.optimizer.rates[1]})
             bar.set_postfix(loss=f"{terms['Loss'].item():.3f}", flow=f"{terms['flow'].item():.2f}px")
-        if self.log is not None and (step % config.i_img == 0 or step == config.num_iters):
+        if self.log is not None and self._is_drawn(step):
             bar.set_description("training (drawing)")
             for name, image in self.images(step).items():
                 self.log.image(step, name, image)
@@ -314,7 +320,8 @@ class Trainer:
     def _describe_divergence(self) -> str:
         """Describe which term of which pair is not finite, or is the largest in a sum that overflows."""
         ranked: list[tuple[float, str]] = []
-        batch = self.data.dataset(self.step, self.model)[self.step].to(self.model.device)
+        dataset = self._dataset or self.data.dataset(self.step, self.model)
+        batch = dataset[self.step].to(self.model.device)
         depths = self._jittered_depths(batch.src_px.shape).to(self.model.device)
         weights, variant, parameters = loss_weights(self._schedule()), self._variant(), list(self.model.parameters())
         for p, (i, j) in enumerate(zip(batch.src_ids.tolist(), batch.tgt_ids.tolist(), strict=True)):

@@ -67,18 +67,21 @@ class ModelOptimizer:
         groups: Parameters by name in the groups `feature`, `deform`, `color`, all on one device.
         matrices: The parameters among these that Muon updates if `config.lr_muon` is above 0.
         config: Learning rates and schedule.
+        recorded: Whether a CUDA graph records the updates.
     """
 
     def __init__(
-        self, groups: dict[str, dict[str, nn.Parameter]], matrices: list[nn.Parameter], config: OptimizerConfig
+        self,
+        groups: dict[str, dict[str, nn.Parameter]],
+        matrices: list[nn.Parameter],
+        config: OptimizerConfig,
+        recorded: bool = False,
     ):
         self.config = config
         self.num_updates = 0  # those done, on which the rates of the next one depend
         self._adam_config, self._adam_rates = config, [config.lr_feature, config.lr_deform, config.lr_color]
         parameters = [list(groups[name].values()) for name in ("feature", "deform", "color")]
-        self.adam = SkippableAdam(
-            [{"params": group} for group in parameters], fused=True, capturable=parameters[0][0].is_cuda
-        )
+        self.adam = SkippableAdam([{"params": group} for group in parameters], fused=True, capturable=recorded)
         self.muon: BatchedMuon | None = None
         if config.lr_muon > 0 and matrices:  # coupling nets of width 2 have none
             # `match_rms_adamw` scales the rate so that an entry's typical update is like Adam's.
@@ -104,6 +107,8 @@ class ModelOptimizer:
             rates: `rates` [G], on the device.
             accepted: Whether to update, bool []; otherwise parameters and moments keep their values.
         """
+        if rates.device.type == "mps" and not accepted:  # torch's fused Adam of that device cannot skip an update
+            return
         optimizers: list[SkippableAdam | BatchedMuon] = [self.adam] if self.muon is None else [self.muon, self.adam]
         for group, rate in zip(self._groups(), rates.unbind(), strict=True):
             group["lr"] = rate

@@ -4,13 +4,16 @@ A training step of small networks is thousands of kernels, which take less time 
 """
 
 import sys
-from collections.abc import Callable, Hashable, Sequence
+import warnings
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
-from utils.device import to_device
+from utils.device import pinned_for, to_device
 
 Outputs = dict[str, Tensor]
 WARM_UP = 3  # calls before one is recorded, in which libraries choose kernels and optimizers make their state
@@ -29,28 +32,41 @@ class Recorder(Protocol):
 
 
 class CudaRecorder:
-    """Recorder of CUDA graphs, as PyTorch's notes on CUDA describe it."""
+    """Recorder of CUDA graphs, as PyTorch's notes on CUDA describe it: in a stream of its own."""
+
+    def __init__(self, device: torch.device):
+        self.device, self.stream = device, torch.cuda.Stream(device)
 
     def warm_up(self, call: Callable[[], Outputs]) -> Outputs:
-        """Run a call in a stream of its own, as recording does."""
-        current, stream = torch.cuda.current_stream(), torch.cuda.Stream()
-        stream.wait_stream(current)
-        with torch.cuda.stream(stream):
-            outputs = call()
-        current.wait_stream(stream)
-        return outputs
+        """Run a call in the stream that records later: memory and workspaces belong to streams."""
+        with self._own_stream(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "This instance was constructed with capturable=True")
+            return call()
 
     def record(self, call: Callable[[], Outputs]) -> Callable[[], Outputs]:
         """Record a call; its memory is kept, and its outputs are overwritten at every replay."""
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with self._own_stream(), torch.cuda.graph(graph, stream=self.stream):
             outputs = call()
 
         def replay() -> Outputs:
-            graph.replay()
+            with torch.cuda.device(self.device):
+                graph.replay()
             return outputs
 
         return replay
+
+    @contextmanager
+    def _own_stream(self) -> Iterator[None]:
+        """Work in the recorder's stream, after what the current stream holds and before what follows there."""
+        current = torch.cuda.current_stream(self.device)
+        self.stream.wait_stream(current)
+        try:
+            with torch.cuda.device(self.device), torch.cuda.stream(self.stream):
+                yield
+        finally:
+            torch.cuda.set_stream(current)  # a recording that fails leaves its own
+            current.wait_stream(self.stream)
 
 
 class StepGraph:
@@ -91,7 +107,7 @@ class StepGraph:
             self._form, self._calls, self._replay = form, 0, None
             self._inputs = [torch.empty_like(value, device=self.device) for value in inputs]
         for kept, value in zip(self._inputs, inputs, strict=True):
-            kept.copy_(to_device(value, self.device))
+            kept.copy_(pinned_for(value, self.device), non_blocking=True)
         self._calls += 1
 
         def call() -> Outputs:
@@ -100,11 +116,23 @@ class StepGraph:
         if self._calls <= WARM_UP:
             return self.recorder.warm_up(call)
         if self._replay is None:
-            try:
-                self._replay = self.recorder.record(call)
-            except RuntimeError as error:
-                reason = str(error).strip().splitlines()[0]
-                print(f"note: a step is not run as one CUDA graph, which is slower ({reason})", file=sys.stderr)
-                self.recorder = None
-                return call()
-        return self._replay()
+            self._record(call)
+        return self._replay() if self._replay else call()
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether the next call of the same form is a replay, in which no Python of the function runs."""
+        return self._replay is not None
+
+    def _record(self, call: Callable[[], Outputs]) -> None:
+        """Record a call; if that fails, say so and never try again. Nothing of the failed call stays in memory."""
+        try:
+            self._replay = self.recorder.record(call) if self.recorder else None
+            return
+        except RuntimeError as error:
+            cause: BaseException = error  # the first one: ending a broken recording raises another
+            while cause.__context__ is not None:
+                cause = cause.__context__
+            reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
+        self.recorder = None
+        tqdm.write(f"note: a step is not run as one CUDA graph, which is slower ({reason})", file=sys.stderr)

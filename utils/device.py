@@ -34,11 +34,14 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def pinned_for(value: Tensor, device: torch.device) -> Tensor:
+    """Return `value` in pinned memory, from which alone a GPU copies asynchronously, if it must be copied to one."""
+    return value.pin_memory() if device.type == "cuda" and value.device.type == "cpu" else value
+
+
 def to_device(value: Tensor, device: torch.device) -> Tensor:
     """Return `value` on a device, without waiting for a GPU's pending work."""
-    if device.type == "cuda" and value.device.type == "cpu":
-        value = value.pin_memory()  # a GPU copies asynchronously from pinned memory only
-    return value.to(device, non_blocking=True)
+    return pinned_for(value, device).to(device, non_blocking=True)
 
 
 def to_numpy(value: Tensor) -> np.ndarray:

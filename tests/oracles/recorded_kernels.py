@@ -50,7 +50,7 @@ class CpuRecorder:
     """
 
     def __init__(self, state: Callable[[], Sequence[Tensor]]):
-        self.state, self.num_recorded, self.num_replayed, self.num_kernels = state, 0, 0, 0
+        self.state, self.num_recorded, self.num_replayed = state, 0, 0
 
     def warm_up(self, call: Callable[[], Outputs]) -> Outputs:
         """Run a call."""
@@ -66,7 +66,6 @@ class CpuRecorder:
                 tensor.copy_(value)
         self.num_recorded += 1
         computed = [each for each in record.calls if not self._is_view(*each[1:])]
-        self.num_kernels = len(computed)
 
         def replay() -> Outputs:
             self.num_replayed += 1
