@@ -79,14 +79,16 @@ class CouplingLayer(NetworkModule):
                 self.scale_shift.last.weight *= NEAR_IDENTITY
                 self.scale_shift.last.bias.zero_()
 
-    def condition_on(self, code: Tensor, mix: Tensor | None) -> FrameConditioning:
-        """Return the network's inputs for frames with codes [P,C] and, with planes, their weights in `mix` [P,S].
+    def condition_on(self, code: Tensor, spline_weights: Tensor | None) -> FrameConditioning:
+        """Return the network's inputs for frames with codes [P,C] and, with planes, the weights [P,S] of these.
 
         The first linear layer maps [code, encoding]. Its product with the code is the same for all points of a frame.
         """
         first = self.scale_shift.first
         hidden = F.linear(self.code_mlp(code), first.weight[:, : code.shape[-1]], first.bias)
-        return FrameConditioning(hidden, None if self.planes is None or mix is None else self.planes.mixed(mix))
+        return FrameConditioning(
+            hidden, None if self.planes is None or spline_weights is None else self.planes.interpolate(spline_weights)
+        )
 
     def to_canonical(self, x: list[Coordinate], conditioning: FrameConditioning) -> list[Coordinate]:
         """Apply v ← (v − t)·e^(−s)."""

@@ -46,7 +46,7 @@ class GaborFilter(nn.Module):
 class GaborProduct(torch.autograd.Function):
     """sin(phase) · exp(log_envelope), times a factor if there is one, all [M,C].
 
-    Of what lies between, the envelope alone is kept for the gradient, which takes the sine anew.
+    Of the intermediate results, only the envelope is kept for the gradient, which computes the sine again.
     """
 
     @staticmethod

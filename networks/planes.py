@@ -44,7 +44,7 @@ class SpaceTimePlanes(nn.Module):
         weights = position.new_zeros(len(position), len(self.features))
         return weights.scatter(1, index, cubic_b_spline(position - segment))
 
-    def mixed(self, weights: Tensor) -> Tensor:
+    def interpolate(self, weights: Tensor) -> Tensor:
         """Return the planes [P,C,rows,columns] of frames given by `weights_at` [P,S] their times."""
         # One product with mostly zero weights: gathering four planes for every frame takes
         # longer, above all backwards, in clips of up to some 500 frames.

@@ -54,9 +54,9 @@ class Warp(nn.Module):
         weight = self.code_net.output.weight
         time = to_device(time_code(frame_ids, self.num_frames).to(weight.dtype), weight.device)
         code = self.code_net(time.unsqueeze(-1))
-        planes = self.layers[0].planes  # one of those of all layers, which stand at the same frames
-        mix = None if planes is None else planes.weights_at(time)
-        return FrameWarp(self, time, [layer.condition_on(code, mix) for layer in self.layers])
+        planes = self.layers[0].planes  # those of the other layers are stored for the same frames
+        spline_weights = None if planes is None else planes.weights_at(time)
+        return FrameWarp(self, time, [layer.condition_on(code, spline_weights) for layer in self.layers])
 
     def to_canonical(self, x_local: Tensor, frame_ids: Tensor) -> Tensor:
         """Map points [P,*,3] of frames [P] to canonical points [P,*,3]."""

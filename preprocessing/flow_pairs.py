@@ -3,7 +3,8 @@
 In a sweep, each flow is initialised with the flow to the frame before. The sweeps of `estimator.block` neighbouring
 frames form a block and are estimated together. Blocks are independent and always computed from their beginning: a
 killed run repeats only unfinished blocks, and ends with the same bytes as an uninterrupted one, whatever the number of
-processes. An estimator that computes on one device has threads behind it, which pack and write its flows meanwhile.
+processes, where blocks have the same size (RAFT's depend on a GPU's memory). While an estimator computes on one device,
+other threads pack and write its flows.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -62,7 +63,7 @@ def write_flows(
     context: Context = SINGLE_PROCESS,
 ) -> None:
     """Write the missing flows of the pairs; existing files are kept."""
-    # All ranks must form the same jobs, though each may have another GPU with another amount of free memory.
+    # All ranks must form the same jobs, though each may have another GPU with another amount of memory.
     size = min(context.all_gather_object([estimator.block]))
     jobs = [
         Job([(i, j) for i, targets in block for j in targets], partial(estimator.estimate_sweeps, block))

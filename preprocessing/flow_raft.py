@@ -48,11 +48,11 @@ CPU_LIMITS = Limits(block=2**31, pair=2**34, encoded=2**30)
 
 
 def memory_limits(device: torch.device) -> Limits:
-    """Return the limits of a device: on a GPU they are shares of what is free now, which other programs may use too."""
+    """Return the limits of a device: on a GPU shares of all its memory, so that a resumed run forms the same blocks."""
     if device.type != "cuda":
         return CPU_LIMITS
-    free, _ = torch.cuda.mem_get_info(device)
-    return Limits(block=free // 4, pair=free // 2, encoded=free // 8)
+    memory = torch.cuda.get_device_properties(device).total_memory
+    return Limits(block=memory // 6, pair=memory // 3, encoded=memory // 12)
 
 
 class RaftFlow:

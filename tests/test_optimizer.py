@@ -3,19 +3,16 @@
 from copy import deepcopy
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from networks.checkpoint_validation import validate_checkpoint
-from networks.checkpoints import newest_checkpoint, read_checkpoint
 from networks.model_config import ModelConfig
 from networks.omnimotion import OmniMotion
 from networks.optimizer import ModelOptimizer, OptimizerConfig, learning_rate
-from tests.test_trainer import assert_same_state, without_flags
-from train import main
+from tests.test_trainer import assert_same_state, train, without_flags
 
 CONFIG = OptimizerConfig(num_iters=9, lr_feature=1e-3, lr_deform=2e-3, lr_color=3e-3, lrate_decay_steps=2)
 
@@ -55,7 +52,7 @@ def test_square_falls_to_its_floor_and_stays_there():
 
 @pytest.mark.parametrize("schedule", ["step", "square"])
 def test_rates_are_the_formula_to_the_last_bit(schedule):
-    """Another order of the products would round otherwise, and train other networks."""
+    """Before a device rounds them to float32."""
     config = OptimizerConfig(37, 2e-3, 2.5e-3, 5e-3, 1.75e-3, 7, 0.7, schedule, lr_warmup=6)
     optimizer = make(config.lr_muon, config)[1]
     for k in range(45):
@@ -199,8 +196,8 @@ def test_a_checkpoint_holds_what_resumes_the_schedule():
 def train_in_turn(flags: list[str], *steps: tuple[float, int]) -> dict:
     """Runs of the same command one after the other, each up to a step with a rate of Muon; the last checkpoint."""
     for rate, num_iters in steps:
-        main([*flags, "--lr_muon", str(rate), "--num_iters", str(num_iters)])
-    return read_checkpoint(newest_checkpoint(Path("out") / "tiny_scene"))
+        checkpoint = train(flags, "--lr_muon", str(rate), "--num_iters", str(num_iters))
+    return checkpoint
 
 
 def test_a_stopped_run_resumes_bit_for_bit(tiny_flags, monkeypatch, tmp_path):

@@ -67,13 +67,13 @@ def test_parts_are_finished_behind_the_job_and_never_many_wait():
             if part == 3:  # 2 are being finished, 2 wait
                 threading.Timer(0.1, gate.set).start()
 
-    run_in_threads(work, range(1), 1, finishers=2)
+    run_in_threads(work, range(1), 1, task_threads=2)
     assert {part for part, _ in finished} == set(range(40)) and len({thread for _, thread in finished}) == 2
     assert 4 <= max(most) <= 5  # the fifth waits for room
 
 
-@pytest.mark.parametrize("finishers", [0, 2])
-def test_an_error_in_a_part_ends_all(finishers):
+@pytest.mark.parametrize("task_threads", [0, 2])
+def test_an_error_in_a_task_ends_all(task_threads):
     begun, finished = [], []
 
     def finish(part):
@@ -88,7 +88,7 @@ def test_an_error_in_a_part_ends_all(finishers):
             time.sleep(0.001)
 
     with pytest.raises(OSError, match="disk full"):
-        run_in_threads(work, range(3), 1, finishers)
+        run_in_threads(work, range(3), 1, task_threads)
     assert 7 <= len(begun) < 1000 and 7 not in finished
 
 
@@ -106,7 +106,7 @@ def test_a_stopped_run_drops_the_parts_that_have_not_begun():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_in_threads(work, range(1), 1, finishers=2)
+        run_in_threads(work, range(1), 1, task_threads=2)
     assert sorted(finished) == [0, 1]
 
 

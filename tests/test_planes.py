@@ -18,7 +18,7 @@ from utils.coords import time_code
 def planes_at(frames: list[int], num_frames: int, interval: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The planes of frames, and those that are stored."""
     planes = SpaceTimePlanes(num_frames, interval, channels=2, rows=3, columns=5).double()
-    return planes.mixed(planes.weights_at(time_code(torch.tensor(frames), num_frames).double())), planes.features
+    return planes.interpolate(planes.weights_at(time_code(torch.tensor(frames), num_frames).double())), planes.features
 
 
 @pytest.mark.parametrize(("num_frames", "interval", "stored"), [(2, 5, 4), (24, 1, 26), (24, 4, 9), (3, 100, 4)])
@@ -75,10 +75,12 @@ def test_a_cell_changes_points_near_it_in_frames_near_it_alone():
     points = torch.tensor([[near, near, 1 + near], [far, far, 1 + far]], dtype=torch.float64).expand(2, 2, 3)
     assert layer.planes is not None
     code = torch.zeros(2, 8, dtype=torch.float64)
-    mix = layer.planes.weights_at(time_code(torch.tensor([0, 6]), 7).double())
+    spline_weights = layer.planes.weights_at(time_code(torch.tensor([0, 6]), 7).double())
 
     def moved() -> torch.Tensor:
-        return join_coordinates(layer.to_canonical(split_coordinates(points, 4), layer.condition_on(code, mix)))
+        return join_coordinates(
+            layer.to_canonical(split_coordinates(points, 4), layer.condition_on(code, spline_weights))
+        )
 
     with torch.no_grad():
         before = moved()

@@ -90,7 +90,6 @@ RECIPES = {
 def test_replayed_steps_train_bit_for_bit(tiny_flags, monkeypatch, tmp_path, recipe, request):
     """Schedules, the depth prior's end, error maps and logged steps included."""
     flags = [*tiny_flags, *RECIPES[recipe].split(), "--num_iters", "31", "--i_cache", "12", "--i_print", "5"]
-    monkeypatch.setattr("train._show_results", lambda *values: None)
     computed = train(flags)
     recorders = request.getfixturevalue("recorders")
     (tmp_path / "again").mkdir()
@@ -189,7 +188,6 @@ def test_the_depth_prior_is_freed_after_its_end(tiny_flags, recorders, monkeypat
         return step(self, batch)
 
     monkeypatch.setattr(Trainer, "train_step", watched)
-    monkeypatch.setattr("train._show_results", lambda *values: None)
     train([*tiny_flags, "--num_iters", "20", "--depth_prior", "5", "--i_cache", "1000"])
     assert trainers[1:] == [(k, k <= 4) for k in range(1, 20)]
 
@@ -264,7 +262,6 @@ def test_a_gpu_replays_the_steps_that_it_computes(
     """Up to rounding: a GPU adds in any order, so that two runs of the same steps differ as well."""
     flags = [*tiny_flags, *RECIPES[recipe].split(), "--i_cache", "12", "--device", str(device)]
     CountedRecorder.num_replayed = 0
-    monkeypatch.setattr("train._show_results", lambda *values: None)
 
     def weights_after(num_iters: int, recorder: Callable[[torch.device], CudaRecorder | None]) -> Tensor:
         folder = tmp_path / str(len(list(tmp_path.iterdir())))

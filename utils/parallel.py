@@ -58,7 +58,7 @@ def raise_if_stopped() -> None:
 
 
 def run_in_threads(
-    work: Callable[[T], Iterable[Callable[[], object] | None]], jobs: Sequence[T], workers: int, finishers: int = 0
+    work: Callable[[T], Iterable[Callable[[], object] | None]], jobs: Sequence[T], workers: int, task_threads: int = 0
 ) -> None:
     """Run `work(job)` to its end for every job, `workers` at a time; the first error or Ctrl-C stops all of them.
 
@@ -67,24 +67,24 @@ def run_in_threads(
 
     Args:
         work: Returns a generator that does the job; where it yields or calls `raise_if_stopped`, it may be stopped.
-            What it yields, if not None, is called to finish a part of the job, such as writing a file.
+            What it yields, if not None, is a task that ends a part of the job, such as writing a file.
         jobs: The arguments of `work`.
         workers: Number of jobs that run at a time.
-        finishers: Number of threads of their own that finish these parts while the jobs go on, in any order. A job
-            waits while twice as many parts are unfinished. 0: each job finishes its own parts.
+        task_threads: Number of further threads that run these tasks while the jobs go on, in any order. A job waits
+            while twice as many tasks are unfinished. 0: each job runs its own tasks.
     """
     stopped = threading.Event()
     threads_each = torch.get_num_threads() // workers or 1
     pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads_each,))
-    with torch_threads(0), _Finishers(finishers, stopped) as finish, pool:
+    with torch_threads(0), _TaskThreads(task_threads, stopped) as run_task, pool:
 
         def run(job: T) -> None:
             _worker.stopped = stopped
             with suppress(Stopped):
                 raise_if_stopped()
-                for part in work(job):
-                    if part is not None:
-                        finish(part)
+                for task in work(job):
+                    if task is not None:
+                        run_task(task)
                     raise_if_stopped()
 
         futures = [pool.submit(run, job) for job in jobs]
@@ -97,10 +97,10 @@ def run_in_threads(
             raise
 
 
-class _Finishers:
-    """Threads that finish parts of jobs; without threads, a part is finished by the thread that hands it over.
+class _TaskThreads:
+    """Threads that run tasks of jobs; without threads, a task is run by the thread that hands it over.
 
-    The end of the context waits for all parts and raises the first error of one, which also stops the run. Parts of a
+    The end of the context waits for all tasks and raises the first error of one, which also stops the run. Tasks of a
     stopped run that have not begun are dropped.
     """
 
@@ -110,24 +110,24 @@ class _Finishers:
         self._pool = ThreadPoolExecutor(threads) if threads else None
         self._room = threading.Semaphore(2 * threads)
 
-    def __call__(self, part: Callable[[], object]) -> None:
+    def __call__(self, task: Callable[[], object]) -> None:
         if self._pool is None:
-            part()
+            task()
             return
         self._room.acquire()
-        self._pool.submit(self._finish, part)
+        self._pool.submit(self._run, task)
 
-    def _finish(self, part: Callable[[], object]) -> None:
+    def _run(self, task: Callable[[], object]) -> None:
         try:
             if not self._stopped.is_set():
-                part()
+                task()
         except BaseException as error:
             self._error = self._error or error
             self._stopped.set()
         finally:
             self._room.release()
 
-    def __enter__(self) -> "_Finishers":
+    def __enter__(self) -> "_TaskThreads":
         return self
 
     def __exit__(self, kind: object, *args: object) -> None:
