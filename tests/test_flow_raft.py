@@ -143,7 +143,7 @@ def test_memory_bounds_the_block_and_the_frames_kept(network, monkeypatch):
 def test_half_precision_is_near_float32(network, monkeypatch):
     frames = video(2, 128, 128)
     ((_, whole),) = RaftFlow(frames.__getitem__, network, updates=2).estimate_sweeps([(0, [1])])
-    monkeypatch.setattr(flow_raft, "inference_precision", lambda device: torch.autocast("cpu", torch.float16))
+    monkeypatch.setattr(flow_raft, "inference_precision", lambda device: torch.autocast("cpu", torch.bfloat16))
     ((_, half),) = RaftFlow(frames.__getitem__, network, updates=2).estimate_sweeps([(0, [1])])
     assert half.dtype == np.float32 and 0 < np.abs(half - whole).max() < 0.05 * np.abs(whole).max()
 
