@@ -20,7 +20,7 @@ from tqdm import tqdm
 from loaders.edge_aware_smoothing import edge_aware_smoothing
 from loaders.flow_store import FlowStore
 from preprocessing.consistency import CYCLE_THRESHOLD
-from utils.parallel import default_workers, run_in_threads
+from utils.parallel import advance, default_workers, run_in_threads
 
 NEAR, FAR = 0.5, 1.5  # depths of the nearest moving points and of the background
 OCCLUDED_SHARE = 0.4  # of the way from FAR to NEAR, for moving points that are occluded in every vote
@@ -163,7 +163,7 @@ def _for_each_frame(work: Callable[[int], None], store: FlowStore, label: str, q
 
     def job(i: int) -> Iterator[None]:
         work(i)
-        bar.update()
+        advance(bar)
         yield
 
     with tqdm(total=num_frames, desc=label, unit="frame", leave=False, disable=quiet) as bar:

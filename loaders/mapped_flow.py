@@ -21,7 +21,7 @@ from preprocessing.sequence_paths import SequencePaths
 from utils.atomic import atomic_path, remove_partial
 from utils.errors import InputError
 from utils.lock import locked
-from utils.parallel import default_workers, run_in_threads
+from utils.parallel import advance, default_workers, run_in_threads
 
 MAGIC = b"OMVALID1"
 
@@ -125,7 +125,7 @@ class MappedFlowStore(FlowStore):
             with one_at_a_time:
                 out.seek(self._starts[i, j])
                 out.writelines([*planes, drawable.tobytes()])
-                bar.update()
+                advance(bar)
             yield
 
         with tqdm(total=len(pairs), desc="mapped flow", unit="pair") as bar:

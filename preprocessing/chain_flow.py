@@ -24,7 +24,7 @@ from preprocessing.pairs import Pair, Pairs, Sweep
 from preprocessing.sequence_paths import SequencePaths
 from utils.distributed import SINGLE_PROCESS, Context
 from utils.images import read_frame
-from utils.parallel import default_workers, run_in_threads
+from utils.parallel import advance, default_workers, run_in_threads
 
 # Bytes for adjacent flows and for frames, which every sweep uses; longer clips read them repeatedly.
 ADJACENT_CACHE_BYTES, FRAME_CACHE_BYTES = 2**29, 2**28
@@ -165,7 +165,7 @@ def _run(paths: SequencePaths, names: list[str], jobs: list[Job], context: Conte
         for (i, j), flow, valid, rescued in job.results:
             write_flow(paths.chained, names[i], names[j], flow.cpu().numpy())
             write_pair_mask(paths.chained, names[i], names[j], valid.cpu().numpy(), rescued.cpu().numpy())
-            bar.update()
+            advance(bar)
             yield
 
     with tqdm(total=sum(len(job.pairs) for job in todo), desc=label, unit="pair", disable=context.rank > 0) as bar:

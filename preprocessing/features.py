@@ -24,7 +24,7 @@ from utils.coords import sample_bilinear
 from utils.device import to_numpy
 from utils.errors import InputError
 from utils.images import read_frame
-from utils.parallel import run_in_threads
+from utils.parallel import advance, run_in_threads
 
 Extractor = Callable[[list[np.ndarray]], Tensor]  # B frames uint8 [H,W,3] → features [B,h,w,C]
 
@@ -129,7 +129,7 @@ def write_features(
 
     def write(name: str, features: np.ndarray) -> None:
         write_array(paths.feature(kind, name), features.astype(np.float16))
-        bar.update()
+        advance(bar)
 
     def work(batch: list[str]) -> Iterator[Callable[[], None]]:
         features = to_numpy(extract([read_frame(paths.color / name) for name in batch]))

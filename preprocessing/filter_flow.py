@@ -18,7 +18,7 @@ from utils.data_files import read_array
 from utils.distributed import SINGLE_PROCESS, Context
 from utils.errors import InputError
 from utils.images import read_frame
-from utils.parallel import default_workers, run_in_threads
+from utils.parallel import advance, default_workers, run_in_threads
 
 Device = torch.device | str
 CACHE_BYTES = 2**30  # of features that stay in memory
@@ -93,7 +93,7 @@ def filter_flow(
             if not is_near:
                 consistent = maps.keep_similar(consistent, flow, *ends)
             write_pair_mask(paths, *ends, consistent.cpu().numpy(), rescued.cpu().numpy())
-        bar.update()
+        advance(bar)
         yield
 
     with tqdm(total=len(todo), desc="filter", unit="pair", disable=context.rank > 0) as bar:

@@ -22,7 +22,7 @@ from preprocessing.pairs import Pair, Pairs, Sweep
 from preprocessing.sequence_paths import SequencePaths
 from utils.distributed import SINGLE_PROCESS, Context
 from utils.images import read_frame
-from utils.parallel import FILE_BYTES_PER_PX, default_workers, run_in_threads
+from utils.parallel import FILE_BYTES_PER_PX, advance, default_workers, run_in_threads
 
 PairFlow = tuple[Pair, np.ndarray]  # flow [H,W,2] float32, pixels
 
@@ -127,7 +127,7 @@ def _run(
     def write(pair: Pair, flow: np.ndarray) -> None:
         if is_missing(pair):
             write_flow(paths, names[pair[0]], names[pair[1]], flow)
-        bar.update()
+        advance(bar)
 
     def work(job: Job) -> Iterator[Callable[[], None]]:
         for pair, flow in job.estimate():

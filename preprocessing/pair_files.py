@@ -16,7 +16,7 @@ from utils.data_files import read_json
 from utils.distributed import SINGLE_PROCESS, Context
 from utils.errors import InputError
 from utils.images import write_image
-from utils.parallel import FILE_BYTES_PER_PX, default_workers, run_in_threads
+from utils.parallel import FILE_BYTES_PER_PX, advance, default_workers, run_in_threads
 
 
 def write_pair_mask(paths: SequencePaths, a: str, b: str, consistent: np.ndarray, rescued: np.ndarray) -> None:
@@ -82,7 +82,7 @@ def write_counts(
                 count = count + valid.astype(np.uint16)
                 yield
             write_image(paths.count_map(a), count)
-            bar.update()
+            advance(bar)
 
         num_px = read_pair_mask(paths, names[0], targets[names[0]][0])[0].size
         with tqdm(total=len(names), desc=f"{label} counts", unit="frame") as bar:

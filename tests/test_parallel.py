@@ -1,13 +1,16 @@
 """Jobs in several threads: all of them run, or the first error stops them."""
 
+import io
 import threading
 import time
+from collections.abc import Iterator
 from functools import partial
 
 import pytest
 import torch
+from tqdm import tqdm
 
-from utils.parallel import default_workers, raise_if_stopped, run_in_threads
+from utils.parallel import advance, default_workers, raise_if_stopped, run_in_threads
 
 
 def test_every_job_is_gone_through_with_a_part_of_the_threads():
@@ -128,3 +131,34 @@ def test_a_job_ends_within_its_work_where_it_looks_for_a_stop():
         run_in_threads(work, range(2), 2)
     assert 0 < len(steps) < 500
     raise_if_stopped()  # outside of a worker nothing stops
+
+
+class ClosedPipe(io.StringIO):
+    """An output whose reader has ended, after the first picture of the bar."""
+
+    def write(self, text: str) -> int:
+        if "1/9" in text:
+            raise BrokenPipeError
+        return super().write(text)
+
+
+def test_a_closed_output_ends_all_workers():
+    """In a thread of its own: otherwise a failure would be waited for forever."""
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        with tqdm(total=9, file=ClosedPipe(), mininterval=0) as bar:
+
+            def work(job: int) -> Iterator[None]:
+                advance(bar)
+                yield
+
+            try:
+                run_in_threads(work, range(9), 3)
+            except BaseException as error:
+                errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(20)
+    assert not thread.is_alive() and isinstance(errors[0], BrokenPipeError)

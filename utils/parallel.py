@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 import torch
+from tqdm import tqdm
 
 T = TypeVar("T")
 
@@ -55,6 +56,21 @@ def raise_if_stopped() -> None:
     stopped = getattr(_worker, "stopped", None)
     if stopped is not None and stopped.is_set():
         raise Stopped
+
+
+def advance(bar: tqdm) -> None:
+    """Advance a bar by one from any thread.
+
+    If its output is closed, as `tee` is by the Ctrl-C that stops a pipe, tqdm keeps the lock of all bars: the thread
+    ends with the error, and the others would wait forever.
+    """
+    lock = bar.get_lock()
+    with lock:
+        try:
+            bar.update()
+        except OSError:
+            lock.release()  # of tqdm's own acquisition; it counts them
+            raise
 
 
 def run_in_threads(
