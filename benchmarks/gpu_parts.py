@@ -48,7 +48,8 @@ def run_tests(setup: Setup, part: str, *files: str) -> None:
     ]
     subprocess.run(command, cwd=REPOSITORY, env=os.environ | {"OMNIMOTION_GOLDEN": str(setup.shared / GOLDEN)})
     if not xml.exists():
-        sys.exit("pytest made no report: see stdout.txt and stderr.txt")
+        folder = setup.folder(part)
+        sys.exit(f"pytest made no report (see {folder}); it needs: pip install -r requirements-dev.txt")
     cases = list(ElementTree.parse(xml).iter("testcase"))
     ends = [(case.get("name", ""), end) for case in cases for end in case if end.tag in ("failure", "error", "skipped")]
     failed = {name: " ".join((end.get("message") or "").split())[:300] for name, end in ends if end.tag != "skipped"}
