@@ -11,7 +11,6 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from utils.device import pinned_for, to_device
 
@@ -135,4 +134,4 @@ class StepGraph:
                 cause = cause.__context__
             reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
         self.recorder = None
-        tqdm.write(f"note: a step is not run as one CUDA graph, which is slower ({reason})", file=sys.stderr)
+        print(f"note: a step is not run as one CUDA graph, which is slower ({reason})", file=sys.stderr)

@@ -1,5 +1,7 @@
 """Correlations without their volume: those of torchvision, and the same flow."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -69,7 +71,7 @@ def test_a_given_block_is_refused_if_it_has_too_many_cells():
         flow_raft.check_block(11, 60 * 107)
 
 
-def test_a_gpu_gives_shares_of_its_free_memory(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (80, 100))
+def test_a_gpu_gives_shares_of_its_memory(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=120))
     assert flow_raft.memory_limits(torch.device("cuda")) == Limits(block=20, pair=40, encoded=10)
     assert flow_raft.memory_limits(torch.device("cpu")) == flow_raft.CPU_LIMITS
