@@ -104,7 +104,7 @@ class Trainer:
     ):
         self.config, self.model, self.names, self.data = config, model, names, data
         self.run_dir, self.log, self.images, self.scores, self.context = run_dir, log, images, scores, context
-        groups, matrices, recorded = model.named_parameter_groups(), model.coupling_matrices(), self._is_recorded()
+        groups, matrices, recorded = model.named_parameter_groups(), model.coupling_matrices(), self._can_record()
         self.optimizer = ModelOptimizer(groups, matrices, optimizer, recorded)
         self.step_graph = StepGraph(self._step, model.device, CudaRecorder(model.device) if recorded else None)
         self.step, self._thumbnails = 0, thumbnails(data.video)
@@ -171,13 +171,13 @@ class Trainer:
         Raises:
             TrainingDiverged: A value was not finite, in this step, or in a replayed one since the last check.
         """
-        variant, weights = self._variant(), loss_weights(self._schedule())
+        weights = loss_weights(self._schedule())
         if "depth_prior" not in weights:
             self.data.drop_depth_prior()
         numbers = torch.tensor(list(weights.values())), torch.tensor(self.optimizer.rates)
         inputs = [*batch.tensors(), self._jittered_depths(batch.src_px.shape), *numbers]
         self._updating = self.step_graph.is_recorded  # otherwise it is set between gradients and update
-        terms = self.step_graph(inputs, variant)
+        terms = self.step_graph(inputs, self._variant(weights))
         self.optimizer.num_updates += 1
         self.step += 1
         self._updating = False
@@ -260,9 +260,8 @@ class Trainer:
             context=context,
         )
 
-    def _variant(self) -> StepVariant:
-        schedule = self._schedule()
-        return StepVariant(tuple(loss_weights(schedule)), self.config.mask_near and schedule.masks_near)
+    def _variant(self, weights: dict[str, float]) -> StepVariant:
+        return StepVariant(tuple(weights), self.config.mask_near and self._schedule().masks_near)
 
     def _jittered_depths(self, shape: torch.Size) -> Tensor:
         """Return this process's part [P,N,K] of the jittered sample depths of all processes, on the CPU."""
@@ -273,8 +272,8 @@ class Trainer:
         depths = jitter_depths(depths, (self.context.size * num_pairs, num_pts), generator)
         return depths.split(num_pairs)[self.context.rank]
 
-    def _is_recorded(self) -> bool:
-        """Return whether steps are recorded and replayed: not if they recompute layers, or talk to other processes."""
+    def _can_record(self) -> bool:
+        """Return whether steps can be recorded: not if they recompute layers or communicate with other processes."""
         recomputes = self.config.micro_batch > 0 or self.model.recomputes
         return self.model.device.type == "cuda" and self.context.size == 1 and not recomputes
 
@@ -323,7 +322,8 @@ class Trainer:
         dataset = self._dataset or self.data.dataset(self.step, self.model)
         batch = dataset[self.step].to(self.model.device)
         depths = self._jittered_depths(batch.src_px.shape).to(self.model.device)
-        weights, variant, parameters = loss_weights(self._schedule()), self._variant(), list(self.model.parameters())
+        weights, parameters = loss_weights(self._schedule()), list(self.model.parameters())
+        variant = self._variant(weights)
         for p, (i, j) in enumerate(zip(batch.src_ids.tolist(), batch.tgt_ids.tolist(), strict=True)):
             terms = self._losses(batch.pairs(p, p + 1), depths[p : p + 1], variant, 0, SINGLE_PROCESS)
             ranked += rank_nonfinite_terms(terms, weights, parameters, f"{self.names[i]} → {self.names[j]}")

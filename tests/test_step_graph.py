@@ -177,7 +177,7 @@ def test_steps_that_recompute_or_communicate_are_not_recorded(kind, size, micro_
     trainer = SimpleNamespace(
         model=model, config=SimpleNamespace(micro_batch=micro_batch), context=SimpleNamespace(size=size)
     )
-    assert Trainer._is_recorded(trainer) is expected  # type: ignore[arg-type]
+    assert Trainer._can_record(trainer) is expected  # type: ignore[arg-type]
 
 
 def test_the_depth_prior_is_freed_after_its_end(tiny_flags, recorders, monkeypatch):
